@@ -1,7 +1,7 @@
 """The typed messages that cross rooms.
 
 Down:  GenerationRequest (api → serving), EngineRequest (serving → engine).
-Up:    TokenEvent and Finished (engine → serving), TextEvent and Finished (serving → api).
+Up:    TokenEvent and Finished (engine → serving), TextEvent, ToolCallEvent and Finished (serving → api).
 Every answer, however it ends, ends with exactly one Finished.
 
 Times called `…_at` are seconds of the monotonic clock; durations are seconds.
@@ -10,7 +10,7 @@ Times called `…_at` are seconds of the monotonic clock; durations are seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from app.errors import ServingError
 
@@ -28,20 +28,56 @@ class Operation(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended. Only the first two are successes."""
+    """Why an answer ended. Only the first three are successes."""
 
     STOP = "stop"  # the model's own end, or a stop string
     LENGTH = "length"  # max_tokens
+    TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
     CANCELLED = "cancelled"  # the client left, or the server was told to stop it
     ERROR = "error"  # Finished.error says what
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What the model asks its client to run. `arguments` is JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, as the chat template takes it."""
+    """One turn of a conversation. An assistant's turn may hold tool calls; a tool's turn answers one of them."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether tools are called: never, as the model likes, or at least one; `name` allows that one only."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFormat:
+    """The answer is JSON: of this schema, or, with None, any object."""
+
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +114,29 @@ class GenerationRequest:
     sampling: SamplingParams
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
+    suffix: str | None = None  # with a text `prompt`: what follows the hole that the model fills
+    response_format: JsonFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
     max_tokens: int | None = None  # None: as many as fit
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     stream: bool = False
     tenant: str = ANONYMOUS
+
+
+class Constraint(Protocol):
+    """A grammar at work on one sequence. Pure: no torch. The engine calls it from its own thread, once per token."""
+
+    def allowed(self) -> bytes:
+        """The tokens that may come next: a bit for each, the lowest bit of a byte first. Stop tokens are allowed
+        where the grammar may end."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """The token was chosen."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +148,7 @@ class EngineRequest:
     max_tokens: int  # at least 1; len(tokens) + max_tokens fits the model's context
     sampling: SamplingParams
     stop_tokens: frozenset[int] = frozenset()  # one of these ends the answer, and is its last token
+    constraint: Constraint | None = None  # belongs to this request alone: it has state
     tenant: str = ANONYMOUS  # cached prefixes are not shared between tenants
     deadline_at: float | None = None
 
@@ -112,6 +167,18 @@ class TextEvent:
     """A piece of text, never half a character, and the tokens that it became visible with."""
 
     text: str
+    tokens: tuple[TokenEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEvent:
+    """A piece of a tool call. The first piece of call `index` has `id` and `name`; the others add to its arguments,
+    which are whole and valid JSON when the answer ends with TOOL_CALLS."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
     tokens: tuple[TokenEvent, ...] = ()
 
 
@@ -148,4 +215,4 @@ class Finished:
 
 
 EngineEvent = TokenEvent | Finished
-ServiceEvent = TextEvent | Finished
+ServiceEvent = TextEvent | ToolCallEvent | Finished
