@@ -13,7 +13,7 @@ from app.api.disconnect import unless_client_leaves
 from app.api.envelope import error_envelope, now
 from app.api.schemas import ClassicBody
 from app.api.sse import EventStream, frame
-from app.messages import ANONYMOUS, GenerationRequest, Message, Operation, SamplingParams, TextEvent
+from app.messages import ANONYMOUS, Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
 from app.serving.answer import Answer
 from app.serving.service import GenerationService
 
@@ -61,7 +61,7 @@ async def _whole(service: GenerationService, generation: GenerationRequest, body
         async for event in answer:
             if isinstance(event, TextEvent):
                 text.append(event.text)
-            elif event.error is not None:
+            elif isinstance(event, Finished) and event.error is not None:
                 raise event.error
     return JSONResponse(_envelope(body, "".join(text)))
 
@@ -72,7 +72,7 @@ async def _frames(answer: Answer, body: ClassicBody) -> AsyncGenerator[str, None
         if isinstance(event, TextEvent):
             text.append(event.text)
             yield frame({"delta": event.text})
-        else:
+        elif isinstance(event, Finished):
             yield frame(error_envelope(event.error) if event.error else _envelope(body, "".join(text)))
 
 
