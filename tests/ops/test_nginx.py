@@ -69,19 +69,44 @@ def test_lint_finds_nothing(proxy: Proxy) -> None:
     assert "No issues found" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/startupz")]
-)
+KNOWN = [
+    ("POST", "/"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/chat/completions/render"),
+    ("POST", "/v1/completions"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/smollm2-135m"),
+    ("POST", "/tokenize"),
+    ("POST", "/detokenize"),
+    ("GET", "/openapi.json"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/startupz"),
+]
+OPENAI = [path for _, path in KNOWN if path.startswith(("/v1/", "/tokenize", "/detokenize", "/openapi.json"))]
+CLASSIC = ["/", "/livez", "/v1x", "/somewhere/v1/models"]
+
+
+@pytest.mark.parametrize(("method", "path"), KNOWN)
 def test_known_paths_reach_the_app(proxy: Proxy, upstream: Upstream, method: str, path: str) -> None:
     status, _, _ = proxy.ask(method, path, b"{}" if method == "POST" else None)
     assert status == 200
     assert upstream.seen.get_nowait()[0] == f"{method} {path}"
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/metrics", "/metrics/", "//metrics", "/livez/", "/livez/../metrics", "/docs", "/stub_status", "/_error/404"],
-)
+HIDDEN = [
+    "/metrics",
+    "/metrics/",
+    "//metrics",
+    "/livez/",
+    "/livez/../metrics",
+    "/docs",
+    "/stub_status",
+    "/_error/404",
+]
+
+
+@pytest.mark.parametrize("path", [*HIDDEN, "/v1x", "/V1/models", "/tokenize.json", "/x/v1/models"])
 def test_everything_else_is_a_404_that_the_app_never_sees(proxy: Proxy, upstream: Upstream, path: str) -> None:
     status, headers, body = proxy.ask("GET", path)
     assert status == 404
@@ -91,6 +116,34 @@ def test_everything_else_is_a_404_that_the_app_never_sees(proxy: Proxy, upstream
     assert answer["error"]["code"] == "not_found"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", answer["time"])
     assert upstream.seen.empty()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1",
+        "/v1/",
+        "/v1/embeddings",
+        "/v1/chat/completions/",
+        "/v1/chat",
+        "/tokenize/",
+        "/v1/models/../../metrics?a=b",
+    ],
+)
+def test_what_openais_clients_get_from_an_unknown_path(proxy: Proxy, upstream: Upstream, path: str) -> None:
+    status, headers, body = proxy.ask("POST", path, b"{}")
+    assert status == 404
+    assert headers["Content-Type"] == "application/json"
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
+    assert upstream.seen.empty()
+
+
+@pytest.mark.parametrize("path", ["/v1/models/a%2Fb", "/v1/models/a%20b?x=1"])
+def test_a_models_name_arrives_as_it_was_sent(proxy: Proxy, upstream: Upstream, path: str) -> None:
+    proxy.ask("GET", path)
+    assert upstream.seen.get_nowait()[0] == f"GET {path}"
 
 
 def test_the_internal_listener_has_the_status_and_the_public_one_has_not(proxy: Proxy) -> None:
@@ -117,8 +170,9 @@ def test_the_request_id_is_ours_in_the_app_and_in_the_log(proxy: Proxy, upstream
     assert "secret" not in json.dumps(line)
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/completions"])
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until the end of the connection"])
-def test_a_stream_passes_piece_by_piece(proxy: Proxy, upstream: Upstream, chunked: bool) -> None:
+def test_a_stream_passes_piece_by_piece(proxy: Proxy, upstream: Upstream, chunked: bool, path: str) -> None:
     """Each piece is written only after the client has read the one before: a buffer would wait for ever."""
     was_read = threading.Semaphore(0)
     pieces = [b"data: %d\n\n" % number for number in range(5)]
@@ -135,7 +189,7 @@ def test_a_stream_passes_piece_by_piece(proxy: Proxy, upstream: Upstream, chunke
 
     upstream.answer = stream
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=PATIENCE)
-    connection.request("POST", "/", b"{}")
+    connection.request("POST", path, b"{}")
     response = connection.getresponse()
     for piece in pieces:
         assert response.read1() == piece
@@ -144,7 +198,8 @@ def test_a_stream_passes_piece_by_piece(proxy: Proxy, upstream: Upstream, chunke
     connection.close()
 
 
-def test_a_client_that_leaves_is_noticed_by_the_app(proxy: Proxy, upstream: Upstream) -> None:
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/completions"])
+def test_a_client_that_leaves_is_noticed_by_the_app(proxy: Proxy, upstream: Upstream, path: str) -> None:
     left = threading.Event()
 
     def wait_for_the_end(request: BaseHTTPRequestHandler) -> None:
@@ -155,15 +210,16 @@ def test_a_client_that_leaves_is_noticed_by_the_app(proxy: Proxy, upstream: Upst
 
     upstream.answer = wait_for_the_end
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as client:
-        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        client.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % path.encode())
         upstream.seen.get(timeout=PATIENCE)
     assert left.wait(PATIENCE)
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions"])
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_the_apps_errors_pass_untouched(proxy: Proxy, upstream: Upstream, status: int) -> None:
+def test_the_apps_errors_pass_untouched(proxy: Proxy, upstream: Upstream, status: int, path: str) -> None:
     upstream.answer = lambda request: reply(request, status, b'{"own": "words"}', Retry_After="17")
-    got, headers, body = proxy.ask("POST", "/", b"{}")
+    got, headers, body = proxy.ask("POST", path, b"{}")
     assert (got, body) == (status, b'{"own": "words"}')
     assert headers.get_all("Retry-After") == ["17"]
 
@@ -172,6 +228,22 @@ def test_a_body_that_is_too_large_is_a_413(proxy: Proxy, upstream: Upstream) -> 
     status, headers, body = proxy.ask("POST", "/", b"x" * 100_001)
     assert status == 413
     assert json.loads(body)["error"]["code"] == "body_too_large"
+    assert headers["X-Request-ID"]
+    assert upstream.seen.empty()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/tokenize"])
+def test_a_body_that_is_too_large_has_openais_form(proxy: Proxy, upstream: Upstream, path: str) -> None:
+    status, headers, body = proxy.ask("POST", path, b"x" * 100_001)
+    assert status == 413
+    assert json.loads(body) == {
+        "error": {
+            "message": "The request body is larger than this server takes.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "body_too_large",
+        }
+    }
     assert headers["X-Request-ID"]
     assert upstream.seen.empty()
 
@@ -194,6 +266,8 @@ def test_a_method_that_nginx_refuses_is_a_405(proxy: Proxy) -> None:
     status, _, body = proxy.ask("TRACE", "/")
     assert status == 405
     assert json.loads(body)["error"]["code"] == "method_not_allowed"
+    status, _, body = proxy.ask("TRACE", "/v1/models")
+    assert (status, json.loads(body)["error"]["type"]) == (405, "invalid_request_error")
 
 
 def test_what_is_no_http_is_a_400(proxy: Proxy) -> None:
@@ -213,14 +287,48 @@ def test_without_the_app_it_is_a_502_with_retry_after(orphan: Proxy) -> None:
     assert orphan.access(headers["X-Request-ID"])["status"] == 502
 
 
-def test_a_flood_from_one_address_is_a_429_with_retry_after(orphan: Proxy) -> None:
+@pytest.mark.parametrize("path", OPENAI)
+def test_without_the_app_openais_clients_get_their_form(orphan: Proxy, path: str) -> None:
+    status, headers, body = orphan.ask("POST", path, b"{}")
+    assert status == 502
+    assert int(headers["Retry-After"]) > 0
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"], error["param"]) == ("server_error", "app_unavailable", None)
+
+
+@pytest.mark.parametrize("path", CLASSIC)
+def test_every_other_path_has_the_classic_envelope(orphan: Proxy, path: str) -> None:
+    status, _, body = orphan.ask("POST", path, b"{}")
+    assert json.loads(body)["status"] == status
+    assert status in (404, 502)
+
+
+def test_an_app_that_does_not_answer_in_time_is_a_504(upstream: Upstream, tmp_path: Path) -> None:
+    """The proxy waits 30 seconds longer than REQUEST_TIMEOUT: here a second in all."""
+    given_up = threading.Event()
+
+    def answer_too_late(request: BaseHTTPRequestHandler) -> None:
+        given_up.wait(PATIENCE)
+        request.close_connection = True
+
+    upstream.answer = answer_too_late
+    with running(tmp_path, upstream.port, PROXY_READ_TIMEOUT="1s") as impatient:
+        status, headers, body = impatient.ask("POST", "/v1/completions", b"{}")
+        given_up.set()
+    assert (status, headers["Retry-After"]) == (504, "30")
+    assert json.loads(body)["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/livez", None), ("/v1/models", "rate_limit_error")])
+def test_a_flood_from_one_address_is_a_429_with_retry_after(tmp_path: Path, path: str, kind: str | None) -> None:
     """All in one write: they arrive within milliseconds, many more than the burst."""
     flood = 1_000
-    ask = (
-        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * (flood - 1)
-        + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", orphan.port), timeout=PATIENCE) as client:
+    line = b"GET %s HTTP/1.1\r\nHost: x\r\n" % path.encode()
+    ask = (line + b"\r\n") * (flood - 1) + line + b"Connection: close\r\n\r\n"
+    with (
+        running(tmp_path, free_ports(1)[0]) as orphan,
+        socket.create_connection(("127.0.0.1", orphan.port), timeout=PATIENCE) as client,
+    ):
         sender = threading.Thread(target=client.sendall, args=(ask,))
         sender.start()
         answers = b"".join(iter(lambda: client.recv(65_536), b""))
@@ -228,4 +336,5 @@ def test_a_flood_from_one_address_is_a_429_with_retry_after(orphan: Proxy) -> No
     refused = answers.split(b"HTTP/1.1 429 ")[1:]
     assert refused
     assert b"\r\nRetry-After: 1\r\n" in refused[0]
-    assert b'"code":"overloaded"' in refused[0]
+    error = json.loads(refused[0].partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"]
+    assert (error["code"], error.get("type")) == ("overloaded", kind)

@@ -101,13 +101,14 @@ def played() -> Iterator[Upstream]:
 
 
 @contextmanager
-def running(folder: Path, app_port: int) -> Iterator[Proxy]:
+def running(folder: Path, app_port: int, **variables: str) -> Iterator[Proxy]:
+    """nginx in front of that port; `variables` replace those of its templates."""
     port, internal = free_ports(2)
     config = load_config({"MAX_BODY_BYTES": "100000"}, folder / "no.env")
     values = nginx.variables(
         config, listen=f"127.0.0.1:{port}", internal=f"127.0.0.1:{internal}", app=f"127.0.0.1:{app_port}"
     )
-    nginx.write(folder, values)
+    nginx.write(folder, values | variables)
     process = subprocess.Popen(nginx.command(folder), stdout=subprocess.PIPE, text=True)
     log: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
