@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import read_json
+from app.api.classic_schema import ClassicBody
 from app.api.disconnect import unless_client_leaves
 from app.api.envelope import error_envelope, now
-from app.api.schemas import ClassicBody
 from app.api.sse import EventStream, frame
 from app.messages import ANONYMOUS, Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
 from app.serving.answer import Answer

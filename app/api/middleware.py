@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.envelope import error_response
+from app.api.error_response import error_response
 from app.api.keys import tenant_of
 from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
 from app.observer import Observers, RequestRefused
@@ -52,7 +52,7 @@ class RequestId:
 
 
 class Errors:
-    """Turns whatever is raised into our envelope. What nobody expected is a 500, and a traceback in the log.
+    """Turns whatever is raised into one of our errors. What nobody expected is a 500, and a traceback in the log.
 
     Tells the observers of what was refused before it became a GenerationRequest; after that the service tells them,
     and the route has set `observed` in the request's state.
@@ -85,8 +85,8 @@ class Errors:
             if not scope["state"].get("observed"):
                 self._tell(scope, refusal, time.monotonic() - arrived_at)
             if started:
-                raise  # too late for an envelope: the server cuts the connection
-            await error_response(refusal, headers)(scope, receive, send)
+                raise  # too late for an answer: the server cuts the connection
+            await error_response(refusal, scope["path"], headers)(scope, receive, send)
 
     def _tell(self, scope: Scope, error: ServingError, duration: float) -> None:
         self._observers.notify(

@@ -1,8 +1,8 @@
-"""The shapes of request bodies, and how a body that has another shape is refused."""
+"""Strict models of request bodies, and how a body that has another shape is refused."""
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from app.errors import InvalidRequest, UnsupportedField
 
@@ -23,52 +23,47 @@ class Body(BaseModel):
             raise _refusal(error) from None
 
 
-def _falsy_means(default: Any) -> BeforeValidator:
-    """The old contract: null, 0, "", [] and the like mean the default."""
-    return BeforeValidator(lambda value: value or default)
+class NullableBody(Body):
+    """As clients of OpenAI's API write it: null means that the field is absent, whichever field it is."""
 
-
-Turn = Annotated[list[str], Field(min_length=2, max_length=2)]
-
-
-class ClassicBody(Body):
-    """`POST /`. Bounds are wide: they keep out what no model can use, not what is unusual."""
-
-    prompt: str = Field(min_length=1)
-    history: Annotated[list[Turn], _falsy_means([])] = []
-    max_length: Annotated[int, _falsy_means(1024)] = Field(1024, ge=1, le=1_000_000)
-    top_k: Annotated[int, _falsy_means(5)] = Field(5, ge=1, le=1_000_000)
-    top_p: Annotated[float, _falsy_means(0.7)] = Field(0.7, gt=0, le=1)
-    # Smaller ones only overflow: at 0.0001 nothing but the most likely token is left.
-    temperature: Annotated[float, _falsy_means(0.95)] = Field(0.95, ge=0.0001, le=100)
-    repetition_penalty: Annotated[float, _falsy_means(1.1)] = Field(1.1, ge=0.01, le=100)
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    stream: Annotated[bool, _falsy_means(False)] = False
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 _SAID: dict[str, str] = {
     "missing": "is required",
     "string_type": "must be a string",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "int_type": "must be an integer",
     "int_parsing_size": "is too large",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "literal_error": "must be {expected}",
 }
 
 
 def _refusal(error: ValidationError) -> InvalidRequest:
     first = error.errors(include_url=False, include_input=False)[0]
-    field = str(first["loc"][0])
+    field = _path(first["loc"])
     if first["type"] == "extra_forbidden":
-        return UnsupportedField(f"The field {_printable(field)} is not supported.", param=_printable(field))
-    place = "".join(f"[{part}]" for part in first["loc"][1:] if isinstance(part, int))
-    if first["type"] in ("too_short", "too_long"):
-        said = "must have two strings, the question and the answer"
-    else:
-        said = _SAID.get(first["type"]) or _bound(first["msg"])
-    return InvalidRequest(f"{field}{place} {said}.", param=field)
+        return UnsupportedField(f"The field {field} is not supported.", param=field)
+    said = _SAID.get(first["type"])
+    predicate = _bound(first["msg"]) if said is None else said.format(**first.get("ctx", {}))
+    return InvalidRequest(f"{field} {predicate}.", param=field)
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    """As in JavaScript: messages[0].content."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in parts)
+    return path.removeprefix(".")
 
 
 def _bound(message: str) -> str:

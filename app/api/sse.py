@@ -14,6 +14,9 @@ HEARTBEAT_SECONDS = 15.0
 
 HEARTBEAT = ": keep-alive\n\n"
 
+DONE = "data: [DONE]\n\n"
+"""The last frame of OpenAI's streams."""
+
 
 def frame(data: Any) -> str:
     """One event. JSON escapes line breaks, so the data is one line."""

@@ -55,7 +55,7 @@ async def test_the_log_context_holds_this_requests_id_alone() -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nope", 404, "not_found"),
-        ("POST", "/v1/unknown", 404, "not_found"),
+        ("POST", "/v1unknown", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
         ("GET", "/livez/", 404, "not_found"),
         ("GET", "/", 405, "method_not_allowed"),
@@ -67,6 +67,23 @@ def test_unknown_paths_and_methods(client: TestClient, method: str, path: str, s
     assert response.status_code == status
     assert response.json()["error"]["code"] == code
     assert response.json()["status"] == status
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/v1", 404, "not_found"),
+        ("POST", "/v1/unknown", 404, "not_found"),
+    ],
+)
+def test_openais_paths_answer_in_its_form(client: TestClient, method: str, path: str, status: int, code: str) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert list(response.json()) == ["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, code)
     assert ("allow" in response.headers) == (status == 405)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.api.classic import generation_request
-from app.api.schemas import ClassicBody
+from app.api.classic_schema import ClassicBody
 from app.errors import InvalidRequest, UnsupportedField
 from app.messages import Message
 
@@ -61,7 +61,7 @@ def test_falsy_means_the_default(falsy: Any) -> None:
 def test_wrong_values_name_the_field_and_not_the_value(field: str, value: Any, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{said}") as refusal:
         ClassicBody.parse({"prompt": "x", field: value})
-    assert refusal.value.param == field
+    assert str(refusal.value.param).partition("[")[0] == field
     assert "secret" not in refusal.value.message
 
 

@@ -1,0 +1,38 @@
+"""Errors in the form of OpenAI's API, for the paths that speak it."""
+
+import re
+from typing import Any
+
+from app.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
+
+# As nginx tells them apart for the errors that it makes itself (nginx/snippets/errors.conf).
+_PATHS = re.compile(r"/(v1|tokenize|detokenize|openapi\.json)(/.*)?", re.DOTALL)
+
+TYPES: dict[type[ServingError], str] = {
+    ServingError: "server_error",
+    InvalidRequest: "invalid_request_error",
+    Unauthorized: "authentication_error",
+    Overloaded: "rate_limit_error",
+}
+"""OpenAI's `type` of an error: its own class's, or the nearest one's above it."""
+
+CODES: dict[type[ServingError], str] = {
+    PromptTooLong: "context_length_exceeded",
+    Unauthorized: "invalid_api_key",
+}
+"""OpenAI's codes where clients look for them: some shorten the conversation when they see the first. Else ours."""
+
+
+def speaks_openai(path: str) -> bool:
+    return _PATHS.fullmatch(path) is not None
+
+
+def openai_error(error: ServingError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": next(TYPES[kind] for kind in type(error).__mro__ if kind in TYPES),
+            "param": error.param,
+            "code": CODES.get(type(error), error.code),
+        }
+    }

@@ -1,0 +1,71 @@
+"""What every answer of OpenAI's API holds: its head, usage, timings."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from app.engine.base import ModelInfo
+from app.messages import Timings, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The same in an answer and in every chunk of a stream."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+    def of(self, kind: str, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+            "choices": list(choices),
+        }
+
+
+def new_head(prefix: str, model: ModelInfo) -> Head:
+    return Head(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model.name, fingerprint(model))
+
+
+def fingerprint(model: ModelInfo) -> str:
+    """Changes when the same seed may give another answer: with the model, or with the libraries that compute it."""
+    libraries = " ".join(version(name) for name in ("torch", "transformers", "tokenizers"))
+    return f"fp_{hashlib.sha256(f'{model.name} {libraries}'.encode()).hexdigest()[:12]}"
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def timings_object(timings: Iterable[Timings], usage: Usage) -> dict[str, float | None]:
+    """Our addition to OpenAI's shape, in seconds: from arrival to the first computed prompt token, from there to the
+    first new token, from there to the last one. Of several choices: the earliest first, the latest last.
+
+    `tokens_per_second` is the speed of decoding: what came after each choice's first token, by the decode time.
+    """
+    each = list(timings)
+    queue = min(one.queued for one in each)
+    first = min(one.queued + one.prefill for one in each)
+    last = max(one.queued + one.prefill + one.decode for one in each)
+    decode = last - first
+    after_first = max(0, usage.completion_tokens - len(each))
+    return {
+        "queue_seconds": round(queue, 6),
+        "prefill_seconds": round(first - queue, 6),
+        "decode_seconds": round(decode, 6),
+        "tokens_per_second": round(after_first / decode, 3) if decode > 0 and after_first else None,
+    }
