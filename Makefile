@@ -57,6 +57,10 @@ test-docker: prepare ## The end-to-end tests against containers; starts an engin
 unit: prepare ## The quick tests alone: no model, no servers
 	$(VENV)/bin/python -m pytest -m "not docker and not native and not model"
 
+.PHONY: bench
+bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
+	$(VENV)/bin/python -m bench $(or $(ONLY),all)
+
 .PHONY: lint
 lint: ## Style, imports between rooms, shell scripts, YAML
 	$(VENV)/bin/ruff check

@@ -1,0 +1,136 @@
+"""One request to a server, in either of two APIs, watched from its first byte to its last."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx2
+
+from bench.load.outcome import Outcome
+
+TOKENS_HEADER = "x-completion-tokens"
+"""A server of ours that is measured through `POST /` may count its tokens here."""
+
+
+class Ask(Protocol):
+    async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
+        """Never raises for what the server does: that is in `Outcome.error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """`POST /v1/chat/completions`, streamed; greedy unless `extra` says otherwise."""
+
+    base: str  # http://HOST:PORT
+    model: str
+    max_tokens: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": self.max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        return await _watched(http, f"{self.base}/v1/chat/completions", body | self.extra, _Chunks())
+
+
+@dataclass(frozen=True, slots=True)
+class Classic:
+    """`POST /`, which always samples; `extra` may ask for `stream`."""
+
+    base: str
+    max_tokens: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
+        body = {"prompt": prompt, "history": [], "max_length": self.max_tokens}
+        return await _watched(http, f"{self.base}/", body | self.extra, _Deltas())
+
+
+class _Reader(Protocol):
+    """Makes sense of an answer, event by event; one that came whole is one event."""
+
+    over: bool
+    tokens: int | None
+
+    def take(self, data: str) -> str:
+        """The new text in an event; often none. Raises Failed."""
+
+
+class Failed(Exception):
+    """The server said so, or broke off."""
+
+
+class _Chunks:
+    def __init__(self) -> None:
+        self.over = False
+        self.tokens: int | None = None
+
+    def take(self, data: str) -> str:
+        if data == "[DONE]":
+            self.over = True
+            return ""
+        chunk = json.loads(data)
+        if chunk.get("error"):
+            raise Failed(str(chunk["error"]))
+        if chunk.get("usage"):
+            self.tokens = chunk["usage"]["completion_tokens"]
+        return "".join((choice.get("delta") or {}).get("content") or "" for choice in chunk.get("choices") or ())
+
+
+class _Deltas:
+    def __init__(self) -> None:
+        self.over = False
+        self.tokens: int | None = None
+        self._streamed = False
+
+    def take(self, data: str) -> str:
+        event = json.loads(data)
+        if "error" in event:
+            raise Failed(str(event["error"]))
+        if "response" in event:
+            self.over = True
+            return "" if self._streamed else str(event["response"])
+        self._streamed = True
+        return str(event["delta"])
+
+
+async def _watched(http: httpx2.AsyncClient, url: str, body: dict[str, Any], reader: _Reader) -> Outcome:
+    begun = time.monotonic()
+    pieces: list[float] = []
+    text: list[str] = []
+    request_id = counted = error = None
+    try:
+        async with http.stream("POST", url, json=body) as response:
+            request_id = response.headers.get("x-request-id")
+            counted = response.headers.get(TOKENS_HEADER)
+            async for data in _events(response):
+                if piece := reader.take(data):
+                    pieces.append(time.monotonic())
+                    text.append(piece)
+        _refuse_unfinished(reader)
+    except (httpx2.HTTPError, Failed, ValueError, KeyError) as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    tokens = reader.tokens if counted is None else int(counted)
+    return Outcome(begun, time.monotonic(), tuple(pieces), "".join(text), tokens, request_id, error)
+
+
+async def _events(response: httpx2.Response) -> AsyncIterator[str]:
+    if response.status_code != 200:
+        raise Failed(f"{response.status_code}: {(await response.aread())[:200].decode(errors='replace')}")
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        async for event in httpx2.EventSource(response):
+            yield event.data
+    else:
+        yield (await response.aread()).decode()
+
+
+def _refuse_unfinished(reader: _Reader) -> None:
+    if not reader.over:
+        raise Failed("the stream ended before the answer did")

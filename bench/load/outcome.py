@@ -1,0 +1,72 @@
+"""What became of requests, and the figures that follow from it."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request as its client saw it. Times are seconds of the monotonic clock."""
+
+    begun: float
+    ended: float
+    pieces: tuple[float, ...] = ()  # when each piece of text came; an answer that came whole is one piece
+    text: str = ""
+    tokens: int | None = None  # generated, by the server's own count; None: it did not say
+    request_id: str | None = None
+    error: str | None = None  # what went wrong; its text and tokens then count for nothing
+
+    def counted(self, tokens: int) -> "Outcome":
+        return replace(self, tokens=tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Seconds, and generated tokens. A figure that cannot be had is None."""
+
+    clients: int
+    answers: int
+    errors: int
+    tokens: int
+    seconds: float  # from the first request's start to the last answer's end
+    first_token: float | None  # median
+    first_token_95: float | None
+    gap: float | None  # median time between two pieces of text of one answer
+    gap_95: float | None
+    gap_worst: float | None
+    answer: float | None  # median time of a whole answer
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def figures(outcomes: Sequence[Outcome], clients: int) -> Figures:
+    """Raises ValueError for an answer whose tokens nobody counted: a guess would pass for a measurement."""
+    answers = [outcome for outcome in outcomes if outcome.error is None]
+    if any(outcome.tokens is None for outcome in answers):
+        raise ValueError("the server did not say how many tokens it generated")
+    firsts = [outcome.pieces[0] - outcome.begun for outcome in answers if outcome.pieces]
+    gaps = [after - before for outcome in answers for before, after in pairwise(outcome.pieces)]
+    return Figures(
+        clients=clients,
+        answers=len(answers),
+        errors=len(outcomes) - len(answers),
+        tokens=sum(outcome.tokens or 0 for outcome in answers),
+        seconds=max(o.ended for o in outcomes) - min(o.begun for o in outcomes) if outcomes else 0.0,
+        first_token=percentile(firsts, 50),
+        first_token_95=percentile(firsts, 95),
+        gap=percentile(gaps, 50),
+        gap_95=percentile(gaps, 95),
+        gap_worst=max(gaps, default=None),
+        answer=percentile([outcome.ended - outcome.begun for outcome in answers], 50),
+    )
+
+
+def percentile(values: Sequence[float], percent: int) -> float | None:
+    """Between the two nearest values; None for no values."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,0 +1,50 @@
+"""The embedded model, which every measurement uses, and prompts as it reads them."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from app.engine.model_info import read_model_info
+from app.messages import GenerationRequest, Message, Operation, SamplingParams
+from app.serving.prompts import Prompts
+from docker.stack.config import ROOT
+from docker.stack.environment import EMBEDDED
+
+MODELS_DIR = Path(os.environ.get("MODELS_DIR") or ROOT / "var" / "models")
+FOLDER = MODELS_DIR / EMBEDDED
+SETTINGS = {"MODEL": EMBEDDED, "MODELS_DIR": str(MODELS_DIR)}
+"""What every app under measurement is told; all else is the environment's, or the default."""
+
+
+def token_prompts(texts: Sequence[str]) -> list[list[int]]:
+    """Each text as one user's turn, through the chat template."""
+    info = read_model_info(FOLDER, EMBEDDED)
+    prompts = Prompts(FOLDER, info)
+
+    async def prepare(text: str) -> list[int]:
+        request = GenerationRequest(
+            id="bench",
+            operation=Operation.CHAT,
+            sampling=SamplingParams(seed=0),
+            messages=(Message("user", text),),
+        )
+        return list((await prompts.prepare(request, info.context_tokens)).tokens)
+
+    async def prepare_all() -> list[list[int]]:
+        return [await prepare(text) for text in texts]
+
+    return asyncio.run(prepare_all())
+
+
+def text_tokens(text: str) -> int:
+    """How many tokens a text is."""
+    return len(_tokenizer().encode(text, add_special_tokens=False).ids)
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))

@@ -1,0 +1,102 @@
+"""The contestant "our engine": `app.engine.local` in this process, as the app runs it, without HTTP.
+
+The event loop lives on the main thread and torch on the engine's own.
+"""
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.engine.base import Phase
+from app.engine.brief import brief_for
+from app.engine.catalogue import choose_model
+from app.engine.local import LocalEngine
+from app.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
+from app.observer import Event, Observers, PhaseChanged, StepDone
+from app.settings import load_settings
+from bench.workers.pipe import answers, serve
+
+_names = itertools.count()
+
+
+@dataclass
+class Heard:
+    """The steps since the last question, and what the engine said of itself."""
+
+    steps: list[StepDone] = field(default_factory=list)
+    loading: str = ""
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.steps.append(event)
+        elif isinstance(event, PhaseChanged) and event.phase == Phase.LOADING:
+            self.loading = event.detail
+
+
+def main() -> None:
+    pipe = answers()
+    with asyncio.Runner() as runner:
+        heard = Heard()
+        engine = runner.run(started(heard))
+        ready = {"model": engine.model.name, "loading": heard.loading}
+        serve(pipe, ready, lambda question: runner.run(answer(engine, heard, question)))
+        runner.run(engine.stop())
+
+
+async def started(heard: Heard) -> LocalEngine:
+    settings = load_settings(None)
+    choice = choose_model(settings)
+    engine = LocalEngine(brief_for(settings, choice.name, choice.folder, Observers([heard])))
+    await engine.start()
+    while (status := engine.status()).phase is not Phase.READY:
+        if status.phase is Phase.FAILED or not status.alive:
+            raise SystemExit(f"the engine failed: {status.detail}")
+        await asyncio.sleep(0.05)
+    return engine
+
+
+async def answer(engine: LocalEngine, heard: Heard, question: dict[str, Any]) -> dict[str, Any]:
+    """`prompts` all at once, `late` when each of them has its first token; exactly `tokens` new tokens each.
+
+    Gives the seconds for all, when each token of each prompt came, and the steps as [kind, tokens, seconds].
+    """
+    heard.steps.clear()
+    begun = time.monotonic()
+    late = asyncio.Event()
+    streams = [asyncio.create_task(times(engine, prompt, question["tokens"], late)) for prompt in question["prompts"]]
+    if question.get("late"):
+        await late.wait()
+        submitted = time.monotonic()
+        arrived = (await times(engine, question["late"], 1, late))[0]
+    done = await asyncio.gather(*streams)
+    seconds = time.monotonic() - begun
+    if any(len(each) != question["tokens"] for each in done):
+        raise SystemExit("the engine did not generate what was asked")
+    told: dict[str, Any] = {"seconds": seconds, "steps": [[s.kind, s.tokens, s.duration] for s in heard.steps]}
+    if question.get("late"):
+        told |= {"streams": done, "late": [submitted, arrived]}
+    return told
+
+
+async def times(engine: LocalEngine, prompt: list[int], tokens: int, first: asyncio.Event) -> list[float]:
+    """When each token came."""
+    request = EngineRequest(
+        id=f"bench-{next(_names)}",
+        tokens=tuple(prompt),
+        max_tokens=tokens,
+        sampling=SamplingParams(seed=0, temperature=0.0),  # no stop tokens: as many tokens as were asked for
+    )
+    came = []
+    async for event in engine.generate(request):
+        if isinstance(event, TokenEvent):
+            came.append(time.monotonic())
+            first.set()
+        elif event.reason is not FinishReason.LENGTH:
+            raise SystemExit(f"the engine ended with {event.reason}: {event.error}")
+    return came
+
+
+if __name__ == "__main__":
+    main()

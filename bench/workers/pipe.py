@@ -1,0 +1,87 @@
+"""A contestant in a process of its own: JSON lines in, JSON lines out.
+
+Each gets a fresh process, because torch's thread pools stay with the threads that first used them, and two models in
+one process would disturb each other. A process that waits for its next line uses no CPU, so contestants may take
+turns without being loaded anew.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+from docker.stack.config import ROOT
+
+LOGS = ROOT / "var" / "bench" / "logs"
+_PATIENCE = 30  # seconds that a process gets to end
+
+
+class WorkerFailed(Exception):
+    """The process ended, or said that it could not do what was asked; the message says where its log lies."""
+
+
+class Worker:
+    """The parent's side."""
+
+    def __init__(self, process: "subprocess.Popen[str]", name: str) -> None:
+        self._questions = cast("TextIO", process.stdin)
+        self._answers = cast("TextIO", process.stdout)
+        self._name = name
+        self.ready: dict[str, Any] = self._read()
+        """What the process said about itself once it was ready."""
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        print(json.dumps(question), file=self._questions, flush=True)
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._answers.readline()
+        if not line:
+            raise WorkerFailed(f"{self._name} ended; see {LOGS / self._name}.log")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """Which the process takes as its end."""
+        self._questions.close()
+
+
+@contextmanager
+def worker(module: str, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """`python -m MODULE ARGUMENTS`, ready; it ends with the context. What it prints goes to a log."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"{name}.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            contestant = Worker(process, name)
+            yield contestant
+            contestant.close()
+            process.wait(_PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def answers() -> TextIO:
+    """The child's side: where its answers go. Whatever else it prints goes to stderr from here on."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return pipe
+
+
+def serve(pipe: TextIO, ready: Mapping[str, Any], answer: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Say `ready`, then answer each question until the parent closes the pipe."""
+    print(json.dumps(ready), file=pipe, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=pipe, flush=True)
