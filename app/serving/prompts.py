@@ -7,8 +7,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from app.engine.base import ModelInfo
-from app.errors import InvalidRequest, PromptTooLong
+from app.errors import InvalidRequest, PromptTooLong, UnsupportedField
 from app.messages import GenerationRequest, Message
+from app.serving.infill import infill_of
 from app.serving.template import ChatTemplate
 from app.serving.tokenizer import ModelTokenizer
 
@@ -31,6 +32,7 @@ class Prompts:
         self._info = info
         self._template = ChatTemplate(folder)
         self._tokenizer = ModelTokenizer(folder)
+        self._infill = infill_of(self._tokenizer.control_tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -63,10 +65,23 @@ class Prompts:
         if request.prompt is None:
             return tuple(self._tokenizer.encode(self._render(request.messages)))
         if isinstance(request.prompt, str):
-            return (*self._leading(), *self._tokenizer.encode_text(request.prompt))
+            return (*self._leading(), *self._raw(request.prompt, request.suffix))
+        if request.suffix is not None:
+            raise InvalidRequest("suffix needs a prompt that is a text, not token ids.", param="suffix")
         if any(not 0 <= token < self._info.vocabulary for token in request.prompt):
             raise InvalidRequest(f"Token ids are 0 to {self._info.vocabulary - 1}.", param="prompt")
         return request.prompt
+
+    def _raw(self, prompt: str, suffix: str | None) -> list[int]:
+        if suffix is None:
+            return self._tokenizer.encode_text(prompt)
+        if self._infill is None:
+            raise UnsupportedField(
+                "The served model cannot fill in the middle: its tokenizer has no tokens for a suffix.",
+                param="suffix",
+            )
+        shield = self._tokenizer.shield
+        return self._tokenizer.encode(self._infill.prompt(shield(prompt), shield(suffix)))
 
     def _render(self, messages: tuple[Message, ...]) -> str:
         shielded = [Message(message.role, self._tokenizer.shield(message.content)) for message in messages]

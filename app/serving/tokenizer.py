@@ -9,6 +9,7 @@ know the public names. Only names change, so ordinary text gets the very ids tha
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,21 @@ class ModelTokenizer:
     def encode(self, rendered: str) -> list[int]:
         """The ids of a rendered template. Control strings in it are control tokens, except for shielded ones."""
         secret = self._public_pattern.sub(lambda match: self._secret[match[0]], rendered)
-        return self._encoder.encode(self.unshield(secret), add_special_tokens=False).ids
+        return self.encode_text(self.unshield(secret))
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of ordinary text: never a control token."""
-        return self._encoder.encode(text, add_special_tokens=False).ids
+        # A batch of one: `encode` keeps the interpreter's lock, so that a long text stops the event loop from any
+        # thread (0.6 s for 1 MB).
+        return self._encoder.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of any ids, control tokens by their public names; what is no UTF-8 becomes U+FFFD."""
+        return self.published.decode_batch([list(tokens)], skip_special_tokens=False)[0]
+
+    def names(self, tokens: Sequence[int]) -> list[str | None]:
+        """The ids' names in the vocabulary, where a space may be written as `Ġ` or `▁`; None for an unused id."""
+        return [self.published.id_to_token(token) for token in tokens]
 
 
 def _control_tokens(data: dict[str, Any]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Prompts: the ids that transformers gives, and no control token that a user wrote."""
 # ruff: noqa: RUF001  # DeepSeek's control tokens have full-width bars
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.engine.base import ModelInfo
 from app.engine.scripted import SCRIPTED_MODEL
-from app.errors import InvalidRequest, PromptTooLong
+from app.errors import InvalidRequest, PromptTooLong, UnsupportedField
 from app.messages import GenerationRequest, Message, Operation, SamplingParams
 from app.serving.prompts import Prompts
 from app.serving.tokenizer import ModelTokenizer, TokenizerUnusable
@@ -20,7 +21,9 @@ IM_START, IM_END = 1, 2
 DEEPSEEK_TOKENS = {  # as in DeepSeek-Coder-V2's tokenizer: some are not even marked as special
     "<｜begin▁of▁sentence｜>": True,
     "<｜end▁of▁sentence｜>": True,
+    "<｜fim▁begin｜>": False,
     "<｜fim▁hole｜>": False,
+    "<｜fim▁end｜>": False,
     "<｜User｜>": False,
     "<｜Assistant｜>": False,
     "<|EOT|>": False,
@@ -36,7 +39,10 @@ DEEPSEEK_TEMPLATE = (
 
 
 def request(
-    *contents: str, max_tokens: int | None = 10, prompt: str | tuple[int, ...] | None = None
+    *contents: str,
+    max_tokens: int | None = 10,
+    prompt: str | tuple[int, ...] | None = None,
+    suffix: str | None = None,
 ) -> GenerationRequest:
     roles = ("user", "assistant")
     messages = tuple(Message(roles[n % 2], content) for n, content in enumerate(contents))  # type: ignore[arg-type]
@@ -46,6 +52,7 @@ def request(
         sampling=SamplingParams(seed=1),
         messages=messages,
         prompt=prompt,
+        suffix=suffix,
         max_tokens=max_tokens,
     )
 
@@ -171,6 +178,41 @@ async def test_raw_prompts(prompts: Prompts, deepseek: Path) -> None:
             await prompts.prepare(request(prompt=ids), 2048)
     with pytest.raises(InvalidRequest, match="empty"):
         await prompts.prepare(request(prompt=""), 2048)
+
+
+async def test_a_suffix_makes_the_prompt_that_deepseek_was_trained_with(deepseek: Path) -> None:
+    prompts = Prompts(deepseek, SCRIPTED_MODEL)
+    before, after = "def add(a, b):\n    ", "\n\nprint(add(1, 2))<｜fim▁hole｜>"
+    tokens = (await prompts.prepare(request(prompt=before, suffix=after), 2048)).tokens
+    published = ModelTokenizer(deepseek).published
+    expected = f"<｜begin▁of▁sentence｜><｜fim▁begin｜>{before}<｜fim▁hole｜>{after}<｜fim▁end｜>"
+    assert published.decode(list(tokens), skip_special_tokens=False) == expected
+    control = [published.id_to_token(token) for token in tokens if token >= 49_152]
+    assert control == ["<｜begin▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
+
+
+async def test_a_hole_may_have_nothing_around_it(deepseek: Path) -> None:
+    tokens = (await Prompts(deepseek, SCRIPTED_MODEL).prepare(request(prompt="", suffix=""), 2048)).tokens
+    assert len(tokens) == 4
+
+
+async def test_a_suffix_that_the_model_cannot_use_is_refused(prompts: Prompts, deepseek: Path) -> None:
+    with pytest.raises(UnsupportedField, match="cannot fill in the middle") as refused:
+        await prompts.prepare(request(prompt="a", suffix="b"), 2048)
+    assert refused.value.param == "suffix"
+    with pytest.raises(InvalidRequest, match="text, not token ids"):
+        await Prompts(deepseek, SCRIPTED_MODEL).prepare(request(prompt=(5,), suffix="b"), 2048)
+
+
+async def test_a_long_prompt_leaves_the_event_loop_free(prompts: Prompts) -> None:
+    """While it is tokenized, in a thread, a timer of the loop goes on ticking."""
+    ticks = 0
+    work = asyncio.create_task(prompts.prepare(request(prompt="def f(x): return x\n" * 20_000), 1_000_000))
+    while not work.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    await work
+    assert ticks > 10
 
 
 async def test_a_model_without_template_holds_no_conversation(embedded_model: Path, tmp_path: Path) -> None:
