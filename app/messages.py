@@ -123,7 +123,10 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     stream: bool = False
+    n: int = 1  # answers that are wanted to each prompt
     tenant: str = ANONYMOUS
+    user: str | None = None  # whom the client asks for, in its own words; for the log
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the client's own labels; for the log
 
 
 class Constraint(Protocol):

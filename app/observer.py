@@ -10,9 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from app.messages import Finished, GenerationRequest
+from app.messages import Finished, FinishReason, GenerationRequest
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several answers to one request: `request` has its own prompt and seed."""
+
+    request: GenerationRequest
+    response: str
+    reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +29,8 @@ class RequestFinished:
     """One request is over: the source of its canonical log line, its metrics and its span.
 
     `finished` is None when the request was refused before it reached the engine; then `error_code` says why.
+    When more than one answer was wanted, `choices` holds them all; `request` and `response` are the first one's,
+    and the rest is of all together: the worst end, the sum of tokens, the earliest first token.
     """
 
     request: GenerationRequest
@@ -30,6 +41,7 @@ class RequestFinished:
     finished: Finished | None
     duration: float  # seconds from arrival to the last event
     time_to_first_token: float | None  # seconds from arrival
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,19 +34,43 @@ class ContentFields:
         fields: dict[str, Plain] = {"prompt": self._render(prompt, self._limit)}
         if others:
             fields["messages"] = self._turns(others, self._render)
-        fields["response"] = self._render(event.response, self._limit)
+        if not event.choices:
+            fields["response"] = self._render(event.response, self._limit)
         if event.request.stop:
             fields["stop"] = [self._render(text, self._limit) for text in event.request.stop]
         return fields
+
+    def choices(self, event: RequestFinished) -> list[dict[str, Plain]]:
+        """The same of each choice; together they have the limit of one."""
+        rendered: list[dict[str, Plain]] = []
+        left = self._limit
+        for choice in event.choices:
+            fields: dict[str, Plain] = {}
+            if self._render is not None:
+                if choice.request.prompt != event.request.prompt:  # a list of prompts; the first one stands above
+                    prompt = _asked(choice.request)[0]
+                    fields["prompt"] = self._render(prompt, left)
+                    left -= min(left, len(prompt))
+                fields["response"] = self._render(choice.response, left)
+                left -= min(left, len(choice.response))
+            rendered.append(fields)
+        return rendered
 
     def _turns(self, turns: list[Message], render: Callable[[str, int], str]) -> list[Plain]:
         """The newest turns keep their text when the limit does not hold all of it."""
         left = self._limit
         rendered: list[Plain] = []
         for turn in reversed(turns):
-            rendered.append({"role": turn.role, "content": render(turn.content, left)})
-            left -= min(left, len(turn.content))
+            said = _said(turn)
+            rendered.append({"role": turn.role, "content": render(said, left)})
+            left -= min(left, len(said))
         return rendered[::-1]
+
+
+def _said(turn: Message) -> str:
+    """What a turn says, with the tools that it calls."""
+    calls = [f"{call.name}({call.arguments})" for call in turn.tool_calls]
+    return "\n".join([turn.content, *calls] if turn.content else calls)
 
 
 def _asked(request: GenerationRequest) -> tuple[str, list[Message]]:

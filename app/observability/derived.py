@@ -3,14 +3,19 @@
 from app.messages import FinishReason
 from app.observer import RequestFinished
 
+SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
+
 
 def succeeded(event: RequestFinished) -> bool:
-    return event.finished is not None and event.finished.reason in {FinishReason.STOP, FinishReason.LENGTH}
+    return event.finished is not None and event.finished.reason in SUCCESSES
 
 
 def time_per_output_token(event: RequestFinished) -> float | None:
-    """Seconds per token after the first, as OpenTelemetry defines it; None when there is at most one."""
-    if event.finished is None or event.time_to_first_token is None:
+    """Seconds per token after the first, as OpenTelemetry defines it; None when there is at most one.
+
+    None for several choices too: their tokens come side by side, and the time between two of them says nothing.
+    """
+    if event.finished is None or event.time_to_first_token is None or event.choices:
         return None
     after_first = event.finished.usage.completion_tokens - 1
     if after_first < 1:

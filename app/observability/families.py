@@ -56,7 +56,7 @@ class RequestFamilies:
         )
         self.requests = Counter(
             "serving_requests",
-            "Requests that ended: how (stop, length, cancelled, error, refused) and with which HTTP status.",
+            "Requests that ended: how (stop, length, tool_calls, cancelled, error, refused), and their HTTP status.",
             ("outcome", "status"),
             registry=registry,
         )

@@ -21,7 +21,7 @@ __all__ = ["LogObserver", "configure_logging"]  # what main.py wires
 FIELD_LIMIT = 8_192
 """Most characters of any field that is neither content nor an exception."""
 EXCEPTION_LIMIT = 32_768
-_CONTENT = frozenset({"prompt", "messages", "response", "stop"})
+_CONTENT = frozenset({"prompt", "messages", "response", "choices", "stop"})
 _MARKER = 64  # longer than what `shorten` appends to a text that it cut
 _FIRST = ("timestamp", "level", "logger", "event", "request_id")
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))  # in Unicode, not in JSON

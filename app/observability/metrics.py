@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from app.engine.base import Phase
 from app.errors import every_error
 from app.messages import FinishReason, Timings, Usage
-from app.observability.derived import succeeded, time_per_output_token, tokens_per_second
+from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
 from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
 from app.observer import (
     CleanedUp,
@@ -79,7 +79,7 @@ class Metrics:
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""
         errors = list(every_error())
-        for reason in (FinishReason.STOP, FinishReason.LENGTH):
+        for reason in SUCCESSES:
             self._requests.requests.labels(reason, "200")
         for status in ("499", "503"):  # the client left, or the server was told to stop
             self._requests.requests.labels(FinishReason.CANCELLED, status)

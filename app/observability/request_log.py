@@ -52,7 +52,16 @@ class LogObserver:
         }
         if event.error_code is not None:
             line["error_code"] = event.error_code
-        return line | _outcome(event) | _parameters(request) | self._content.of(event)
+        line |= _outcome(event) | _parameters(request) | _labels(request) | self._content.of(event)
+        if event.choices:
+            line["choices"] = self._choices(event)
+        return line
+
+    def _choices(self, event: RequestFinished) -> list[dict[str, Any]]:
+        return [
+            {"seed": choice.request.sampling.seed, "finish_reason": choice.reason, **content}
+            for choice, content in zip(event.choices, self._content.choices(event), strict=True)
+        ]
 
 
 def _outcome(event: RequestFinished) -> dict[str, Any]:
@@ -87,7 +96,26 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
     }
     if request.ignore_eos:
         sampling["ignore_eos"] = True
-    return {"max_tokens": request.max_tokens, **sampling}
+    if request.n > 1:
+        sampling["n"] = request.n
+    return {"max_tokens": request.max_tokens, **sampling} | _structure(request)
+
+
+def _structure(request: GenerationRequest) -> dict[str, Any]:
+    """Which tools and which form the answer could have; their schemas are as long as they like, and left out."""
+    structure: dict[str, Any] = {}
+    if request.response_format is not None:
+        structure["response_format"] = "json_object" if request.response_format.schema is None else "json_schema"
+    if request.tools:
+        structure["tools"] = [tool.name for tool in request.tools]
+        structure["tool_choice"] = request.tool_choice.name or request.tool_choice.mode
+    return structure
+
+
+def _labels(request: GenerationRequest) -> dict[str, Any]:
+    """What the client wrote on its request for whoever reads the log."""
+    labels = {"user": request.user, "metadata": dict(request.metadata)}
+    return {name: value for name, value in labels.items() if value}
 
 
 def _default(field: dataclasses.Field[Any]) -> object:

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,16 @@ class Reservation:
         self.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may be inside at once, and what of it is free at the moment."""
+
+    places: int
+    free_places: int
+    tokens: int
+    free_tokens: int
+
+
 class Admission:
     """Bounds what is inside by requests (`capacity.sequences` that run and `max_waiting` that wait) and by tokens."""
 
@@ -86,9 +97,20 @@ class Admission:
         self._inside: set[Reservation] = set()
         self._kv_tokens = 0
 
+    def places(self, capacity: Capacity) -> int:
+        return capacity.sequences + self._max_waiting
+
+    def room(self, capacity: Capacity) -> "Room":
+        return Room(
+            places=self.places(capacity),
+            free_places=self.places(capacity) - len(self._inside),
+            tokens=capacity.kv_tokens * KV_OVERBOOKING,
+            free_tokens=capacity.kv_tokens * KV_OVERBOOKING - self._kv_tokens,
+        )
+
     def enter(self, capacity: Capacity) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
-        places = capacity.sequences + self._max_waiting
+        places = self.places(capacity)
         if len(self._inside) >= places:
             raise Overloaded(
                 f"All {places} places are taken, {self._max_waiting} of them to wait in.",

@@ -22,7 +22,7 @@ from app.messages import (
     TokenEvent,
     Usage,
 )
-from app.observer import Observers, RequestFinished
+from app.observer import Observer, RequestFinished
 from app.serving.admission import Reservation
 from app.serving.text import TextStream
 
@@ -46,10 +46,12 @@ class Answer:
         engine: Engine,
         text: TextStream,
         reservation: Reservation,
-        observers: Observers,
+        observers: Observer,
         arrived_at: float,
     ) -> None:
         self.request = request
+        self.began = asyncio.Event()  # its first token came, or it ended without one
+        self.new_tokens = 0
         self._engine_request = engine_request
         self._engine = engine
         self._text = text
@@ -57,11 +59,14 @@ class Answer:
         self._observers = observers
         self._arrived_at = arrived_at
         self._first_token_at: float | None = None
-        self._new_tokens = 0
         self._response: list[str] = []
         self._finished: Finished | None = None
         self._told = False
         self._events = self._run()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self._engine_request.tokens)
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,6 +100,7 @@ class Answer:
         except Exception:  # noqa: BLE001  # whatever it was, the client gets a terminal event
             _log.exception("the engine broke its promise not to raise", extra={"request_id": self.request.id})
             self._finished = self._ended(FinishReason.ERROR, GenerationFailed())
+        self.began.set()
         rest = self._remember(self._text.flush())
         if rest is not None:
             yield rest
@@ -127,7 +133,8 @@ class Answer:
 
     def _push(self, event: TokenEvent) -> TextEvent | None:
         self._first_token_at = self._first_token_at or time.monotonic()
-        self._new_tokens += 1
+        self.began.set()
+        self.new_tokens += 1
         self._reservation.count_token()
         return self._remember(self._text.push(event))
 
@@ -140,7 +147,7 @@ class Answer:
         """An end that the engine did not tell. Its prefill then holds the wait, and cached tokens are unknown."""
         now = time.monotonic()
         first = self._first_token_at or now
-        usage = Usage(prompt_tokens=len(self._engine_request.tokens), completion_tokens=self._new_tokens)
+        usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.new_tokens)
         return Finished(reason, usage, Timings(prefill=first - self._arrived_at, decode=now - first), error)
 
     def _left(self, error: BaseException | None) -> Finished:

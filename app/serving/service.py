@@ -3,13 +3,16 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from app.engine.base import Engine, EngineStatus, ModelInfo
-from app.errors import ClientClosed, GenerationFailed, ServingError
+from app.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
 from app.messages import EngineRequest, GenerationRequest
-from app.observer import Observers, RequestFinished
-from app.serving.admission import Admission, Reservation
+from app.observer import Observer, Observers, RequestFinished
+from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
+from app.serving.choices import Choices, Ends, each_choice
 from app.serving.prompts import Prompt, Prompts
 from app.serving.readiness import refusal
 from app.serving.text import TextStream
@@ -34,42 +37,75 @@ class GenerationService:
     def status(self) -> EngineStatus:
         return self._engine.status()
 
+    def room(self) -> Room:
+        return self._admission.room(self._engine.capacity)
+
     async def open(self, request: GenerationRequest) -> Answer:
         """An admitted answer, to be used as `async with await service.open(request) as answer`.
 
         Raises NotReady and its kinds, Overloaded, PromptTooLong, InvalidRequest; observers hear of those too.
         """
         arrived_at = time.monotonic()
-        try:
-            self._refuse_unless_ready()
-            reservation = self._admission.enter(self._engine.capacity)
-            try:
-                return await self._admit(request, reservation, arrived_at)
-            except BaseException:
-                reservation.release()
-                raise
-        except ServingError as error:
-            self._tell_refused(request, error, arrived_at)
-            raise
-        except asyncio.CancelledError:
-            self._tell_refused(request, ClientClosed("The client left."), arrived_at)
-            raise
-        except Exception:
-            self._tell_refused(request, GenerationFailed(), arrived_at)
-            raise
+        with self._refusals_told(request, arrived_at):
+            (answer,) = await self._admit([request], self._observers, arrived_at)
+            return answer
 
-    async def _admit(self, request: GenerationRequest, reservation: Reservation, arrived_at: float) -> Answer:
+    async def open_choices(self, requests: Sequence[GenerationRequest]) -> Choices:
+        """All answers that one client's request wants, admitted together or not at all: `n` to each prompt.
+
+        The requests differ in their prompts alone. Raises as `open`.
+        """
+        arrived_at = time.monotonic()
+        per_prompt = requests[0].n
+        ends = Ends(self._observers, per_prompt)
+        with self._refusals_told(requests[0], arrived_at):
+            return Choices(await self._admit(each_choice(requests), ends, arrived_at), ends, per_prompt)
+
+    async def _admit(
+        self, requests: Sequence[GenerationRequest], observers: Observer, arrived_at: float
+    ) -> list[Answer]:
+        self._refuse_unless_ready()
         capacity = self._engine.capacity
-        prompt = await self._prompts.prepare(request, min(self.model.context_tokens, capacity.kv_tokens))
-        self._refuse_unless_ready()  # tokenizing took a while
-        reservation.take(len(prompt.tokens), prompt.max_tokens, capacity)
+        if len(requests) > self._admission.places(capacity):
+            raise InvalidRequest(f"There is room for {self._admission.places(capacity)} answers at once.", param="n")
+        with ExitStack() as stack:
+            places = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
+            # What all of them may hold together, so that an idle server can always admit them.
+            share = self._admission.room(capacity).tokens // len(requests)
+            prompts = await self._prepare(requests, min(self.model.context_tokens, capacity.kv_tokens, share))
+            self._refuse_unless_ready()  # tokenizing took a while
+            for place, prompt in zip(places, prompts, strict=True):
+                place.take(len(prompt.tokens), prompt.max_tokens, capacity)
+            answers = [
+                self._answer(request, prompt, place, observers, arrived_at)
+                for request, prompt, place in zip(requests, prompts, places, strict=True)
+            ]
+            stack.pop_all()  # the answers hold them now
+        return answers
+
+    async def _prepare(self, requests: Sequence[GenerationRequest], room: int) -> list[Prompt]:
+        """One prompt for each request; neighbours that ask the same share it."""
+        prompts: list[Prompt] = []
+        for index, request in enumerate(requests):
+            again = index % request.n > 0
+            prompts.append(prompts[-1] if again else await self._prompts.prepare(request, room))
+        return prompts
+
+    def _answer(
+        self,
+        request: GenerationRequest,
+        prompt: Prompt,
+        reservation: Reservation,
+        observers: Observer,
+        arrived_at: float,
+    ) -> Answer:
         return Answer(
             request=request,
             engine_request=self._engine_request(request, prompt, arrived_at + self._timeout),
             engine=self._engine,
             text=TextStream(self._prompts.tokenizer, request.stop),
             reservation=reservation,
-            observers=self._observers,
+            observers=observers,
             arrived_at=arrived_at,
         )
 
@@ -83,6 +119,20 @@ class GenerationService:
             tenant=request.tenant,
             deadline_at=deadline_at,
         )
+
+    @contextmanager
+    def _refusals_told(self, request: GenerationRequest, arrived_at: float) -> Iterator[None]:
+        try:
+            yield
+        except ServingError as error:
+            self._tell_refused(request, error, arrived_at)
+            raise
+        except asyncio.CancelledError:
+            self._tell_refused(request, ClientClosed("The client left."), arrived_at)
+            raise
+        except Exception:
+            self._tell_refused(request, GenerationFailed(), arrived_at)
+            raise
 
     def _refuse_unless_ready(self) -> None:
         error = refusal(self._engine.status())

@@ -14,6 +14,7 @@ from app.messages import (
     Usage,
 )
 from app.observer import (
+    Choice,
     CleanedUp,
     DeviceMemory,
     EngineLoad,
@@ -46,6 +47,17 @@ ANSWERED = RequestFinished(
     finished=Finished(FinishReason.STOP, Usage(100, 21, 64), Timings(queued=0.125, prefill=0.125, decode=2.0)),
     duration=2.25,
     time_to_first_token=0.25,
+)
+
+SEVERAL = replace(
+    ANSWERED,
+    request=replace(REQUEST, n=2),
+    choices=(
+        Choice(replace(REQUEST, n=2), "second answer", FinishReason.STOP),
+        Choice(
+            replace(REQUEST, n=2, sampling=replace(REQUEST.sampling, seed=8)), "another answer", FinishReason.LENGTH
+        ),
+    ),
 )
 
 CANCELLED = replace(

@@ -12,7 +12,17 @@ from app.messages import Finished, FinishReason, Timings, Usage
 from app.observability.metrics import Metrics
 from app.observer import CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
 from app.settings import SettingsError
-from tests.support.events import ANSWERED, BAD_BODY, CANCELLED, CLEANED_UP, GPU, REFUSED, broken, one_of_every_kind
+from tests.support.events import (
+    ANSWERED,
+    BAD_BODY,
+    CANCELLED,
+    CLEANED_UP,
+    GPU,
+    REFUSED,
+    SEVERAL,
+    broken,
+    one_of_every_kind,
+)
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SERVED = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "smollm2-135m"}
@@ -87,10 +97,25 @@ def test_a_one_token_answer_has_no_time_per_output_token(exposed: Exposed) -> No
     assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
 
 
+def test_several_choices_are_one_request_without_a_time_per_token(exposed: Exposed) -> None:
+    exposed.after(SEVERAL)
+    assert exposed.value("serving_requests_total", outcome="stop", status="200") == 1
+    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
+    assert exposed.value("gen_ai_server_time_per_output_token_seconds_count", **SERVED) is None
+
+
+def test_a_tool_call_is_a_success(exposed: Exposed) -> None:
+    exposed.after(replace(ANSWERED, finished=Finished(FinishReason.TOOL_CALLS, Usage(100, 21), Timings())))
+    assert exposed.value("serving_requests_total", outcome="tool_calls", status="200") == 1
+    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
+    assert exposed.value("serving_wasted_completion_tokens_total", cause="error") == 0
+
+
 def test_every_outcome_starts_at_zero_so_that_its_first_increase_is_seen(exposed: Exposed) -> None:
     for error in every_error():
         assert exposed.value("serving_requests_total", outcome="refused", status=str(error.status)) == 0
     assert exposed.value("serving_requests_total", outcome="error", status="500") == 0
+    assert exposed.value("serving_requests_total", outcome="tool_calls", status="200") == 0
     assert exposed.value("serving_wasted_completion_tokens_total", cause="cancelled") == 0
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.messages import Message, Operation, SamplingParams
+from app.messages import FinishReason, JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.observability.request_log import LogObserver
-from app.observer import Event, PhaseChanged, RequestFinished
+from app.observer import Choice, Event, PhaseChanged, RequestFinished
 from app.settings import Settings
 from tests.support.events import (
     ANSWERED,
@@ -17,6 +17,7 @@ from tests.support.events import (
     CLEANED_UP,
     REFUSED,
     REQUEST,
+    SEVERAL,
     broken,
     one_of_every_kind,
 )
@@ -91,6 +92,66 @@ def test_unusual_parameters_are_there_to_repeat_the_answer(configure: Configure)
     line = Told(configure).line(replace(ANSWERED, request=request))
     assert (line["min_p"], line["logit_bias"], line["banned_tokens"]) == (0.05, {"7": -100.0}, [3])
     assert (line["stop"], line["ignore_eos"]) == (["END"], True)
+
+
+def test_several_choices_have_one_line_with_what_tells_them_apart(configure: Configure) -> None:
+    line = Told(configure).line(SEVERAL)
+    assert line["n"] == 2
+    assert line["prompt"] == "second question"
+    assert "response" not in line
+    assert line["choices"] == [
+        {"seed": 7, "finish_reason": "stop", "response": "second answer"},
+        {"seed": 8, "finish_reason": "length", "response": "another answer"},
+    ]
+
+
+def test_several_choices_have_the_limit_of_one_and_no_more_content_than_is_wanted(configure: Configure) -> None:
+    line = Told(configure, log_content_limit=15).line(SEVERAL)
+    assert line["choices"][0]["response"] == "second answer"
+    assert line["choices"][1]["response"] == "an… [12 more characters]"
+    without = Told(configure, log_content="off").line(SEVERAL)
+    assert without["choices"] == [{"seed": 7, "finish_reason": "stop"}, {"seed": 8, "finish_reason": "length"}]
+
+
+def test_each_of_several_prompts_is_shown_once(configure: Configure) -> None:
+    requests = [replace(REQUEST, messages=(), prompt=prompt, n=2) for prompt in ("a", "a", "b", "b")]
+    choices = tuple(Choice(request, "x", FinishReason.STOP) for request in requests)
+    line = Told(configure).line(replace(ANSWERED, request=requests[0], choices=choices))
+    assert line["prompt"] == "a"
+    assert [choice.get("prompt") for choice in line["choices"]] == [None, None, "b", "b"]
+
+
+def test_tools_and_formats_are_named(configure: Configure) -> None:
+    call = ToolCall("call_1", "weather", '{"city": "Oslo"}')
+    messages = (
+        Message("user", "q"),
+        Message("assistant", "", (call,)),
+        Message("tool", "sun", tool_call_id="call_1"),
+    )
+    request = replace(
+        REQUEST,
+        messages=messages,
+        tools=(Tool("weather", "", {"secret": "schema"}), Tool("time", "", {})),
+        tool_choice=ToolChoice("required", "weather"),
+        response_format=JsonFormat({"secret": "schema"}),
+    )
+    line = Told(configure).line(replace(ANSWERED, request=request))
+    assert (line["tools"], line["tool_choice"], line["response_format"]) == (
+        ["weather", "time"],
+        "weather",
+        "json_schema",
+    )
+    assert line["messages"] == [
+        {"role": "assistant", "content": 'weather({"city": "Oslo"})'},
+        {"role": "tool", "content": "sun"},
+    ]
+    assert "schema" not in str({**line, "response_format": ""})
+
+
+def test_the_clients_own_labels_are_there(configure: Configure) -> None:
+    request = replace(REQUEST, user="somebody", metadata={"project": "x"})
+    line = Told(configure, log_content="off").line(replace(ANSWERED, request=request))
+    assert (line["user"], line["metadata"]) == ("somebody", {"project": "x"})
 
 
 @pytest.mark.parametrize(("prompt", "shown"), [("def f(", "def f("), ((1, 22, 333), "1 22 333")])

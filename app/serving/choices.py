@@ -1,0 +1,173 @@
+"""Several answers to one client's request, as one: read together, ended together, told to the observers once.
+
+See docs/decisions/0103-choices-of-one-request.md.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, cast
+
+from app.messages import Finished, FinishReason, GenerationRequest, ServiceEvent, Timings, Usage
+from app.observer import Choice, Event, Observers, RequestFinished
+from app.serving.answer import Answer
+
+_WORST_FIRST = (
+    FinishReason.ERROR,
+    FinishReason.CANCELLED,
+    FinishReason.LENGTH,
+    FinishReason.TOOL_CALLS,
+    FinishReason.STOP,
+)
+
+
+def each_choice(requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
+    """`n` requests for each, which differ in their seeds. The first keeps the request's own, as if it were alone."""
+    return [
+        replace(request, sampling=replace(request.sampling, seed=_seed(request.sampling.seed, number)))
+        for request in requests
+        for number in range(request.n)
+    ]
+
+
+class Ends:
+    """Stands between the answers and the observers: of all the answers' ends it makes one."""
+
+    def __init__(self, observers: Observers, per_prompt: int) -> None:
+        self._observers = observers
+        self._per_prompt = per_prompt
+        self._ends: list[RequestFinished] = []
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, RequestFinished):
+            self._ends.append(event)
+
+    def tell(self, requests: Sequence[GenerationRequest]) -> None:
+        """Every answer has ended, in whatever order."""
+        by_request = {id(end.request): end for end in self._ends}
+        ends = [by_request[id(request)] for request in requests]
+        # Of equals the first that ended: an error ends the others, and they are not to blame.
+        worst = min(self._ends, key=lambda end: _WORST_FIRST.index(_ended(end).reason))
+        self._observers.notify(together(ends, worst, self._per_prompt))
+
+
+class Choices:
+    """An async context manager and, within it, an async iterator of (choice, event) in the order of their coming.
+
+    The iterator ends when every choice has finished, or after the first Finished with an error. Leaving the context
+    ends what still runs. Choice `i` answers the prompt `i // n`.
+    """
+
+    def __init__(self, answers: Sequence[Answer], ends: Ends, per_prompt: int) -> None:
+        self._answers = answers
+        self._ends = ends
+        self._per_prompt = per_prompt
+        self._queue: asyncio.Queue[tuple[int, ServiceEvent] | Exception] = asyncio.Queue()
+        self._pumps: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+
+    def usage(self) -> Usage:
+        """So far; cached tokens are known at the end only."""
+        return Usage(
+            prompt_tokens=sum(answer.prompt_tokens for answer in self._answers[:: self._per_prompt]),
+            completion_tokens=sum(answer.new_tokens for answer in self._answers),
+        )
+
+    async def __aenter__(self) -> Self:
+        for answer in self._answers:
+            await self._stack.enter_async_context(answer)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        finally:
+            self._ends.tell([answer.request for answer in self._answers])
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, ServiceEvent]]:
+        return self._run()
+
+    async def _run(self) -> AsyncGenerator[tuple[int, ServiceEvent], None]:
+        self._pumps = [asyncio.create_task(self._pump(index)) for index in range(len(self._answers))]
+        running = len(self._answers)
+        while running:
+            event = await self._queue.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+            if isinstance(event[1], Finished):
+                running -= 1
+                if event[1].error is not None:
+                    return
+
+    async def _pump(self, index: int) -> None:
+        first = self._answers[index - index % self._per_prompt]
+        answer = self._answers[index]
+        try:
+            if answer is not first:
+                await first.began.wait()  # from then on its prompt is in the cache, and costs the others nothing
+            async for event in answer:
+                self._queue.put_nowait((index, event))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the reader must not wait for ever
+            self._queue.put_nowait(error)
+
+
+def together(ends: Sequence[RequestFinished], worst: RequestFinished, per_prompt: int) -> RequestFinished:
+    """One client's request that ended in several answers: the worst end, and the sum of the work."""
+    first, *others = ends
+    if not others:
+        return first
+    finished = [_ended(end) for end in ends]
+    first_tokens = [end.time_to_first_token for end in ends if end.time_to_first_token is not None]
+    return replace(
+        first,
+        status=worst.status,
+        error_code=worst.error_code,
+        finished=Finished(
+            _ended(worst).reason,
+            summed_usage([one.usage for one in finished], per_prompt),
+            overall([one.timings for one in finished]),
+            _ended(worst).error,
+        ),
+        duration=max(end.duration for end in ends),
+        time_to_first_token=min(first_tokens, default=None),
+        choices=tuple(Choice(end.request, end.response, _ended(end).reason) for end in ends),
+    )
+
+
+def _ended(end: RequestFinished) -> Finished:
+    """An answer that was opened always has a Finished."""
+    return cast("Finished", end.finished)
+
+
+def summed_usage(usages: Sequence[Usage], per_prompt: int) -> Usage:
+    """Of the choices of a request, in order: each prompt counts once, with what its first choice found cached."""
+    prompts = usages[::per_prompt]
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in prompts),
+    )
+
+
+def overall(timings: Sequence[Timings]) -> Timings:
+    """Of answers that arrived together: the earliest beginnings and the latest end."""
+    queued = min(one.queued for one in timings)
+    first = min(one.queued + one.prefill for one in timings)
+    last = max(one.queued + one.prefill + one.decode for one in timings)
+    return Timings(queued, first - queued, last - first)
+
+
+def _seed(seed: int, number: int) -> int:
+    """Seeds that differ and that follow from the request's: whoever repeats the request gets the same choices."""
+    if number == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:8]) >> 1
