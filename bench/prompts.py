@@ -36,10 +36,15 @@ _ENDS = (
 )
 
 
-def questions(count: int, seed: int) -> list[str]:
-    """So many different questions; the same for the same seed."""
-    total = len(_VERBS) * len(_LANGUAGES) * len(_TASKS) * len(_ENDS)
-    return [_question(number) for number in random.Random(seed).sample(range(total), count)]  # noqa: S311  # no secret
+TOTAL = len(_VERBS) * len(_LANGUAGES) * len(_TASKS) * len(_ENDS)
+
+
+def questions(count: int, start: int = 0) -> list[str]:
+    """`count` questions from the `start`-th on, in an order that is always the same. Raises ValueError at the end."""
+    if start + count > TOTAL:
+        raise ValueError(f"there are only {TOTAL} questions")
+    order = random.Random(0).sample(range(TOTAL), TOTAL)  # noqa: S311  # no secret
+    return [_question(number) for number in order[start : start + count]]
 
 
 def conversation(words: int, seed: int) -> list[list[str]]:
@@ -47,7 +52,7 @@ def conversation(words: int, seed: int) -> list[list[str]]:
     chance = random.Random(seed)  # noqa: S311  # no secret
     turns = []
     while words > 0:
-        question = _question(chance.randrange(len(_VERBS) * len(_LANGUAGES) * len(_TASKS) * len(_ENDS)))
+        question = _question(chance.randrange(TOTAL))
         answer = " ".join(f"It {task}." for task in chance.sample(_TASKS, 8))
         turns.append([question, answer])
         words -= len(question.split()) + len(answer.split())

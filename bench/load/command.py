@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", default="1,4,16,32", help="how many at once; several with commas")
     parser.add_argument("--requests", type=int, help="how many in all; four per client if not said")
     parser.add_argument("--tokens", type=int, default=64, help="most new tokens of an answer")
-    parser.add_argument("--seed", type=int, default=1, help="chooses the prompts")
+    parser.add_argument("--start", type=int, default=0, help="the first question's number: others are new to a cache")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,8 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
         ask = Classic(arguments.url.rstrip("/"), arguments.tokens, {"stream": True})
     found = []
     errors: list[str] = []
-    for number_, clients in enumerate(int(text) for text in arguments.clients.split(",")):
-        prompts = questions(arguments.requests or 4 * clients, arguments.seed + number_)
+    start = arguments.start
+    for clients in (int(text) for text in arguments.clients.split(",")):
+        prompts = questions(arguments.requests or 4 * clients, start)
+        start += len(prompts)
         outcomes = asyncio.run(closed_loop(ask, track(prompts, f"{clients} clients"), clients))
         errors += [outcome.error for outcome in outcomes if outcome.error]
         found.append(figures(counted(outcomes), clients))

@@ -20,7 +20,7 @@ def measure(run: Run) -> Finding:
     batches = BATCHES if not run.quick else (1, 4)
     # The round before the first warms up and chooses raw generate's threads; no prompt comes twice.
     rounds = run.rounds + 1
-    prompts = iter(token_prompts(questions(rounds * sum(batches), seed=1)))
+    prompts = iter(token_prompts(questions(rounds * sum(batches))))
     run.bar.total(3 * rounds * len(batches))
     speeds: dict[tuple[str, int], list[float]] = {}
     threads: dict[tuple[str, int], int] = {}

@@ -1,0 +1,44 @@
+"""Another server, as a process of its own until it is no longer needed."""
+
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from bench.workers.pipe import LOGS
+from docker.stack.client import ask
+from docker.stack.config import ROOT
+
+_END_SECONDS = 20
+
+
+class ServerFailed(Exception):
+    """The server ended, or never answered; the message says where its log lies."""
+
+
+@contextmanager
+def server(
+    command: Sequence[str], probe: str, *, name: str, environment: Mapping[str, str], patience: float = 300
+) -> Iterator[None]:
+    """The server, once it answers 200 at the address `probe`."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    path = LOGS / f"{name}.log"
+    with path.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait(process, probe, time.monotonic() + patience, f"{name} did not come up; see {path}")
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", probe: str, deadline: float, complaint: str) -> None:
+    while (answer := ask(probe)) is None or answer.status != 200:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServerFailed(complaint)
+        time.sleep(0.3)

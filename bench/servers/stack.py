@@ -1,0 +1,90 @@
+"""The whole stack as `make up` starts it, beside whatever else runs: free ports, a state folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from bench.load.outcome import Outcome
+from bench.model import SETTINGS
+from docker.stack import proc
+from docker.stack.config import ROOT, Config, load_config
+from docker.stack.native import NativeStack
+from docker.stack.ports import free_ports
+from docker.stack.smoke import await_true
+
+
+class StackFailed(Exception):
+    """It did not come up, or it did not log what it did."""
+
+
+class RunningStack:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @property
+    def base(self) -> str:
+        """nginx' address."""
+        return self._config.address
+
+    def app_processes(self) -> list[psutil.Process]:
+        """gunicorn's master and its worker."""
+        found = proc.of_stack(self._config.state_dir)
+        return [psutil.Process(each.pid) for each in found if "gunicorn" in each.command]
+
+    def counted(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """With the tokens that the app's log says it generated for each of them."""
+        wanted = {outcome.request_id for outcome in outcomes if outcome.error is None}
+        tokens = await_true(lambda: self._all_logged(wanted), "the log lines of the requests")
+        return [o if o.error else o.counted(tokens[o.request_id]) for o in outcomes]
+
+    def _all_logged(self, wanted: set[str | None]) -> dict[str | None, int] | None:
+        tokens: dict[str | None, int] = {}
+        for _, line in NativeStack(self._config).log_lines(follow=False):
+            if '"completion_tokens"' in line:
+                fields = json.loads(line)
+                tokens[fields["request_id"]] = fields["completion_tokens"]
+        return tokens if wanted <= tokens.keys() else None
+
+
+@contextmanager
+def running_stack() -> Iterator[RunningStack]:
+    """Up, with the embedded model; down again with the context. Raises StackFailed with what it printed."""
+    http, prometheus, grafana = free_ports(3)
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        environment = {
+            **os.environ,
+            **SETTINGS,
+            "MODE": "native",
+            "STATE_DIR": folder,
+            "HTTP_PORT": str(http),
+            "PROMETHEUS_PORT": str(prometheus),
+            "GRAFANA_PORT": str(grafana),
+            "DRAIN_SECONDS": "2",
+        }
+        try:
+            _stack("up", environment)
+            yield RunningStack(load_config(environment, Path("no.env")))
+        finally:
+            _stack("down", environment)
+
+
+def _stack(command: str, environment: dict[str, str]) -> None:
+    """`python -m docker.stack COMMAND`, as the Makefile runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "docker.stack", command],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise StackFailed(done.stdout)
