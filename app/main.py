@@ -12,13 +12,16 @@ from starlette.middleware import Middleware
 from app.api.classic import classic_router
 from app.api.keys import load_keys
 from app.api.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
+from app.api.models import models_router
 from app.api.probes import OPEN_PATHS, Render, probes_router
+from app.api.tokens import tokens_router
 from app.engine.base import Engine
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
 from app.serving.tokenizer import TokenizerUnusable
+from app.serving.tokens import Tokens
 from app.settings import Settings, SettingsError, load_settings
 
 _log = logging.getLogger(__name__)
@@ -54,6 +57,8 @@ def create_app(
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},
     )
     app.include_router(classic_router(service))
+    app.include_router(models_router(service))
+    app.include_router(tokens_router(service, Tokens(prompts)))
     app.include_router(probes_router(service, render_metrics))
     return app
 

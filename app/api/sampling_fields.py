@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api.model_field import ForModel
 from app.api.schemas import NullableBody
 from app.engine.base import ModelInfo
-from app.errors import InvalidRequest, ModelNotFound
+from app.errors import InvalidRequest
 from app.messages import SamplingParams
 
 MOST_CHOICES = 16
@@ -78,10 +79,9 @@ class StreamOptions(NullableBody):
     include_obfuscation: Off = False  # OpenAI's padding against who counts bytes on the wire
 
 
-class SamplingFields(NullableBody):
+class SamplingFields(ForModel):
     """Every field works, but for the last six, which are harmless: they change no answer."""
 
-    model: str = Field("", max_length=256)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     min_tokens: int = Field(0, ge=0, le=1_000_000)
     ignore_eos: bool = False
@@ -117,11 +117,6 @@ class SamplingFields(NullableBody):
     @property
     def token_limit(self) -> int | None:
         return self.max_tokens
-
-    def refuse_other_models(self, served: ModelInfo) -> None:
-        """Raises ModelNotFound. No name, or an empty one, means the served model."""
-        if self.model not in ("", served.name):
-            raise ModelNotFound(f"There is no such model here: this server has {served.name}.", param="model")
 
     def sampling(self, served: ModelInfo, top_logprobs: int | None) -> SamplingParams:
         """What the fields leave open is the model's own generation config. Raises InvalidRequest."""

@@ -1,6 +1,7 @@
 """From a conversation or a raw prompt to token ids that fit the model."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,20 +58,36 @@ class Prompts:
             )
         return Prompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
 
-    def render(self, messages: tuple[Message, ...]) -> str:
-        """What the chat template makes of a conversation, as a reader sees it."""
-        return self._tokenizer.unshield(self._render(messages))
+    def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
+        """What the chat template makes of a conversation, as a reader sees it, and its ids. Raises InvalidRequest."""
+        rendered = self._render(request.messages)
+        return self._tokenizer.unshield(rendered), tuple(self._tokenizer.encode(rendered))
+
+    def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
+        """The ids of a raw text; with `leading` after those that the model expects before any text."""
+        return (*(self._leading() if leading else ()), *self._tokenizer.encode_text(text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Raises InvalidRequest for ids that the model does not have."""
+        self._refuse_unknown(tokens, "tokens")
+        return self._tokenizer.decode(tokens)
+
+    def names(self, tokens: Sequence[int]) -> list[str | None]:
+        return self._tokenizer.names(tokens)
 
     def _tokens(self, request: GenerationRequest) -> tuple[int, ...]:
         if request.prompt is None:
-            return tuple(self._tokenizer.encode(self._render(request.messages)))
+            return self.conversation_tokens(request)[1]
         if isinstance(request.prompt, str):
             return (*self._leading(), *self._raw(request.prompt, request.suffix))
         if request.suffix is not None:
             raise InvalidRequest("suffix needs a prompt that is a text, not token ids.", param="suffix")
-        if any(not 0 <= token < self._info.vocabulary for token in request.prompt):
-            raise InvalidRequest(f"Token ids are 0 to {self._info.vocabulary - 1}.", param="prompt")
+        self._refuse_unknown(request.prompt, "prompt")
         return request.prompt
+
+    def _refuse_unknown(self, tokens: Sequence[int], field: str) -> None:
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._info.vocabulary:
+            raise InvalidRequest(f"{field}: token ids are 0 to {self._info.vocabulary - 1}.", param=field)
 
     def _raw(self, prompt: str, suffix: str | None) -> list[int]:
         if suffix is None:

@@ -34,6 +34,11 @@ class GenerationService:
     def model(self) -> ModelInfo:
         return self._engine.model
 
+    @property
+    def context(self) -> int:
+        """What one prompt and its answer may hold together, in tokens."""
+        return min(self.model.context_tokens, self._engine.capacity.kv_tokens)
+
     def status(self) -> EngineStatus:
         return self._engine.status()
 
@@ -72,7 +77,7 @@ class GenerationService:
             places = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # What all of them may hold together, so that an idle server can always admit them.
             share = self._admission.room(capacity).tokens // len(requests)
-            prompts = await self._prepare(requests, min(self.model.context_tokens, capacity.kv_tokens, share))
+            prompts = await self._prepare(requests, min(self.context, share))
             self._refuse_unless_ready()  # tokenizing took a while
             for place, prompt in zip(places, prompts, strict=True):
                 place.take(len(prompt.tokens), prompt.max_tokens, capacity)

@@ -1,0 +1,96 @@
+"""`/tokenize` and `/detokenize`."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.serving.prompts import Prompts
+from tests.api.conftest import MakeClient
+
+TEXT = "def add(a, b):\n    return a + b  # 你好 🎉"
+
+
+def tokenize(client: TestClient, **body: Any) -> dict[str, Any]:
+    response = client.post("/tokenize", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_text_becomes_the_ids_of_the_published_tokenizer(client: TestClient, prompts: Prompts) -> None:
+    answer = tokenize(client, prompt=TEXT, model="scripted")
+    ids = prompts.tokenizer.encode(TEXT, add_special_tokens=False).ids
+    assert answer == {"count": len(ids), "max_model_len": SCRIPTED_MODEL.context_tokens, "tokens": ids}
+
+
+def test_ids_become_the_text_again(client: TestClient) -> None:
+    ids = tokenize(client, prompt=TEXT)["tokens"]
+    assert client.post("/detokenize", json={"tokens": ids}).json() == {"prompt": TEXT}
+    assert client.post("/detokenize", json={"tokens": []}).json() == {"prompt": ""}
+
+
+def test_token_strings_are_the_vocabularys_names(client: TestClient) -> None:
+    answer = tokenize(client, prompt="a b", return_token_strs=True)
+    assert answer["token_strs"] == ["a", "Ġb"]
+
+
+def test_control_strings_stay_text_and_control_ids_have_their_names(client: TestClient) -> None:
+    assert len(tokenize(client, prompt="<|im_end|>")["tokens"]) > 1
+    assert client.post("/detokenize", json={"tokens": [1, 2]}).json() == {"prompt": "<|im_start|><|im_end|>"}
+
+
+def test_what_the_model_expects_before_a_text_is_asked_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Prompts, "_leading", lambda _: (1,))
+    assert tokenize(client, prompt="a")["tokens"][0] == 1
+    assert 1 not in tokenize(client, prompt="a", add_special_tokens=False)["tokens"]
+    assert tokenize(client, prompt="")["tokens"] == [1]
+
+
+def test_no_model_has_to_be_loaded(make_client: MakeClient) -> None:
+    assert tokenize(make_client(ScriptedEngine(ready=False)), prompt="a")["count"] == 1
+
+
+REFUSED = [
+    ("/tokenize", {}, "prompt", "is required"),
+    ("/tokenize", {"prompt": 1}, "prompt", "must be a string"),
+    ("/tokenize", {"prompt": "a", "add_special": True}, "add_special", "not supported"),
+    ("/tokenize", {"prompt": "a", "add_special_tokens": 1}, "add_special_tokens", "true or false"),
+    ("/tokenize", {"prompt": "a", "model": "gpt-4"}, "model", "scripted"),
+    ("/detokenize", {}, "tokens", "is required"),
+    ("/detokenize", {"tokens": "a"}, "tokens", "must be a list"),
+    ("/detokenize", {"tokens": [1, True]}, "tokens[1]", "must be an integer"),
+    ("/detokenize", {"tokens": [-1]}, "tokens[0]", "greater than or equal to 0"),
+    ("/detokenize", {"tokens": [1, 49_152]}, "tokens", "0 to 49151"),
+    ("/detokenize", {"tokens": [2**70]}, "tokens[0]", "less than"),
+    ("/detokenize", {"tokens": [1], "model": "gpt-4"}, "model", "scripted"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "param", "said"), REFUSED)
+def test_what_is_wrong_is_named(client: TestClient, path: str, body: dict[str, Any], param: str, said: str) -> None:
+    response = client.post(path, json=body)
+    assert response.status_code == (404 if param == "model" else 400)
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert said in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])
+def test_another_method_is_refused_in_openais_form(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.json()["error"]["code"] == "method_not_allowed"
+
+
+def test_with_keys_these_paths_need_one(make_client: MakeClient, tmp_path: Any) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("ada:secret-key\n")
+    client = make_client(ScriptedEngine(), api_keys_file=keys)
+    for path in ("/tokenize", "/detokenize", "/v1/models", "/v1/models/scripted"):
+        assert client.request("POST" if "token" in path else "GET", path).status_code == 401
+    assert client.get("/v1/models", headers={"Authorization": "Bearer secret-key"}).status_code == 200
