@@ -9,7 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from app.api.chat import chat_router
 from app.api.classic import classic_router
+from app.api.completions import completions_router
 from app.api.keys import load_keys
 from app.api.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
 from app.api.models import models_router
@@ -57,6 +59,8 @@ def create_app(
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},
     )
     app.include_router(classic_router(service))
+    app.include_router(chat_router(service))
+    app.include_router(completions_router(service))
     app.include_router(models_router(service))
     app.include_router(tokens_router(service, Tokens(prompts)))
     app.include_router(probes_router(service, render_metrics))

@@ -3,7 +3,7 @@
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -32,8 +32,16 @@ class Head:
         }
 
 
-def new_head(prefix: str, model: ModelInfo) -> Head:
-    return Head(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model.name, fingerprint(model))
+class Heads:
+    """Makes them, with ids that never repeat: `prefix` tells the kind of answer."""
+
+    def __init__(self, prefix: str, model: ModelInfo) -> None:
+        self._prefix = prefix
+        self._model = model.name
+        self._fingerprint = fingerprint(model)
+
+    def new(self) -> Head:
+        return Head(f"{self._prefix}-{uuid.uuid4().hex}", int(time.time()), self._model, self._fingerprint)
 
 
 def fingerprint(model: ModelInfo) -> str:
@@ -51,21 +59,16 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
-def timings_object(timings: Iterable[Timings], usage: Usage) -> dict[str, float | None]:
+def timings_object(timings: Timings, usage: Usage, choices: int) -> dict[str, float | None]:
     """Our addition to OpenAI's shape, in seconds: from arrival to the first computed prompt token, from there to the
-    first new token, from there to the last one. Of several choices: the earliest first, the latest last.
+    first new token, from there to the last one.
 
     `tokens_per_second` is the speed of decoding: what came after each choice's first token, by the decode time.
     """
-    each = list(timings)
-    queue = min(one.queued for one in each)
-    first = min(one.queued + one.prefill for one in each)
-    last = max(one.queued + one.prefill + one.decode for one in each)
-    decode = last - first
-    after_first = max(0, usage.completion_tokens - len(each))
+    after_first = max(0, usage.completion_tokens - choices)
     return {
-        "queue_seconds": round(queue, 6),
-        "prefill_seconds": round(first - queue, 6),
-        "decode_seconds": round(decode, 6),
-        "tokens_per_second": round(after_first / decode, 3) if decode > 0 and after_first else None,
+        "queue_seconds": round(timings.queued, 6),
+        "prefill_seconds": round(timings.prefill, 6),
+        "decode_seconds": round(timings.decode, 6),
+        "tokens_per_second": round(after_first / timings.decode, 3) if after_first and timings.decode > 0 else None,
     }

@@ -4,7 +4,6 @@ OpenAI's own bounds where it has the field; top_k, min_p, repetition_penalty, mi
 servers added, with Hugging Face semantics.
 """
 
-import hashlib
 import re
 import secrets
 from typing import Annotated, Any, Literal, Self
@@ -80,7 +79,7 @@ class StreamOptions(NullableBody):
 
 
 class SamplingFields(ForModel):
-    """Every field works, but for the last six, which are harmless: they change no answer."""
+    """Every field works, but for the last four, which change no answer; `user` and `metadata` are for the log."""
 
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     min_tokens: int = Field(0, ge=0, le=1_000_000)
@@ -137,10 +136,3 @@ class SamplingFields(ForModel):
             min_tokens=self.min_tokens,
             top_logprobs=top_logprobs,
         )
-
-
-def choice_seed(seed: int, choice: int) -> int:
-    """Choices of one request differ, and repeat with it. The first has the request's own seed, as if alone."""
-    if choice == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed} {choice}".encode()).digest()[:8]) >> 1

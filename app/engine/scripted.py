@@ -115,7 +115,7 @@ class ScriptedEngine:
                 await self._pause(self._gates.get(count), request)
                 count += 1
                 clock.token()
-                yield TokenEvent(token)
+                yield _token_event(token, request.sampling.top_logprobs)
                 if token in request.stop_tokens:
                     reason = FinishReason.STOP
                     break
@@ -158,6 +158,13 @@ class ScriptedEngine:
         dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # a play, no secret
         ordinary = [token for token in range(self.model.vocabulary) if token not in self.model.stop_tokens]
         return iter(lambda: dice.choice(ordinary), -1)
+
+
+def _token_event(token: int, top_logprobs: int | None) -> TokenEvent:
+    """With log-probabilities, if they are wanted: the token is the most likely one, and its neighbours follow."""
+    if top_logprobs is None:
+        return TokenEvent(token)
+    return TokenEvent(token, -0.5, tuple((token + place, -0.5 - place) for place in range(top_logprobs)))
 
 
 class _Clock:

@@ -100,7 +100,7 @@ class Admission:
     def places(self, capacity: Capacity) -> int:
         return capacity.sequences + self._max_waiting
 
-    def room(self, capacity: Capacity) -> "Room":
+    def remaining(self, capacity: Capacity) -> "Room":
         return Room(
             places=self.places(capacity),
             free_places=self.places(capacity) - len(self._inside),

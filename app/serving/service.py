@@ -16,6 +16,7 @@ from app.serving.choices import Choices, Ends, each_choice
 from app.serving.prompts import Prompt, Prompts
 from app.serving.readiness import refusal
 from app.serving.text import TextStream
+from app.serving.token_bytes import TokenBytes
 from app.settings import Settings
 
 
@@ -28,6 +29,7 @@ class GenerationService:
         self._observers = observers
         self._timeout = settings.request_timeout
         self._admission = Admission(settings.max_waiting)
+        self._token_bytes = TokenBytes(prompts.tokenizer)
         self._numbers = itertools.count(1)
 
     @property
@@ -42,8 +44,12 @@ class GenerationService:
     def status(self) -> EngineStatus:
         return self._engine.status()
 
-    def room(self) -> Room:
-        return self._admission.room(self._engine.capacity)
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for: perhaps half a character."""
+        return self._token_bytes.of(token)
+
+    def remaining(self) -> Room:
+        return self._admission.remaining(self._engine.capacity)
 
     async def open(self, request: GenerationRequest) -> Answer:
         """An admitted answer, to be used as `async with await service.open(request) as answer`.
@@ -71,19 +77,20 @@ class GenerationService:
     ) -> list[Answer]:
         self._refuse_unless_ready()
         capacity = self._engine.capacity
-        if len(requests) > self._admission.places(capacity):
-            raise InvalidRequest(f"There is room for {self._admission.places(capacity)} answers at once.", param="n")
+        places = self._admission.places(capacity)
+        if len(requests) > max(1, places):
+            raise InvalidRequest(f"There is room for {places} answers at once.", param="n")
         with ExitStack() as stack:
-            places = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
+            reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # What all of them may hold together, so that an idle server can always admit them.
-            share = self._admission.room(capacity).tokens // len(requests)
+            share = self._admission.remaining(capacity).tokens // len(requests)
             prompts = await self._prepare(requests, min(self.context, share))
             self._refuse_unless_ready()  # tokenizing took a while
-            for place, prompt in zip(places, prompts, strict=True):
-                place.take(len(prompt.tokens), prompt.max_tokens, capacity)
+            for reservation, prompt in zip(reservations, prompts, strict=True):
+                reservation.take(len(prompt.tokens), prompt.max_tokens, capacity)
             answers = [
-                self._answer(request, prompt, place, observers, arrived_at)
-                for request, prompt, place in zip(requests, prompts, places, strict=True)
+                self._answer(request, prompt, reservation, observers, arrived_at)
+                for request, prompt, reservation in zip(requests, prompts, reservations, strict=True)
             ]
             stack.pop_all()  # the answers hold them now
         return answers

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.engine.base import Capacity
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
@@ -67,6 +69,16 @@ async def read(choices: Choices) -> list[list[str]]:
     return [read[index] for index in sorted(read)]
 
 
+@given(st.integers(0, 2**63 - 1))
+def test_every_choice_has_a_seed_of_its_own(seed: int) -> None:
+    request = replace(REQUEST, n=16, sampling=SamplingParams(seed=seed))
+    seeds = [choice.sampling.seed for choice in each_choice([request])]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == 16
+    assert all(0 <= one < 2**63 for one in seeds)
+    assert seeds == [choice.sampling.seed for choice in each_choice([request])]
+
+
 async def test_choices_differ_and_repeat(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(), prompts, recorder)
     first = await read(await service.open_choices([REQUEST]))
@@ -111,14 +123,14 @@ async def test_each_prompt_counts_once(prompts: Prompts, recorder: Recorder) -> 
 async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts, recorder: Recorder) -> None:
     engine = ScriptedEngine(capacity=Capacity(sequences=2, kv_tokens=1000))
     service = await serve(engine, prompts, recorder, max_waiting=2)
-    before = service.room()
+    before = service.remaining()
     async with await service.open(replace(REQUEST, n=1)), await service.open(replace(REQUEST, n=1)):
         with pytest.raises(Overloaded):
             await service.open_choices([REQUEST])
     told = [recorder.request() for _ in range(3)]
     assert [end.error_code for end in told].count("overloaded") == 1
     assert recorder.requests.empty()
-    assert service.room() == before
+    assert service.remaining() == before
     assert len(await read(await service.open_choices([REQUEST]))) == 3
 
 
@@ -133,7 +145,7 @@ async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, 
     service = await serve(ScriptedEngine(capacity=Capacity(16, 100)), prompts, recorder)
     open_end = replace(REQUEST, n=16, max_tokens=None)
     async with await service.open_choices([open_end]):
-        assert service.room().free_tokens >= 0
+        assert service.remaining().free_tokens >= 0
     with pytest.raises(PromptTooLong):
         await service.open_choices([replace(open_end, prompt=tuple(range(30)))])
 
@@ -149,7 +161,7 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
             await asyncio.Event().wait()
 
     service = await serve(Failing(), prompts, recorder)
-    before = service.room()
+    before = service.remaining()
     async with await service.open_choices([REQUEST]) as choices:
         *_, (index, last) = [each async for each in choices]
     assert (index, type(last)) == (2, Finished)
@@ -157,14 +169,14 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
     assert recorder.requests.empty()
     assert (told.status, told.error_code) == (503, "out_of_memory")
     assert [choice.reason for choice in told.choices] == ["cancelled", "cancelled", "error"]
-    assert service.room() == before
+    assert service.remaining() == before
 
 
 async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder) -> None:
     gate = asyncio.Event()
     engine = ScriptedEngine(gates={1: gate})
     service = await serve(engine, prompts, recorder)
-    before = service.room()
+    before = service.remaining()
     async with await service.open_choices([REQUEST]) as choices:
         seen: set[int] = set()
         async for index, _ in choices:
@@ -174,7 +186,7 @@ async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder
     assert len(engine.cancelled) == 3
     told = recorder.request()
     assert (told.status, told.error_code) == (499, "client_closed")
-    assert service.room() == before
+    assert service.remaining() == before
 
 
 async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Prompts, recorder: Recorder) -> None:

@@ -1,0 +1,85 @@
+"""The body of `/v1/chat/completions`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.api.message_fields import MessageFields
+from app.api.sampling_fields import SamplingFields
+from app.api.tool_fields import (
+    ResponseFormatFields,
+    ToolChoiceField,
+    ToolFields,
+    refuse_choice_without_tools,
+    tools_of,
+)
+from app.engine.base import ModelInfo
+from app.errors import InvalidRequest
+from app.messages import GenerationRequest, Operation, ToolChoice
+
+_MOST_MESSAGES = 4096
+_MOST_TOOLS = 128  # OpenAI's
+
+
+class ChatBody(SamplingFields):
+    """What differs from a plain completion. `modalities` may only say what is so anyway."""
+
+    messages: list[MessageFields] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormatFields | None = None
+    tools: list[ToolFields] = Field(default_factory=list, max_length=_MOST_TOOLS)
+    tool_choice: ToolChoiceField = ToolChoice()
+    parallel_tool_calls: bool = True
+    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1)
+
+    @model_validator(mode="after")
+    def _logprobs_agree(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """Raises InvalidRequest when the two names of one limit say different things."""
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise InvalidRequest(
+                "max_tokens and max_completion_tokens are one limit, and must not differ.",
+                param="max_completion_tokens",
+            )
+        return limits.pop() if limits else None
+
+    def generation(self, request_id: str, tenant: str, served: ModelInfo) -> GenerationRequest:
+        """Raises InvalidRequest, ModelNotFound."""
+        self.refuse_other_models(served)
+        tools = tools_of(self.tools)
+        refuse_choice_without_tools(self.tool_choice, tools)
+        response_format = self.response_format.format() if self.response_format else None
+        if response_format is not None or (tools and self.tool_choice.mode != "none"):
+            self._refuse_to_postpone_the_end()
+        return GenerationRequest(
+            id=request_id,
+            operation=Operation.CHAT,
+            sampling=self.sampling(served, (self.top_logprobs or 0) if self.logprobs else None),
+            messages=tuple(turn.message(f"messages[{index}]") for index, turn in enumerate(self.messages)),
+            response_format=response_format,
+            tools=tools,
+            tool_choice=self.tool_choice,
+            parallel_tool_calls=self.parallel_tool_calls,
+            max_tokens=self.token_limit,
+            stop=tuple(self.stop),
+            ignore_eos=self.ignore_eos,
+            stream=self.stream,
+            n=self.n,
+            tenant=tenant,
+            user=self.user,
+            metadata=self.metadata,
+        )
+
+    def _refuse_to_postpone_the_end(self) -> None:
+        """JSON ends where it ends: after its last brace nothing is allowed but the end."""
+        for field in ("ignore_eos", "min_tokens"):
+            if getattr(self, field):
+                raise InvalidRequest(f"{field} does not go with response_format or tools.", param=field)

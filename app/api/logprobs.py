@@ -1,0 +1,71 @@
+"""Log-probabilities in OpenAI's two forms."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.messages import TextEvent, TokenEvent
+
+BytesOf = Callable[[int], bytes]
+
+_LEAST = -9999.0
+"""For what cannot be: JSON has no infinity, and OpenAI writes this."""
+
+
+def chat_logprobs(events: Sequence[TextEvent], bytes_of: BytesOf) -> dict[str, Any]:
+    """Of every token that became visible; a stop token is not. `bytes` tells the halves of a character apart."""
+    content = [
+        _chat_entry(token.token, token.logprob, bytes_of)
+        | {"top_logprobs": [_chat_entry(other, value, bytes_of) for other, value in token.top_logprobs]}
+        for event in events
+        for token in event.tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _chat_entry(token: int, logprob: float | None, bytes_of: BytesOf) -> dict[str, Any]:
+    raw = bytes_of(token)
+    return {"token": raw.decode(errors="replace"), "bytes": list(raw), "logprob": _finite(logprob)}
+
+
+class LegacyLogprobs:
+    """The four lists of `/v1/completions`. Remembers where in the answer's text it is, from one chunk to the next."""
+
+    def __init__(self, bytes_of: BytesOf) -> None:
+        self._bytes_of = bytes_of
+        self._offset = 0
+
+    def of(self, events: Sequence[TextEvent]) -> dict[str, Any]:
+        tokens: list[str] = []
+        offsets: list[int] = []
+        picked: list[TokenEvent] = []
+        for event in events:
+            seen = b""
+            for token in event.tokens:
+                raw = self._bytes_of(token.token)
+                # Half a character is no text yet; and a stop string may have cut the last token's text.
+                offsets.append(self._offset + min(len(seen.decode(errors="ignore")), len(event.text)))
+                tokens.append(_name(raw))
+                picked.append(token)
+                seen += raw
+            self._offset += len(event.text)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [_finite(token.logprob) for token in picked],
+            "top_logprobs": [
+                {_name(self._bytes_of(other)): _finite(value) for other, value in token.top_logprobs}
+                for token in picked
+            ],
+            "text_offset": offsets,
+        }
+
+
+def _name(raw: bytes) -> str:
+    """The token's text, or its bytes in OpenAI's notation: names in an object must differ."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def _finite(logprob: float | None) -> float:
+    return _LEAST if logprob is None else max(logprob, _LEAST)
