@@ -24,7 +24,9 @@ class Active:
     def __post_init__(self) -> None:
         request = self.request
         self.sequence = Sequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
-        self.sampling = SamplingState(request.sampling, request.tokens, stop_tokens=request.stop_tokens)
+        self.sampling = SamplingState(
+            request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=request.constraint
+        )
 
     def started(self, now: float) -> None:
         if self.started_at is None:

@@ -6,16 +6,14 @@ penalties (which `transformers` does not have), then everything that forbids tok
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from app.messages import SamplingParams
-
-Mask = Callable[[Sequence[int]], Tensor | None]
-"""A grammar: from a sequence's output so far to the tokens allowed next, bool `[vocabulary]`; None: all."""
+from app.engine.constraints import Constraints
+from app.messages import Constraint, SamplingParams
 
 
 class Ruled(Protocol):
@@ -25,7 +23,7 @@ class Ruled(Protocol):
     prompt: Sequence[int]
     output: list[int]
     stop_tokens: frozenset[int]
-    mask: Mask | None
+    constraint: Constraint | None
 
 
 class Processors:
@@ -35,15 +33,19 @@ class Processors:
     """
 
     def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
-        self._states = states
         self._bias = _Cells(_biases(states), vocabulary, device)
         self._bans = _Cells(_bans(states), vocabulary, device)
         self._minimum = _Cells(_minima(states), vocabulary, device)  # value: steps for which it holds
         self._repetition = _Repetition(states, vocabulary, device)
         self._frequency = _Frequency(states, vocabulary, device)
-        self._masked = [(row, state.mask) for row, state in enumerate(states) if state.mask is not None]
+        self._constraints = Constraints([state.constraint for state in states], vocabulary)
         self.idle = not (
-            self._bias or self._bans or self._minimum or self._repetition.seen or self._frequency.seen or self._masked
+            self._bias
+            or self._bans
+            or self._minimum
+            or self._repetition.seen
+            or self._frequency.seen
+            or self._constraints
         )
 
     def apply(self, scores: Tensor) -> None:
@@ -60,17 +62,18 @@ class Processors:
             active = self._minimum.values > 0
             scores[self._minimum.cells] = scores[self._minimum.cells].masked_fill(active, -torch.inf)
             self._minimum.values -= 1
-        for row, mask in self._masked:
-            allowed = mask(self._states[row].output)
-            if allowed is not None:
-                scores[row].masked_fill_(~allowed.to(scores.device), -torch.inf)
+        if self._constraints:
+            self._constraints.apply(scores)
 
-    def accept(self, tokens: Sequence[int | None]) -> None:
-        """Count the tokens just chosen, one per row; None for a row that failed."""
+    def accept(self, tokens: Sequence[int | None]) -> list[int | None]:
+        """Count the tokens just chosen, one per row; None for a row that failed. Returns them, with None for those
+        that a row's constraint does not take."""
+        tokens = self._constraints.accept(tokens)
         if self._repetition.seen:
             self._repetition.seen.accept(tokens)
         if self._frequency.seen:
             self._frequency.seen.accept(tokens)
+        return tokens
 
 
 class _Cells:

@@ -23,9 +23,9 @@ from app.engine.drawing import (
     draw_plain,
     greedy,
 )
-from app.engine.processors import Mask, Processors
+from app.engine.processors import Processors
 from app.errors import GenerationFailed
-from app.messages import SamplingParams, TokenEvent
+from app.messages import Constraint, SamplingParams, TokenEvent
 
 Sampled = TokenEvent | GenerationFailed
 """A row's outcome: a failed row fails its own request and touches no other."""
@@ -34,11 +34,11 @@ Sampled = TokenEvent | GenerationFailed
 class SamplingState:
     """One sequence's side of sampling: its rules, its output so far, and its own random numbers.
 
-    Belongs to one `Sampler`, which alone appends to `output`. Outlives its sequence's slot, so a preempted
-    sequence goes on where it was. `mask` is called once per token with the output so far.
+    Belongs to one `Sampler`, which alone appends to `output` and drives `constraint`. Outlives its sequence's slot,
+    so a preempted sequence goes on where it was.
     """
 
-    __slots__ = ("mask", "output", "params", "prompt", "random", "stop_tokens")
+    __slots__ = ("constraint", "output", "params", "prompt", "random", "stop_tokens")
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class SamplingState:
         prompt: Sequence[int],
         *,
         stop_tokens: frozenset[int] = frozenset(),
-        mask: Mask | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self.params = params
         self.prompt = prompt
         self.stop_tokens = stop_tokens
-        self.mask = mask
+        self.constraint = constraint
         self.output: list[int] = []
         # One number per token: Python's generator gives it in 50 ns, a torch.Generator in microseconds.
         self.random = random.Random(params.seed)  # noqa: S311  # sampling is no cryptography
@@ -73,11 +73,10 @@ class Sampler:
         if not states:
             return []
         batch = self._batch_of(states, logits)
-        tokens = batch.choose(logits)
+        tokens = batch.processors.accept(batch.choose(logits))
         for state, token in zip(states, tokens, strict=True):
             if token is not None:
                 state.output.append(token)
-        batch.processors.accept(tokens)
         events: list[Sampled] = [
             GenerationFailed("The model gave no token that this request may use.")
             if token is None

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from app.engine.base import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.errors import DeadlineExceeded, ModelLoading, ServingError, ShuttingDown
+from app.errors import DeadlineExceeded, GenerationFailed, ModelLoading, ServingError, ShuttingDown
 from app.messages import EngineEvent, EngineRequest, Finished, FinishReason, Timings, TokenEvent, Usage
 
 _LOADING = (Phase.STARTING, Phase.LOADING, Phase.WARMING)
@@ -29,8 +29,10 @@ SCRIPTED_MODEL = ModelInfo(
 class ScriptedEngine:
     """Every request gets the tokens of `script`, then a stop token; when that ends nothing, all over again.
 
-    Without a script the tokens follow from the prompt and the seed. `gates[n]` holds every request before its n-th
-    token (counted from 0) until the event is set. After `fail[0]` tokens a request ends with the error `fail[1]`.
+    Without a script the tokens follow from the prompt and the seed. Where a request's constraint does not allow the
+    next token, it gets a stop token if that is allowed, else the lowest one that is. `gates[n]` holds every request
+    before its n-th token (counted from 0) until the event is set. After `fail[0]` tokens a request ends with the
+    error `fail[1]`.
     """
 
     def __init__(
@@ -110,9 +112,10 @@ class ScriptedEngine:
         try:
             has_slot = await self._pause(self._slots, request)
             clock.started()
-            for token in itertools.islice(self._tokens(request), request.max_tokens):
+            for wanted in itertools.islice(self._tokens(request), request.max_tokens):
                 self._fail_after(count)
                 await self._pause(self._gates.get(count), request)
+                token = _constrained(wanted, request)
                 count += 1
                 clock.token()
                 yield _token_event(token, request.sampling.top_logprobs)
@@ -165,6 +168,21 @@ def _token_event(token: int, top_logprobs: int | None) -> TokenEvent:
     if top_logprobs is None:
         return TokenEvent(token)
     return TokenEvent(token, -0.5, tuple((token + place, -0.5 - place) for place in range(top_logprobs)))
+
+
+def _constrained(wanted: int, request: EngineRequest) -> int:
+    """The wanted token, or what the constraint allows instead. Raises GenerationFailed when that is nothing."""
+    if request.constraint is None:
+        return wanted
+    try:
+        allowed = request.constraint.allowed()
+        stops = sorted(request.stop_tokens)
+        choices = itertools.chain([wanted], stops, range(len(allowed) * 8))
+        token = next(t for t in choices if t // 8 < len(allowed) and allowed[t // 8] >> t % 8 & 1)
+        request.constraint.accept(token)
+    except Exception:  # noqa: BLE001  # a constraint is foreign code; StopIteration: it allows nothing
+        raise GenerationFailed("The model gave no token that this request may use.") from None
+    return token
 
 
 class _Clock:

@@ -40,6 +40,10 @@ class Prompts:
         """The published tokenizer, for decoding."""
         return self._tokenizer.published
 
+    @property
+    def model_tokenizer(self) -> ModelTokenizer:
+        return self._tokenizer
+
     async def prepare(self, request: GenerationRequest, room: int) -> Prompt:
         """Tokenizes in a thread: a long prompt takes tens of milliseconds, which the event loop does not have.
 

@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager
 
 from app.engine.base import Engine, EngineStatus, ModelInfo
 from app.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
-from app.messages import EngineRequest, GenerationRequest
+from app.messages import Constraint, EngineRequest, GenerationRequest
 from app.observer import Observer, Observers, RequestFinished
 from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
 from app.serving.choices import Choices, Ends, each_choice
+from app.serving.grammar import Grammars
 from app.serving.prompts import Prompt, Prompts
 from app.serving.readiness import refusal
 from app.serving.text import TextStream
@@ -26,6 +27,7 @@ class GenerationService:
     def __init__(self, engine: Engine, prompts: Prompts, observers: Observers, settings: Settings) -> None:
         self._engine = engine
         self._prompts = prompts
+        self._grammars = Grammars(prompts.model_tokenizer, engine.model)
         self._observers = observers
         self._timeout = settings.request_timeout
         self._admission = Admission(settings.max_waiting)
@@ -85,12 +87,21 @@ class GenerationService:
             # What all of them may hold together, so that an idle server can always admit them.
             share = self._admission.remaining(capacity).tokens // len(requests)
             prompts = await self._prepare(requests, min(self.context, share))
+            constraints = [await self._grammars.constraint(request) for request in requests]  # each has its state
             self._refuse_unless_ready()  # tokenizing took a while
             for reservation, prompt in zip(reservations, prompts, strict=True):
                 reservation.take(len(prompt.tokens), prompt.max_tokens, capacity)
             answers = [
-                self._answer(request, prompt, reservation, observers, arrived_at)
-                for request, prompt, reservation in zip(requests, prompts, reservations, strict=True)
+                self._answer(
+                    request,
+                    self._engine_request(request, prompt, constraint, arrived_at + self._timeout),
+                    place,
+                    observers,
+                    arrived_at,
+                )
+                for request, prompt, constraint, place in zip(
+                    requests, prompts, constraints, reservations, strict=True
+                )
             ]
             stack.pop_all()  # the answers hold them now
         return answers
@@ -106,14 +117,14 @@ class GenerationService:
     def _answer(
         self,
         request: GenerationRequest,
-        prompt: Prompt,
+        engine_request: EngineRequest,
         reservation: Reservation,
         observers: Observer,
         arrived_at: float,
     ) -> Answer:
         return Answer(
             request=request,
-            engine_request=self._engine_request(request, prompt, arrived_at + self._timeout),
+            engine_request=engine_request,
             engine=self._engine,
             text=TextStream(self._prompts.tokenizer, request.stop),
             reservation=reservation,
@@ -121,13 +132,16 @@ class GenerationService:
             arrived_at=arrived_at,
         )
 
-    def _engine_request(self, request: GenerationRequest, prompt: Prompt, deadline_at: float) -> EngineRequest:
+    def _engine_request(
+        self, request: GenerationRequest, prompt: Prompt, constraint: Constraint | None, deadline_at: float
+    ) -> EngineRequest:
         return EngineRequest(
             id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice; engines tell requests by it
             tokens=prompt.tokens,
             max_tokens=prompt.max_tokens,
             sampling=request.sampling,
             stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens,
+            constraint=constraint,
             tenant=request.tenant,
             deadline_at=deadline_at,
         )

@@ -44,6 +44,13 @@ class ModelTokenizer:
             if self._encoder.token_to_id(secret) != self.control_tokens[text]:
                 raise TokenizerUnusable(f"the control token {text} of {folder} changes its id when it is renamed")
 
+    def with_control_tokens_marked(self) -> str:
+        """The published tokenizer as JSON, its control tokens marked as special: no grammar takes them for text."""
+        data = json.loads(self.published.to_str())
+        for token in data["added_tokens"]:
+            token["special"] = token["special"] or token["content"] in self.control_tokens
+        return json.dumps(data)
+
     def shield(self, text: str) -> str:
         """Text of a user, with control strings marked as mere text until `encode`."""
         return self._public_pattern.sub(lambda match: self._shield[match[0]], text)

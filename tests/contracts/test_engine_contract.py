@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 
 from app.engine.base import Engine, Phase
-from app.errors import DeadlineExceeded, NotReady, ShuttingDown
-from app.messages import EngineEvent, EngineRequest, Finished, FinishReason, SamplingParams, TokenEvent
+from app.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
+from app.messages import Constraint, EngineEvent, EngineRequest, Finished, FinishReason, SamplingParams, TokenEvent
+from tests.support.constraints import Broken, Table
 
 PROMPT = tuple(range(100, 120))
 
@@ -62,6 +63,34 @@ async def test_a_seed_repeats_its_answer_and_another_gives_another(engine: Engin
     other, _ = await play(engine, ask(sampling=SamplingParams(seed=8)))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+async def test_a_constraint_is_kept_and_hears_every_token(engine: Engine, temperature: float) -> None:
+    table = Table(lambda n: {200 + n, 300 + n} if n < 5 else {2})
+    sampling = SamplingParams(seed=7, temperature=temperature)
+    free = ask(id="free", sampling=sampling)
+    alone, _ = await play(engine, free)
+    (tokens, end), (beside, _) = await asyncio.gather(
+        play(engine, ask(sampling=sampling, max_tokens=20, stop_tokens=frozenset({2}), constraint=table)),
+        play(engine, free),
+    )
+    assert [token % 100 for token in tokens[:5]] == [0, 1, 2, 3, 4]
+    assert tokens[5:] == [2]
+    assert table.taken == tokens
+    assert end.reason is FinishReason.STOP
+    assert beside == alone
+
+
+@pytest.mark.parametrize("bad", [Table(lambda _: set()), Broken("allowed"), Broken("accept")])
+async def test_a_bad_constraint_ends_its_own_request(engine: Engine, bad: Constraint) -> None:
+    (_, failed), (tokens, end) = await asyncio.gather(
+        play(engine, ask(id="bad", constraint=bad)), play(engine, ask(id="good"))
+    )
+    assert failed.reason is FinishReason.ERROR
+    assert isinstance(failed.error, GenerationFailed)
+    assert len(tokens) == 8
+    assert end.error is None
 
 
 async def test_several_at_once_each_get_their_own(engine: Engine) -> None:

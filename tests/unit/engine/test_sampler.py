@@ -308,21 +308,6 @@ def test_stop_tokens_wait_for_the_minimum() -> None:
     assert one.output == [5, 5, 5, 2]
 
 
-def test_a_grammar_mask_allows_only_its_tokens() -> None:
-    heard: list[list[int]] = []
-
-    def odd(output: Sequence[int]) -> Tensor:
-        heard.append(list(output))
-        return torch.arange(VOCABULARY) % 2 == 1
-
-    masked = SamplingState(SamplingParams(seed=3, temperature=5.0), (1,), mask=odd)
-    free = SamplingState(SamplingParams(seed=3, temperature=5.0), (1,), mask=lambda _: None)
-    run(Sampler(), [masked, free], lambda step: logits(2, seed=step), 30)
-    assert all(it % 2 == 1 for it in masked.output)
-    assert any(it % 2 == 0 for it in free.output)
-    assert heard == [masked.output[:n] for n in range(30)]
-
-
 @pytest.mark.parametrize("rule", [{"temperature": 0.0}, {}, {"top_p": 0.9}, {"top_k": 4}])
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_row_without_usable_scores_fails_alone(rule: dict[str, Any], broken: float) -> None:
@@ -344,7 +329,8 @@ def test_one_nan_among_good_scores_fails_the_row() -> None:
 
 
 def test_everything_forbidden_fails_and_counts_nothing() -> None:
-    one = SamplingState(SamplingParams(seed=1, repetition_penalty=1.1), (1,), mask=lambda _: torch.zeros(9).bool())
+    everything = frozenset(range(9))
+    one = state(seed=1, repetition_penalty=1.1, banned_tokens=everything)
     assert isinstance(Sampler().sample(logits(1, vocabulary=9), [one])[0], GenerationFailed)
     assert one.output == []
 

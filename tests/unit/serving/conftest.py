@@ -1,0 +1,27 @@
+"""The embedded model's vocabulary, for grammars."""
+
+from pathlib import Path
+
+import pytest
+
+from app.engine.scripted import SCRIPTED_MODEL
+from app.serving.grammar import Grammars
+from app.serving.tokenizer import ModelTokenizer
+from tests.support.walking import Walker
+
+
+@pytest.fixture(scope="session")
+def model_tokenizer(embedded_model: Path) -> ModelTokenizer:
+    return ModelTokenizer(embedded_model)
+
+
+@pytest.fixture(scope="session")
+def grammars(model_tokenizer: ModelTokenizer) -> Grammars:
+    return Grammars(model_tokenizer, SCRIPTED_MODEL)
+
+
+@pytest.fixture(scope="session")
+def walker(model_tokenizer: ModelTokenizer) -> Walker:
+    texts = (model_tokenizer.published.decode([t]).strip() for t in range(model_tokenizer.vocabulary))
+    closing = frozenset(t for t, text in enumerate(texts) if text and set(text) <= set('"}]'))
+    return Walker(stop=2, closing=closing)
