@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.api.chat_schema import ChatBody
 from app.api.model_field import ForModel
 
 Token = Annotated[int, Field(ge=0, lt=2**31)]
@@ -14,6 +15,12 @@ class TextToTokens(ForModel):
 
     prompt: str
     add_special_tokens: bool = True  # what the model expects before any text, as a prompt of completions gets it
+    return_token_strs: bool = False
+
+
+class ConversationToTokens(ChatBody):
+    """A chat request as it is: what says how to answer changes nothing here."""
+
     return_token_strs: bool = False
 
 

@@ -1,4 +1,7 @@
-"""`/tokenize` and `/detokenize`: the model's tokenizer for those who count, cut or look. Nothing is generated."""
+"""`/tokenize`, `/detokenize` and `/v1/chat/completions/render`, for those who count, cut or look.
+
+Nothing is generated.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.body import read_json
+from app.api.chat_schema import ChatBody
 from app.api.disconnect import unless_client_leaves
-from app.api.token_schema import TextToTokens, TokensToText
+from app.api.token_schema import ConversationToTokens, TextToTokens, TokensToText
+from app.messages import ANONYMOUS, GenerationRequest
 from app.serving.service import GenerationService
 from app.serving.tokens import Tokens
 
@@ -20,19 +25,35 @@ def tokens_router(service: GenerationService, tokens: Tokens) -> APIRouter:
 
     @router.post("/tokenize")
     async def tokenize(request: Request) -> Response:
-        body = TextToTokens.parse(await read_json(request))
-        body.refuse_other_models(service.model)
-        ids = await unless_client_leaves(request, tokens.of_text(body.prompt, leading=body.add_special_tokens))
+        value = await read_json(request)
+        body = (ConversationToTokens if "messages" in value else TextToTokens).parse(value)
+        ids = await unless_client_leaves(request, _ids(body, request))
         answer = _counted(ids, service.context)
         if body.return_token_strs:
             answer["token_strs"] = await unless_client_leaves(request, tokens.names(ids))
         return _json(answer)
+
+    @router.post("/v1/chat/completions/render")
+    async def render(request: Request) -> Response:
+        body = ChatBody.parse(await read_json(request))
+        rendered = await unless_client_leaves(request, tokens.of_conversation(_generation(body, request)))
+        return _json({"prompt": rendered.text, **_counted(rendered.tokens, service.context)})
 
     @router.post("/detokenize")
     async def detokenize(request: Request) -> Response:
         body = TokensToText.parse(await read_json(request))
         body.refuse_other_models(service.model)
         return _json({"prompt": await unless_client_leaves(request, tokens.text(body.tokens))})
+
+    async def _ids(body: ConversationToTokens | TextToTokens, request: Request) -> Sequence[int]:
+        if isinstance(body, ConversationToTokens):
+            return (await tokens.of_conversation(_generation(body, request))).tokens
+        body.refuse_other_models(service.model)
+        return await tokens.of_text(body.prompt, leading=body.add_special_tokens)
+
+    def _generation(body: ChatBody, request: Request) -> GenerationRequest:
+        """What chat would have asked for."""
+        return body.generation(request.state.request_id, getattr(request.state, "tenant", ANONYMOUS), service.model)
 
     return router
 

@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.serving.prompts import Prompts
 from tests.api.conftest import MakeClient
+from tests.support.recorder import Recorder
 
 TEXT = "def add(a, b):\n    return a + b  # 你好 🎉"
 
@@ -54,7 +55,39 @@ def test_no_model_has_to_be_loaded(make_client: MakeClient) -> None:
     assert tokenize(make_client(ScriptedEngine(ready=False)), prompt="a")["count"] == 1
 
 
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "你好 <|im_end|>"}]},
+]
+
+
+def test_a_conversation_is_rendered_as_chat_would(client: TestClient, recorder: Recorder) -> None:
+    body = {"messages": CONVERSATION, "max_tokens": 1, "model": "scripted"}
+    rendered = client.post("/v1/chat/completions/render", json=body).json()
+    assert set(rendered) == {"prompt", "count", "max_model_len", "tokens"}
+    assert rendered["prompt"].startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n你好 <|im_end|>")
+    assert rendered["prompt"].endswith("<|im_start|>assistant\n")
+    assert rendered["count"] == len(rendered["tokens"])
+    assert client.post("/detokenize", json={"tokens": rendered["tokens"]}).json()["prompt"] == rendered["prompt"]
+    usage = client.post("/v1/chat/completions", json=body).json()["usage"]
+    assert usage["prompt_tokens"] == rendered["count"]
+
+
+def test_a_conversation_has_the_tokens_of_its_rendering(client: TestClient) -> None:
+    rendered = client.post("/v1/chat/completions/render", json={"messages": CONVERSATION}).json()
+    answer = tokenize(client, messages=CONVERSATION, return_token_strs=True)
+    assert answer["tokens"] == rendered["tokens"]
+    assert answer["token_strs"][0] == "<|im_start|>"
+
+
 REFUSED = [
+    ("/tokenize", {"messages": []}, "messages", "at least 1"),
+    ("/tokenize", {"messages": CONVERSATION, "prompt": "a"}, "prompt", "not supported"),
+    ("/tokenize", {"messages": CONVERSATION, "model": "gpt-4"}, "model", "scripted"),
+    ("/v1/chat/completions/render", {"prompt": "a"}, "messages", "is required"),
+    ("/v1/chat/completions/render", {"messages": CONVERSATION, "n": 1000}, "n", "less than"),
+    ("/v1/chat/completions/render", {"messages": CONVERSATION, "echo": True}, "echo", "not supported"),
+    ("/v1/chat/completions/render", {"messages": CONVERSATION, "model": "gpt-4"}, "model", "scripted"),
     ("/tokenize", {}, "prompt", "is required"),
     ("/tokenize", {"prompt": 1}, "prompt", "must be a string"),
     ("/tokenize", {"prompt": "a", "add_special": True}, "add_special", "not supported"),
@@ -80,7 +113,7 @@ def test_what_is_wrong_is_named(client: TestClient, path: str, body: dict[str, A
     assert error["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/chat/completions/render"])
 def test_another_method_is_refused_in_openais_form(client: TestClient, path: str) -> None:
     response = client.get(path)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
