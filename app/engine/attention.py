@@ -53,11 +53,11 @@ def _decode(cache: SlotCache, group: Group, layer_idx: int, query: Tensor, scali
 
     Query heads that share a key head stand in the place of query positions, so keys are never repeated.
     """
-    keys, values = cache.view(layer_idx, group.capacity, slice(0, group.extent), group.length)
+    keys, values = cache.view(layer_idx, group.capacity, group.window, group.length)
     heads, n, dim = query.shape[1:]
     rows = query[0].transpose(0, 1).reshape(n, keys.shape[1], heads // keys.shape[1], dim)
     if not group.dense:
-        rows = rows.new_zeros(group.extent, *rows.shape[1:]).index_copy_(0, group.rows, rows)
+        rows = rows.new_zeros(keys.shape[0], *rows.shape[1:]).index_copy_(0, group.rows, rows)
     output = F.scaled_dot_product_attention(rows, keys, values, attn_mask=group.mask, scale=scaling)
     if not group.dense:
         output = output.index_select(0, group.rows)

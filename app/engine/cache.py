@@ -86,8 +86,8 @@ class SlotCache(Cache):
         for group in layout.groups:
             self._note_written(group.capacity, group.length)
             keys, values = self._pair(shelves, group.capacity, key_states, value_states)
-            keys[group.rows, :, group.positions] = key_states[0, :, group.tokens].transpose(0, 1)
-            values[group.rows, :, group.positions] = value_states[0, :, group.tokens].transpose(0, 1)
+            keys[group.slots, :, group.positions] = key_states[0, :, group.tokens].transpose(0, 1)
+            values[group.slots, :, group.positions] = value_states[0, :, group.tokens].transpose(0, 1)
         for span in layout.spans:
             self._note_written(span.capacity, span.end)
             keys, values = self._pair(shelves, span.capacity, key_states, value_states)

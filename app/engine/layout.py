@@ -20,15 +20,16 @@ LENGTH_BUCKET = 32
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Decoding sequences of one shelf. They lie in the slots 0…extent-1; `dense` if they are all of them."""
+    """Decoding sequences of one shelf. They lie in a window of its slots; `dense` if they are all of it."""
 
     capacity: int
     tokens: slice  # their rows in the step
-    rows: Tensor  # their slots, [n]
+    window: slice  # of slots
+    slots: Tensor  # theirs, [n]
+    rows: Tensor  # theirs within the window, [n]
     positions: Tensor  # where the new token goes, [n]
-    extent: int
     length: int  # attended length, rounded up
-    mask: Tensor  # additive, [extent, 1, 1, length]
+    mask: Tensor  # additive, [window, 1, 1, length]
     dense: bool
 
 
@@ -86,9 +87,11 @@ def lay_out(decision: Decision, device: torch.device, dtype: torch.dtype) -> Lay
 
 
 def _group(capacity: int, chunks: Items[Chunk], offset: int, device: torch.device, dtype: torch.dtype) -> Group:
-    rows = torch.tensor([chunk.sequence.placed.index for chunk in chunks])
+    indices = [chunk.sequence.placed.index for chunk in chunks]  # rising
+    first, extent = indices[0], indices[-1] + 1 - indices[0]
+    slots = torch.tensor(indices)
+    rows = slots - first
     positions = torch.tensor([chunk.start for chunk in chunks])
-    extent = int(rows[-1]) + 1
     length = min(capacity, -(-(int(positions.max()) + 1) // LENGTH_BUCKET) * LENGTH_BUCKET)
     ends = torch.zeros(extent, dtype=torch.long)  # a hole attends to position 0 alone: no row may be all -inf
     ends[rows] = positions
@@ -97,9 +100,10 @@ def _group(capacity: int, chunks: Items[Chunk], offset: int, device: torch.devic
     return Group(
         capacity=capacity,
         tokens=slice(offset, offset + len(chunks)),
+        window=slice(first, first + extent),
+        slots=slots.to(device),
         rows=rows.to(device),
         positions=positions.to(device),
-        extent=extent,
         length=length,
         mask=mask[:, None, None, :].to(device),
         dense=extent == len(chunks),

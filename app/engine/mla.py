@@ -108,10 +108,10 @@ class AbsorbedAttention(DeepseekV2Attention):
         layout = slots.layouts[query.device]
         outputs = []
         for group in layout.groups:
-            latent, rope = slots.view(self.layer_idx, group.capacity, slice(0, group.extent), group.length)
+            latent, rope = slots.view(self.layer_idx, group.capacity, group.window, group.length)
             rows = query[0, :, group.tokens].transpose(0, 1).unsqueeze(2)
             if not group.dense:
-                rows = rows.new_zeros(group.extent, *rows.shape[1:]).index_copy_(0, group.rows, rows)
+                rows = rows.new_zeros(latent.shape[0], *rows.shape[1:]).index_copy_(0, group.rows, rows)
             output = self.attend(rows, latent, rope, group.mask, causal=False)
             outputs.append((output if group.dense else output.index_select(0, group.rows)).transpose(0, 1))
         for span in layout.spans:

@@ -1,8 +1,8 @@
 """Who lies where in the KV cache: pure bookkeeping of slots, cached prefixes and their eviction.
 
 A shelf holds slots of one capacity, a power of two, so a short sequence is never padded to the longest one in
-the house, and a slot never has to grow. Slots with low indices are taken first: the running sequences of a
-shelf then form a dense block at its front, which attention reads as a view, without gathering.
+the house, and a slot never has to grow. The running sequences of a shelf are kept close together: attention reads the
+window that they form as a view, without gathering.
 
 A finished sequence's slot stays as a cached prefix until its room is needed; the least recently used goes first.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import cast
 
+from app.engine.compaction import next_move
 from app.engine.sequence import Copy, Sequence, Slot
 
 SMALLEST = 256
@@ -125,18 +126,14 @@ class Shelves:
             self._trim(places)
 
     def pack(self) -> list[Copy]:
-        """Move the last running sequence of a sparse shelf to its first hole.
-
-        Holes cost attention over rows that nobody needs, a move costs one copy: so only when holes outnumber the
-        running sequences.
-        """
+        """At most one move for each shelf: see `app.engine.compaction`."""
         copies = []
         for capacity, places in self._shelves.items():
             running = [index for index, place in enumerate(places) if isinstance(place, Sequence)]
-            if not running or running[-1] + 1 <= 2 * len(running):
-                continue
-            hole = next(index for index, place in enumerate(places) if not isinstance(place, Sequence))
-            copies.append(self._move(Slot(capacity, running[-1]), Slot(capacity, hole)))
+            empty = [index for index, place in enumerate(places) if place is None]
+            move = next_move(running, empty)
+            if move is not None:
+                copies.append(self._move(Slot(capacity, move[0]), Slot(capacity, move[1])))
         return copies
 
     def _move(self, source: Slot, target: Slot) -> Copy:

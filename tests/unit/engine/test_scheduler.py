@@ -237,15 +237,15 @@ def test_a_sequence_that_never_fits_is_refused() -> None:
         simulation.scheduler.add(Sequence("x", [], 13))
 
 
-def test_a_sparse_shelf_is_packed_to_the_front() -> None:
+def test_running_sequences_of_a_sparse_shelf_move_together() -> None:
     simulation = make(max_sequences=8)
     for number in range(8):
-        simulation.scheduler.add(Sequence(str(number), prompt(20, number), 4 if number < 7 else 40))
-    while simulation.scheduler.running != 1:
+        simulation.scheduler.add(Sequence(str(number), prompt(20, number), 40 if number in {0, 7} else 4))
+    while simulation.scheduler.running != 2:
         simulation.step()
     decision = simulation.step()
     assert decision is not None
-    assert decision.decode[0].sequence.placed.index == 0
+    assert [chunk.sequence.placed.index for chunk in decision.decode] == [0, 1]
 
 
 @given(st.lists(st.integers(0, 1), max_size=30), st.lists(st.integers(0, 1), max_size=30), st.integers(0, 30))
