@@ -5,12 +5,13 @@ import sys
 
 from rich.console import Console
 
+from bench.errors import BenchError
 from bench.load import command
-from bench.machine import Busy
 from bench.measures import MEASUREMENTS
 from bench.report import markdown
 from bench.results import RESULTS, load_all, save
 from bench.run import Measurement, perform
+from docker.stack.base import StackError
 
 
 def main() -> int:
@@ -32,19 +33,21 @@ def main() -> int:
 
 def _measure(chosen: list[Measurement], arguments: argparse.Namespace) -> int:
     console = Console()
+    failed = 0
     for measurement in chosen:
         try:
             result = perform(
                 measurement, console, rounds=arguments.rounds, quick=arguments.quick, busy_ok=arguments.busy_ok
             )
-        except Busy as busy:
-            print(busy, file=sys.stderr)
-            return 1
+        except (BenchError, StackError) as error:
+            print(f"{measurement.name}: {error}", file=sys.stderr)
+            failed += 1
+            continue
         print(markdown([result]).partition("## Targets\n")[2])
         if not arguments.quick:
             save(result)
             _write_table()
-    return 0
+    return 1 if failed else 0
 
 
 def _write_table() -> int:

@@ -27,10 +27,6 @@ class Machine(BaseModel):
     transformers: str
 
 
-class Busy(Exception):
-    """Something else uses the machine."""
-
-
 def describe() -> Machine:
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in facts)}

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.machine import QUIET, Busy, busy_cores, commit, describe
+from bench.errors import Busy
+from bench.machine import QUIET, busy_cores, commit, describe
 from bench.results import Finding, Result
 
 _QUIET_PATIENCE = 60.0  # seconds until what ran before has died away

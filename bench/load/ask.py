@@ -60,10 +60,10 @@ class _Reader(Protocol):
     tokens: int | None
 
     def take(self, data: str) -> str:
-        """The new text in an event; often none. Raises Failed."""
+        """The new text in an event; often none. Raises Broken."""
 
 
-class Failed(Exception):
+class Broken(Exception):
     """The server said so, or broke off."""
 
 
@@ -78,7 +78,7 @@ class _Chunks:
             return ""
         chunk = json.loads(data)
         if chunk.get("error"):
-            raise Failed(str(chunk["error"]))
+            raise Broken(str(chunk["error"]))
         if chunk.get("usage"):
             self.tokens = chunk["usage"]["completion_tokens"]
         return "".join((choice.get("delta") or {}).get("content") or "" for choice in chunk.get("choices") or ())
@@ -93,7 +93,7 @@ class _Deltas:
     def take(self, data: str) -> str:
         event = json.loads(data)
         if "error" in event:
-            raise Failed(str(event["error"]))
+            raise Broken(str(event["error"]))
         if "response" in event:
             self.over = True
             return "" if self._streamed else str(event["response"])
@@ -115,7 +115,7 @@ async def _watched(http: httpx2.AsyncClient, url: str, body: dict[str, Any], rea
                     pieces.append(time.monotonic())
                     text.append(piece)
         _refuse_unfinished(reader)
-    except (httpx2.HTTPError, Failed, ValueError, KeyError) as failure:
+    except (httpx2.HTTPError, Broken, ValueError, KeyError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     tokens = reader.tokens if counted is None else int(counted)
     return Outcome(begun, time.monotonic(), tuple(pieces), "".join(text), tokens, request_id, error)
@@ -123,7 +123,7 @@ async def _watched(http: httpx2.AsyncClient, url: str, body: dict[str, Any], rea
 
 async def _events(response: httpx2.Response) -> AsyncIterator[str]:
     if response.status_code != 200:
-        raise Failed(f"{response.status_code}: {(await response.aread())[:200].decode(errors='replace')}")
+        raise Broken(f"{response.status_code}: {(await response.aread())[:200].decode(errors='replace')}")
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         async for event in httpx2.EventSource(response):
             yield event.data
@@ -133,4 +133,4 @@ async def _events(response: httpx2.Response) -> AsyncIterator[str]:
 
 def _refuse_unfinished(reader: _Reader) -> None:
     if not reader.over:
-        raise Failed("the stream ended before the answer did")
+        raise Broken("the stream ended before the answer did")

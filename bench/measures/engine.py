@@ -1,7 +1,9 @@
 """Our engine in a process of its own against transformers' `generate` on the same token prompts."""
 
 import os
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from bench.model import FOLDER, SETTINGS, token_prompts
 from bench.prompts import questions
@@ -13,78 +15,93 @@ TARGET = 1.4
 TOKENS = 64
 BATCHES = (1, 4, 16, 32)
 JUDGED = (1, 16, 32)
+RAW = ("bfloat16", "float32")  # the second is shown and not judged: one round of it is enough
+
+Speeds = Mapping[tuple[str, int], list[float]]
+"""Output tokens/s of each round, by contestant and batch size."""
+
+Threads = Mapping[tuple[str, int], int]
+"""What raw generate is fastest with, by dtype and batch size."""
 
 
 def measure(run: Run) -> Finding:
     tokens = run.sizes(TOKENS, 8)
     batches = BATCHES if not run.quick else (1, 4)
-    # The round before the first warms up and chooses raw generate's threads; no prompt comes twice.
-    rounds = run.rounds + 1
-    prompts = iter(token_prompts(questions(rounds * sum(batches))))
-    run.bar.total(3 * rounds * len(batches))
-    speeds: dict[tuple[str, int], list[float]] = {}
-    threads: dict[tuple[str, int], int] = {}
+    prompts = iter(token_prompts(questions((run.rounds + 1) * sum(batches))))  # none of them comes twice
+    run.bar.total(len(batches) * (2 * run.rounds + 1 + len(RAW)))
+    run.bar.say("loading three contestants")
+    speeds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    with _contestants() as contestants:
+        run.bar.say("warming up, and choosing raw generate's threads")
+        threads: dict[tuple[str, int], int] = {}
+        for batch in batches:
+            asked = [next(prompts) for _ in range(batch)]
+            contestants["engine"].ask(prompts=asked, tokens=tokens)
+            for dtype in RAW:
+                threads[dtype, batch] = _best_threads(contestants[dtype], asked, tokens)
+            run.bar.step()
+        for number in range(run.rounds):
+            for batch in batches:
+                asked = [next(prompts) for _ in range(batch)]
+                for name in ("engine", *(RAW if number == 0 else RAW[:1])):
+                    run.bar.say(f"{name}, batch {batch}, round {number + 1} of {run.rounds}")
+                    settings = {} if name == "engine" else {"threads": threads[name, batch]}
+                    took = contestants[name].ask(prompts=asked, tokens=tokens, **settings)["seconds"]
+                    speeds[name, batch].append(batch * tokens / took)
+                    run.bar.step()
+        loading = contestants["engine"].ready["loading"]
+    notes = [
+        f"The engine loaded {loading}.",
+        f"{tokens} new tokens per prompt, greedily, prefill included; the same prompts for all, none of them twice.",
+    ]
+    return Finding(rows=_rows(speeds, batches), table=_table(speeds, threads, batches), notes=notes)
+
+
+@contextmanager
+def _contestants() -> Iterator[dict[str, Worker]]:
     with ExitStack() as stack:
-        run.bar.say("loading three contestants")
         ours = stack.enter_context(worker("bench.workers.engine", name="engine", environment=SETTINGS))
         raw = {
             dtype: stack.enter_context(worker("bench.workers.generate", str(FOLDER), dtype, name=f"generate-{dtype}"))
-            for dtype in ("bfloat16", "float32")
+            for dtype in RAW
         }
-        for number in range(rounds):
-            for batch in batches:
-                asked = [next(prompts) for _ in range(batch)]
-                run.bar.say(f"batch {batch}: round {number} of {run.rounds}")
-                seconds = {"engine": ours.ask(prompts=asked, tokens=tokens)["seconds"]}
-                run.bar.step()
-                for dtype, contestant in raw.items():
-                    if number == 0:
-                        threads[dtype, batch] = _best_threads(contestant, asked, tokens)
-                    told = contestant.ask(prompts=asked, tokens=tokens, threads=threads[dtype, batch])
-                    seconds[dtype] = told["seconds"]
-                    run.bar.step()
-                for name, took in seconds.items():
-                    if number > 0:
-                        speeds.setdefault((name, batch), []).append(batch * tokens / took)
-        loading = str(ours.ready["loading"])
-    return _finding(speeds, threads, batches, loading)
+        yield {"engine": ours, **raw}
 
 
 def _best_threads(contestant: Worker, prompts: list[list[int]], tokens: int) -> int:
     """One thread per core, or fewer if that is faster: for one sequence it may be."""
     cores = len(os.sched_getaffinity(0))
-    choices = sorted({1, max(1, cores // 2), cores}, reverse=True)
     contestant.ask(prompts=prompts, tokens=2, threads=cores)  # the first call pays for what libraries do once
+    choices = sorted({1, max(1, cores // 2), cores}, reverse=True)
     took = {n: contestant.ask(prompts=prompts, tokens=tokens, threads=n)["seconds"] for n in choices}
     return min(took, key=lambda n: took[n])
 
 
-def _finding(
-    speeds: dict[tuple[str, int], list[float]],
-    threads: dict[tuple[str, int], int],
-    batches: tuple[int, ...],
-    loading: str,
-) -> Finding:
-    rows, lines = [], []
-    for batch in batches:
-        ours = speeds["engine", batch]
-        ratios = {dtype: Spread.of_ratios(ours, speeds[dtype, batch]) for dtype in ("bfloat16", "float32")}
-        rows.append(
-            Row(
-                measure=f"engine directly against raw `generate` in bfloat16, batch {batch}, output tokens/s",
-                value=ratios["bfloat16"],
-                target=TARGET if batch in JUDGED else None,
-            )
+def _rows(speeds: Speeds, batches: Sequence[int]) -> list[Row]:
+    return [
+        Row(
+            measure=f"engine directly against raw `generate` in bfloat16, batch {batch}, output tokens/s",
+            value=_ratio(speeds, "bfloat16", batch),
+            target=TARGET if batch in JUDGED else None,
         )
-        line: list[Cell] = [batch, Spread.of(ours).median]
-        for dtype, ratio in ratios.items():
-            line += [Spread.of(speeds[dtype, batch]).median, threads[dtype, batch], ratio.median]
-        lines.append(line)
-    columns = ["batch", "engine, tokens/s"]
-    for dtype in ("bfloat16", "float32"):
-        columns += [f"`generate` {dtype}, tokens/s", "its threads", "ratio"]
-    notes = [
-        f"The engine loaded {loading}.",
-        f"{TOKENS} new tokens per prompt, greedily, prefill included; both got the same prompts, none of them twice.",
+        for batch in batches
     ]
-    return Finding(rows=rows, table=Table(columns=columns, rows=lines), notes=notes)
+
+
+def _table(speeds: Speeds, threads: Threads, batches: Sequence[int]) -> Table:
+    columns = ["batch", "engine, tokens/s"]
+    for dtype in RAW:
+        columns += [f"`generate` {dtype}, tokens/s", "its threads", "ratio"]
+    lines: list[list[Cell]] = []
+    for batch in batches:
+        line: list[Cell] = [batch, Spread.of(speeds["engine", batch]).median]
+        for dtype in RAW:
+            median = Spread.of(speeds[dtype, batch]).median
+            line += [median, threads[dtype, batch], _ratio(speeds, dtype, batch).median]
+        lines.append(line)
+    return Table(columns=columns, rows=lines)
+
+
+def _ratio(speeds: Speeds, dtype: str, batch: int) -> Spread:
+    theirs = speeds[dtype, batch]
+    return Spread.of_ratios(speeds["engine", batch][: len(theirs)], theirs)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.errors import Failed
 from bench.load.ask import Ask
 from bench.load.loop import closed_loop
 from bench.load.outcome import Figures, Outcome, figures
@@ -12,10 +13,6 @@ from bench.results import Cell, Spread, Table
 from bench.run import Run
 
 Count = Callable[[Sequence[Outcome]], Sequence[Outcome]]
-
-
-class Unusable(Exception):
-    """A server answered with errors: its speed would mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ Measured = dict[tuple[str, int], list[Figures]]
 
 
 def take_turns(contestants: Mapping[str, Contestant], levels: Sequence[int], run: Run) -> Measured:
-    """Every contestant at every level, in every round. Raises Unusable."""
+    """Every contestant at every level, in every round. Raises Failed."""
     run.bar.total((1 + run.rounds * len(levels)) * len(contestants))
     start = 4  # no question is asked twice of the same server
     measured: Measured = {}
@@ -56,7 +53,7 @@ def _load(name: str, contestant: Contestant, clients: int, requests: int, start:
     outcomes = asyncio.run(closed_loop(contestant.ask, questions(requests, start), clients))
     errors = [outcome.error for outcome in outcomes if outcome.error]
     if errors:
-        raise Unusable(f"{name} failed {len(errors)} of {len(outcomes)} requests: {errors[0]}")
+        raise Failed(f"{name} failed {len(errors)} of {len(outcomes)} requests: {errors[0]}")
     return figures(contestant.counted(outcomes), clients)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from bench.errors import Failed
 from bench.workers.pipe import LOGS
 from docker.stack.client import ask
 from docker.stack.config import ROOT
@@ -12,15 +13,11 @@ from docker.stack.config import ROOT
 _END_SECONDS = 20
 
 
-class ServerFailed(Exception):
-    """The server ended, or never answered; the message says where its log lies."""
-
-
 @contextmanager
 def server(
     command: Sequence[str], probe: str, *, name: str, environment: Mapping[str, str], patience: float = 300
 ) -> Iterator[None]:
-    """The server, once it answers 200 at the address `probe`."""
+    """The server, once it answers 200 at the address `probe`. Raises Failed."""
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / f"{name}.log"
     with path.open("w", encoding="utf-8") as log:
@@ -40,5 +37,5 @@ def server(
 def _wait(process: "subprocess.Popen[bytes]", probe: str, deadline: float, complaint: str) -> None:
     while (answer := ask(probe)) is None or answer.status != 200:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerFailed(complaint)
+            raise Failed(complaint)
         time.sleep(0.3)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.errors import Failed
 from bench.load.outcome import Outcome
 from bench.model import SETTINGS
 from docker.stack import proc
@@ -18,10 +19,6 @@ from docker.stack.config import ROOT, Config, load_config
 from docker.stack.native import NativeStack
 from docker.stack.ports import free_ports
 from docker.stack.smoke import await_true
-
-
-class StackFailed(Exception):
-    """It did not come up, or it did not log what it did."""
 
 
 class RunningStack:
@@ -55,7 +52,7 @@ class RunningStack:
 
 @contextmanager
 def running_stack() -> Iterator[RunningStack]:
-    """Up, with the embedded model; down again with the context. Raises StackFailed with what it printed."""
+    """Up, with the embedded model; down again with the context. Raises Failed with what it printed."""
     http, prometheus, grafana = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         environment = {
@@ -87,4 +84,4 @@ def _stack(command: str, environment: dict[str, str]) -> None:
         text=True,
     )
     if done.returncode != 0:
-        raise StackFailed(done.stdout)
+        raise Failed(done.stdout)

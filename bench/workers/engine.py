@@ -58,26 +58,29 @@ async def started(heard: Heard) -> LocalEngine:
 
 
 async def answer(engine: LocalEngine, heard: Heard, question: dict[str, Any]) -> dict[str, Any]:
-    """`prompts` all at once, `late` when each of them has its first token; exactly `tokens` new tokens each.
+    """All `prompts` at once, exactly `tokens` new tokens each; and `late`, for one token, when each has its first.
 
-    Gives the seconds for all, when each token of each prompt came, and the steps as [kind, tokens, seconds].
+    Gives the seconds for all, when each token of each prompt came, when `late` was sent and when its token came, and
+    the steps as [kind, tokens, seconds].
     """
     heard.steps.clear()
     begun = time.monotonic()
-    late = asyncio.Event()
-    streams = [asyncio.create_task(times(engine, prompt, question["tokens"], late)) for prompt in question["prompts"]]
+    firsts = [asyncio.Event() for _ in question["prompts"]]
+    streams = [
+        asyncio.create_task(times(engine, prompt, question["tokens"], first))
+        for prompt, first in zip(question["prompts"], firsts, strict=True)
+    ]
+    late: list[float] = []
     if question.get("late"):
-        await late.wait()
-        submitted = time.monotonic()
-        arrived = (await times(engine, question["late"], 1, late))[0]
-    done = await asyncio.gather(*streams)
+        for first in firsts:
+            await first.wait()
+        late = [time.monotonic(), *await times(engine, question["late"], 1, asyncio.Event())]
+    came = await asyncio.gather(*streams)
     seconds = time.monotonic() - begun
-    if any(len(each) != question["tokens"] for each in done):
+    if any(len(each) != question["tokens"] for each in came):
         raise SystemExit("the engine did not generate what was asked")
-    told: dict[str, Any] = {"seconds": seconds, "steps": [[s.kind, s.tokens, s.duration] for s in heard.steps]}
-    if question.get("late"):
-        told |= {"streams": done, "late": [submitted, arrived]}
-    return told
+    steps = [[step.kind, step.tokens, step.duration] for step in heard.steps]
+    return {"seconds": seconds, "came": came, "late": late, "steps": steps}
 
 
 async def times(engine: LocalEngine, prompt: list[int], tokens: int, first: asyncio.Event) -> list[float]:

@@ -13,14 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+from bench.errors import Failed
 from docker.stack.config import ROOT
 
 LOGS = ROOT / "var" / "bench" / "logs"
 _PATIENCE = 30  # seconds that a process gets to end
-
-
-class WorkerFailed(Exception):
-    """The process ended, or said that it could not do what was asked; the message says where its log lies."""
 
 
 class Worker:
@@ -34,13 +31,14 @@ class Worker:
         """What the process said about itself once it was ready."""
 
     def ask(self, **question: Any) -> dict[str, Any]:
+        """Raises Failed when the process has ended."""
         print(json.dumps(question), file=self._questions, flush=True)
         return self._read()
 
     def _read(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            raise WorkerFailed(f"{self._name} ended; see {LOGS / self._name}.log")
+            raise Failed(f"{self._name} ended; see {LOGS / self._name}.log")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

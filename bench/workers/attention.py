@@ -1,0 +1,82 @@
+"""One DeepSeek-V2 attention layer, stock and absorbed, at DeepSeek-Coder-V2-Lite's real dimensions.
+
+A decode step: one new token per sequence over so many cached ones. Weights are random, the same for both.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DeepseekV2Config
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
+
+from app.engine.catalogue import look_up
+from app.engine.mla import AbsorbedAttention
+from bench.workers.pipe import answers, serve
+
+KINDS = {"stock": DeepseekV2Attention, "absorbed": AbsorbedAttention}
+
+
+class Latents:
+    """A cache with room: the new token is written in place. transformers' own would copy everything for each token,
+    which has nothing to do with the two ways to attend."""
+
+    def __init__(self, batch: int, length: int, config: DeepseekV2Config, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self._latent = torch.randn(batch, 1, length, config.kv_lora_rank, generator=generator).to(dtype)
+        self._rope = torch.randn(batch, 1, length, config.qk_rope_head_dim, generator=generator).to(dtype)
+
+    def update(self, latent: Tensor, rope: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
+        self._latent[:, :, -latent.shape[2] :] = latent
+        self._rope[:, :, -rope.shape[2] :] = rope
+        return self._latent, self._rope
+
+
+class Layers:
+    def __init__(self, batch: int, length: int, dtype: torch.dtype) -> None:
+        config = DeepseekV2Config(**look_up("deepseek-coder-v2-lite").config())
+        config._attn_implementation = "sdpa"  # noqa: SLF001  # its only name; the stock layer's fastest here
+        generator = torch.Generator().manual_seed(2)
+        hidden = torch.randn(batch, 1, config.hidden_size, generator=generator).to(dtype)
+        rotation = DeepseekV2RotaryEmbedding(config)(hidden, torch.full((batch, 1), length - 1))
+        self._arguments = (hidden, None, Latents(batch, length, config, dtype), rotation)
+        self._layers = {name: self._layer(kind, config).to(dtype) for name, kind in KINDS.items()}
+
+    def step(self, kind: str) -> tuple[Tensor, float]:
+        """The output, and the seconds that it took."""
+        begun = time.monotonic()
+        output = self._layers[kind](*self._arguments)[0]
+        return output, time.monotonic() - begun
+
+    def best(self, kind: str, repeats: int) -> float:
+        """The seconds of the fastest of some steps in a row."""
+        return min(self.step(kind)[1] for _ in range(repeats))
+
+    @staticmethod
+    def _layer(kind: type[DeepseekV2Attention], config: DeepseekV2Config) -> Any:
+        torch.manual_seed(3)
+        layer = kind(config, layer_idx=0)
+        for weight in layer.parameters():
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+        return layer
+
+
+def main() -> None:
+    pipe = answers()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dtype", choices=["bfloat16", "float32"])
+    parser.add_argument("batch", type=int)
+    parser.add_argument("length", type=int)
+    arguments = parser.parse_args()
+    with torch.inference_mode():
+        layers = Layers(arguments.batch, arguments.length, getattr(torch, arguments.dtype))
+        stock, absorbed = (layers.step(kind)[0].float() for kind in KINDS)  # which also warms up
+        difference = ((stock - absorbed).norm() / stock.norm()).item()
+        serve(pipe, {"difference": difference}, lambda question: {"seconds": layers.best(**question)})
+
+
+if __name__ == "__main__":
+    main()
