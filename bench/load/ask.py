@@ -73,15 +73,16 @@ class _Chunks:
         self.tokens: int | None = None
 
     def take(self, data: str) -> str:
-        if data == "[DONE]":
-            self.over = True
+        if data == "[DONE]":  # which not every server says
             return ""
         chunk = json.loads(data)
         if chunk.get("error"):
             raise Broken(str(chunk["error"]))
         if chunk.get("usage"):
             self.tokens = chunk["usage"]["completion_tokens"]
-        return "".join((choice.get("delta") or {}).get("content") or "" for choice in chunk.get("choices") or ())
+        choices = chunk.get("choices") or ()
+        self.over = self.over or any(choice.get("finish_reason") for choice in choices)
+        return "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
 
 
 class _Deltas:

@@ -13,6 +13,7 @@ from bench.load.outcome import Outcome, figures
 
 CHUNK = '{"choices": [{"index": 0, "delta": {"content": "%s"}}]}'
 USAGE = '{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": %d}}'
+END = '{"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}'
 ROLE = '{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}'
 
 
@@ -75,7 +76,7 @@ async def outcome(script: list[str], api: type[Chat] | type[Classic] = Chat) -> 
 
 
 async def test_tokens_are_the_servers_count_and_not_the_number_of_pieces() -> None:
-    got = await outcome([ROLE, CHUNK % "two tokens", CHUNK % " more", USAGE % 5, "[DONE]"])
+    got = await outcome([ROLE, CHUNK % "two tokens", CHUNK % " more", END, USAGE % 5, "[DONE]"])
     assert (got.error, got.text, got.tokens, len(got.pieces)) == (None, "two tokens more", 5, 2)
     assert got.begun <= got.pieces[0] <= got.pieces[1] <= got.ended
 
@@ -83,8 +84,8 @@ async def test_tokens_are_the_servers_count_and_not_the_number_of_pieces() -> No
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ([CHUNK % "half", USAGE % 1], "ended before"),
-        ([CHUNK % "half", '{"error": {"code": "out_of_memory"}}', "[DONE]"], "out_of_memory"),
+        ([CHUNK % "half", USAGE % 1, "[DONE]"], "ended before"),
+        ([CHUNK % "half", '{"error": {"code": "out_of_memory"}}', END, "[DONE]"], "out_of_memory"),
         (["429", '{"error": "full"}'], "429"),
         (["not json", "[DONE]"], "JSONDecodeError"),
     ],
@@ -108,7 +109,7 @@ async def test_the_classic_api_is_read_streamed_and_refused() -> None:
 
 async def test_every_prompt_is_asked_once_by_so_many_clients_at_a_time() -> None:
     prompts = [f"p{n}" for n in range(10)]
-    server = Scripted({prompt: [CHUNK % "x", USAGE % 1, "[DONE]"] for prompt in prompts})
+    server = Scripted({prompt: [CHUNK % "x", END, USAGE % 1] for prompt in prompts})
     server.meet = 4
     answered: list[None] = []
     async with listening(server) as base:
