@@ -38,10 +38,10 @@ def _is_tokens(value: Any) -> bool:
 
 
 class CompletionBody(SamplingFields):
-    """`best_of` may only repeat `n`. An empty suffix is none."""
+    """`best_of` may only repeat `n`."""
 
     prompt: Annotated[list[Any], BeforeValidator(_prompts)]
-    suffix: str = ""
+    suffix: str | None = None
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=5)
     best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
@@ -57,7 +57,7 @@ class CompletionBody(SamplingFields):
             )
         if self.echo and self.logprobs is not None:
             raise UnsupportedField("logprobs of the prompt, with echo, are not supported.", param="logprobs")
-        if self.suffix and not all(isinstance(prompt, str) for prompt in self.prompt):
+        if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompt):
             raise InvalidRequest("suffix needs a prompt that is text.", param="suffix")
         return self
 
@@ -78,7 +78,7 @@ class CompletionBody(SamplingFields):
                 operation=Operation.TEXT_COMPLETION,
                 sampling=sampling,
                 prompt=prompt,
-                suffix=self.suffix or None,
+                suffix=self.suffix,
                 max_tokens=self.token_limit,
                 stop=tuple(self.stop),
                 ignore_eos=self.ignore_eos,
