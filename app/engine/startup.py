@@ -15,11 +15,11 @@ from app.engine.llama import fuse
 from app.engine.loader import load
 from app.engine.mla import absorb
 from app.engine.packed import can_pack, pack
+from app.engine.precision import choose_dtype
 from app.engine.scheduler import Scheduler
 from app.engine.sequence import Sequence
 from app.engine.shelves import Shelves
 from app.engine.vitals import Vitals
-from app.settings import DType
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 @torch.inference_mode()
 def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     """Load, adapt, warm up. Raises LoadError, UnsupportedModel."""
-    dtype = _dtype(brief.settings.dtype, on_gpu=bool(brief.plan.shares))
+    dtype = choose_dtype(brief.settings.dtype, on_gpu=bool(brief.plan.shares))
     vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
     begun = time.monotonic()
     model = load(brief.folder, dtype, brief.plan, vitals.progress)
@@ -74,12 +74,3 @@ def warm_up(decoder: Decoder) -> None:
         scheduler.advance(decision)
         for chunk in chunks:
             chunk.sequence.tokens.append(1)
-
-
-def _dtype(wanted: DType, *, on_gpu: bool) -> torch.dtype:
-    if wanted is not DType.AUTO:
-        dtype: torch.dtype = getattr(torch, wanted.value)
-        return dtype
-    if on_gpu:
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float32

@@ -1,0 +1,29 @@
+"""DTYPE=auto takes what this CPU computes faster; a name is taken at its word."""
+
+import pytest
+import torch
+
+from app.engine import precision
+from app.engine.precision import choose_dtype
+from app.settings import DType
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_auto_takes_the_faster(slow: str, fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "can_pack", lambda _dtype: True)
+    monkeypatch.setattr(precision, "_milliseconds", lambda dtype, _rows: 2.0 if str(dtype).endswith(slow) else 1.0)
+    assert choose_dtype(DType.AUTO, on_gpu=False) == getattr(torch, fast)
+
+
+def test_float32_where_nothing_else_can_be_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "can_pack", lambda dtype: dtype == torch.float32)
+    assert choose_dtype(DType.AUTO, on_gpu=False) == torch.float32
+
+
+def test_every_type_is_measured_with_its_own_numbers() -> None:
+    assert choose_dtype(DType.AUTO, on_gpu=False) in {torch.float32, torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", [DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16])
+def test_a_named_type_is_taken(name: DType) -> None:
+    assert choose_dtype(name, on_gpu=False) == getattr(torch, name.value)
