@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 1024, 2048
 
 
 def choose_dtype(wanted: DType, *, on_gpu: bool) -> torch.dtype:
-    """What `DTYPE` says; for `auto` bfloat16 where the device is good at it, else float16 on GPUs, float32 on CPUs."""
+    """What `DTYPE` says; `auto`: bfloat16 where the device is good at it, else float16 on GPUs, float32 on CPUs."""
     if wanted is not DType.AUTO:
         dtype: torch.dtype = getattr(torch, wanted.value)
         return dtype
