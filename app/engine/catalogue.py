@@ -62,11 +62,25 @@ class WheelSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Golden:
+    """A prompt that the model is known to continue in one way, by a wide lead: the self-check before it serves."""
+
+    prompt: str
+    answer: str
+
+
+COUNTING = Golden(prompt="for i in range(10):\n    print(i)\n" * 2 + "for i in range(10):\n   ", answer=" print(i)")
+"""The embedded model's lead is at least 1.06 in the logit at each token, in float32 and bfloat16. On DeepSeek's model
+it was not run: that a model of its size goes on with a third repetition is the assumption."""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueModel:
     name: str
     licence: str
     source: HubSource | WheelSource
     size: int  # bytes on the disk, when it is fetched
+    golden: Golden = COUNTING
 
     def config(self) -> dict[str, Any]:
         """What its `config.json` says, without any download."""

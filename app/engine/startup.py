@@ -6,7 +6,7 @@ import time
 import torch
 from torch import nn
 
-from app.engine import experts
+from app.engine import experts, self_check
 from app.engine.base import Phase
 from app.engine.brief import Brief
 from app.engine.cache import SlotCache
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
-    """Load, adapt, warm up. Raises LoadError, UnsupportedModel."""
+    """Load, adapt, warm up, check. Raises LoadError, UnsupportedModel, SelfCheckFailed."""
     dtype = choose_dtype(brief.settings.dtype, on_gpu=bool(brief.plan.shares))
     vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
     begun = time.monotonic()
@@ -36,6 +36,8 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     adapted = adapt(model, dtype, on_gpu=bool(brief.plan.shares))
     decoder = Decoder(model, experts.choose(model))
     warm_up(decoder)
+    vitals.enter(Phase.WARMING, "self-check")
+    self_check.check(decoder, brief.info.name, brief.folder)
     _log.info(
         "the model is ready",
         extra={

@@ -69,6 +69,14 @@ class Driver:
         return self.tokens[name]
 
 
+def over_slots(model: nn.Module) -> nn.Module:
+    """The model itself, changed to attend over slots as the loader and the start-up do."""
+    attention.register()
+    model.config._attn_implementation = attention.NAME  # type: ignore[union-attr]  # a transformers model
+    absorb(model)
+    return model
+
+
 def drive(
     model: nn.Module,
     *,
@@ -80,9 +88,7 @@ def drive(
     memories: Iterable[Any] = (),
 ) -> Driver:
     """A driver over a model, which is changed to attend over slots."""
-    attention.register()
-    model.config._attn_implementation = attention.NAME  # type: ignore[union-attr]  # a transformers model
-    absorb(model)
+    over_slots(model)
     heard = Heard()
     observers = Observers([heard])
     scheduler = Scheduler(Shelves(kv_tokens, CONTEXT, share), max_sequences=max_sequences, chunk=chunk)

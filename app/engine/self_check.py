@@ -1,0 +1,94 @@
+"""What must be true before the engine says that it is ready: the devices pass tensors on, and the model knows what
+it is known to know.
+
+On some machines peer-to-peer copies between GPUs give wrong numbers without an error (an IOMMU that translates them
+is the usual reason); the model then answers fluent nonsense. And weights that were mixed up, a wrong rotary embedding
+or a kernel that this GPU does not do right show in the very first tokens.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from app.engine.cache import SlotCache
+from app.engine.catalogue import CATALOGUE, Golden
+from app.engine.decoder import Decoder
+from app.engine.scheduler import Scheduler
+from app.engine.sequence import Sequence as TokenSequence
+from app.engine.shelves import Shelves
+
+_log = logging.getLogger(__name__)
+
+ELEMENTS = 1 << 20
+"""Of the tensor that travels: 4 MB, so that it does not fit into one small transfer."""
+
+
+class SelfCheckFailed(Exception):
+    """The engine must not serve; the message is for the operator."""
+
+
+def check(decoder: Decoder, name: str, folder: Path) -> None:
+    """Raises SelfCheckFailed."""
+    check_copies(decoder.devices)
+    model = CATALOGUE.get(name)
+    if model is not None:
+        check_golden(decoder, folder, model.golden)
+    _log.info("the self-check is passed", extra={"golden_prompt": model is not None})
+
+
+def check_copies(devices: Sequence[torch.device]) -> None:
+    """What goes from one device to the next and back must come back equal. Raises SelfCheckFailed."""
+    for here, there in pairwise(devices):
+        sent = torch.rand(ELEMENTS, generator=torch.Generator().manual_seed(0)).to(here)
+        if not _equal(sent.to(there).to(here), sent):
+            raise SelfCheckFailed(
+                f"A tensor copied {here} → {there} → {here} came back changed: copies between these GPUs cannot be "
+                "trusted. Often the IOMMU is the reason: try iommu=pt, or turn ACS off."
+            )
+
+
+def check_golden(decoder: Decoder, folder: Path, golden: Golden) -> None:
+    """The golden prompt must be continued as it is known to be. Raises SelfCheckFailed."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    prompt = [*_leading(folder), *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
+    expected = tokenizer.encode(golden.answer, add_special_tokens=False).ids
+    answer = tokenizer.decode(greedy(decoder, prompt, len(expected) + 1))
+    if not answer.startswith(golden.answer):
+        raise SelfCheckFailed(
+            f"The golden prompt gave {answer!r}, not {golden.answer!r}: the weights, a kernel or a device is wrong."
+        )
+
+
+def greedy(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
+    """The most likely `count` tokens after the prompt, computed as requests are: prefill, then decode steps."""
+    room = len(prompt) + count
+    scheduler = Scheduler(Shelves(room, room), max_sequences=1, chunk=room)
+    sequence = TokenSequence("self-check", list(prompt), count)
+    scheduler.add(sequence)
+    cache = SlotCache(room)
+    while sequence.generated < count:
+        decision = scheduler.decide()
+        if decision is None:
+            raise RuntimeError("the scheduler has nothing to do before the sequence ends")
+        cache.reserve(decision.extents)
+        chunks, logits = decoder.forward(decision, cache)
+        scheduler.advance(decision)
+        if chunks:
+            sequence.tokens.append(int(logits[0].argmax()))
+    return sequence.tokens[sequence.prompt_length :]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return bool((a == b).all())
+
+
+def _leading(folder: Path) -> list[int]:
+    """The token that the model's texts begin with, if it wants one."""
+    tokenizer, model = (json.loads((folder / name).read_text()) for name in ("tokenizer_config.json", "config.json"))
+    return [int(model["bos_token_id"])] if tokenizer.get("add_bos_token") else []
