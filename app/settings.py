@@ -55,6 +55,11 @@ class DType(StrEnum):
     FLOAT32 = "float32"
 
 
+class Compile(StrEnum):
+    OFF = "off"
+    LAYERS = "layers"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -70,6 +75,9 @@ class Settings(BaseSettings):
     model: str = Field("auto", description="auto, a name of the catalogue, or a folder with a model's files")
     models_dir: Path = Field(Path("var/models"), description="where fetched models lie")
     dtype: DType = Field(DType.AUTO, description="what the weights are computed in; auto: chosen for the device")
+    compile: Compile = Field(
+        Compile.OFF, description="on GPUs: layers puts what lies between the attentions through torch.compile; off"
+    )
     gpu_reserve: float = Field(
         2.0, ge=0, le=64, description="GiB per GPU that weights and KV cache leave free for activations"
     )

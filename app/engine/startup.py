@@ -10,9 +10,10 @@ from app.engine import experts, self_check
 from app.engine.base import Phase
 from app.engine.brief import Brief
 from app.engine.cache import SlotCache
+from app.engine.compiling import compile_layers
 from app.engine.decoder import Decoder
 from app.engine.llama import fuse
-from app.engine.loader import load
+from app.engine.loader import LoadError, load
 from app.engine.mla import absorb
 from app.engine.packed import can_pack, pack
 from app.engine.precision import choose_dtype
@@ -20,6 +21,7 @@ from app.engine.scheduler import Scheduler
 from app.engine.sequence import Sequence
 from app.engine.shelves import Shelves
 from app.engine.vitals import Vitals
+from app.settings import Compile
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +31,15 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     """Load, adapt, warm up, check. Raises LoadError, UnsupportedModel, SelfCheckFailed."""
     dtype = choose_dtype(brief.settings.dtype, on_gpu=bool(brief.plan.shares))
     vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
+    if brief.settings.compile is Compile.LAYERS and not brief.plan.shares:
+        raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused by hand. Say COMPILE=off.")
     begun = time.monotonic()
     model = load(brief.folder, dtype, brief.plan, vitals.progress)
     loaded = time.monotonic()
     vitals.enter(Phase.WARMING, "first steps")
     adapted = adapt(model, dtype, on_gpu=bool(brief.plan.shares))
+    if brief.settings.compile is Compile.LAYERS:
+        adapted["compiled_modules"] = compile_layers(model)
     decoder = Decoder(model, experts.choose(model))
     warm_up(decoder)
     vitals.enter(Phase.WARMING, "self-check")
