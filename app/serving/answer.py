@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
@@ -25,6 +26,7 @@ from app.messages import (
 from app.observer import Observer, RequestFinished
 from app.serving.admission import Reservation
 from app.serving.text import TextStream
+from app.serving.tool_stream import Piece, ToolStream, piece_text
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still 
 
 
 class Answer:
-    """An async context manager and, within it, an async iterator of TextEvent that ends with one Finished.
+    """An async context manager and, within it, an async iterator of pieces that ends with one Finished.
 
     Leaving the context ends the answer, whatever came before: the engine's request is cancelled if it still runs,
     the reservation is released, and the observers hear one RequestFinished.
@@ -45,6 +47,7 @@ class Answer:
         engine_request: EngineRequest,
         engine: Engine,
         text: TextStream,
+        tools: ToolStream | None,
         reservation: Reservation,
         observers: Observer,
         arrived_at: float,
@@ -55,6 +58,7 @@ class Answer:
         self._engine_request = engine_request
         self._engine = engine
         self._text = text
+        self._tools = tools
         self._reservation = reservation
         self._observers = observers
         self._arrived_at = arrived_at
@@ -89,10 +93,9 @@ class Answer:
                     if isinstance(event, Finished):
                         self._finished = event
                         break
-                    text = self._push(event)
-                    if text is not None:
-                        yield text
-                    if self._text.stopped:
+                    for piece in self._push(event):
+                        yield piece
+                    if self._stopped:
                         self._finished = self._ended(FinishReason.STOP)
                         break
         except ServingError as error:
@@ -101,12 +104,13 @@ class Answer:
             _log.exception("the engine broke its promise not to raise", extra={"request_id": self.request.id})
             self._finished = self._ended(FinishReason.ERROR, GenerationFailed())
         self.began.set()
-        rest = self._remember(self._text.flush())
-        if rest is not None:
-            yield rest
+        for piece in self._rest():
+            yield piece
         self._finished = self._finished or self._ended(FinishReason.ERROR, GenerationFailed())
-        if self._text.stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
-            self._finished = Finished(FinishReason.STOP, self._finished.usage, self._finished.timings)
+        if self._stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
+            self._finished = replace(self._finished, reason=FinishReason.STOP)
+        if self._tools is not None and self._tools.calls and self._finished.reason is FinishReason.STOP:
+            self._finished = replace(self._finished, reason=FinishReason.TOOL_CALLS)
         self._tell(self._finished)
         yield self._finished
 
@@ -131,17 +135,29 @@ class Answer:
                     return
                 yield event
 
-    def _push(self, event: TokenEvent) -> TextEvent | None:
+    @property
+    def _stopped(self) -> bool:
+        return self._text.stopped or (self._tools is not None and self._tools.stopped)
+
+    def _push(self, event: TokenEvent) -> Sequence[Piece]:
         self._first_token_at = self._first_token_at or time.monotonic()
         self.began.set()
         self.new_tokens += 1
         self._reservation.count_token()
-        return self._remember(self._text.push(event))
+        return self._remember(self._pieces(self._text.push(event)))
 
-    def _remember(self, event: TextEvent | None) -> TextEvent | None:
-        if event is not None:
-            self._response.append(event.text)
-        return event
+    def _rest(self) -> Sequence[Piece]:
+        rest = self._pieces(self._text.flush())
+        return self._remember(rest if self._tools is None else [*rest, *self._tools.flush()])
+
+    def _pieces(self, text: TextEvent | None) -> Sequence[Piece]:
+        if text is None:
+            return []
+        return [text] if self._tools is None else self._tools.push(text)
+
+    def _remember(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        self._response += [piece_text(piece) for piece in pieces]
+        return pieces
 
     def _ended(self, reason: FinishReason, error: ServingError | None = None) -> Finished:
         """An end that the engine did not tell. Its prefill then holds the wait, and cached tokens are unknown."""

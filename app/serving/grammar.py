@@ -4,24 +4,33 @@ llguidance does the work, in Rust: why it, and what was measured, is in docs/dec
 """
 
 import asyncio
+import json
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from app.engine.base import ModelInfo
 from app.errors import GenerationFailed, InvalidRequest
-from app.messages import Constraint, GenerationRequest, JsonFormat
-from app.serving.json_schema import name_keyword, schema_text, unsupported
+from app.messages import Constraint, GenerationRequest
+from app.serving.json_schema import check_schema, name_keyword, unsupported
 from app.serving.tokenizer import ModelTokenizer
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions  # exists for type checkers alone
+from app.serving.tool_grammar import (
+    CALLS,
+    FREE_OR_CALLS,
+    arguments_schema,
+    call_rules,
+    callable_tools,
+    json_or_calls,
+)
 
 _KEPT = 64  # compiled grammars: an application sends the same few again and again
 
-_JSON_STYLE: "JsonCompileOptions" = {
+_MOST_BYTES = 262_144  # of a grammar with all of its tools
+
+_JSON_STYLE = {
     # One space after a comma and a colon, as Python writes JSON, and none elsewhere: a small or hot model that may
     # write more of them fills its answer with them.
     "whitespace_flexible": False,
@@ -85,17 +94,14 @@ class Grammars:
 
         Raises InvalidRequest for a schema that cannot be enforced, and for what cannot go with one.
         """
-        if request.response_format is None:
+        if request.response_format is None and not callable_tools(request):
             return None
         _refuse_conflicts(request)
-        return await asyncio.to_thread(self._json, request.response_format)
+        return await asyncio.to_thread(self._constraint, request)
 
-    def _json(self, wanted: JsonFormat) -> Constraint:
-        schema = {"type": "object"} if wanted.schema is None else wanted.schema
-        return self._constraint(json_grammar(schema_text(schema, "response_format")), "response_format")
-
-    def _constraint(self, grammar: str, param: str) -> Constraint:
-        return GrammarConstraint(self._compiled(grammar, param).deep_copy())
+    def _constraint(self, request: GenerationRequest) -> Constraint:
+        param = "tools" if callable_tools(request) else "response_format"
+        return GrammarConstraint(self._compiled(_grammar(request), param).deep_copy())
 
     def _compile(self, grammar: str, param: str) -> LLMatcher:
         matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=_limits())
@@ -118,22 +124,45 @@ class Grammars:
                     self._source.with_control_tokens_marked(),
                     n_vocab=max(self._info.vocabulary, self._source.vocabulary),
                     eos_token=sorted(self._info.stop_tokens),
-                    slices=LLTokenizer.json_slices(),
                 )
             return self._tokenizer
 
 
-def json_grammar(schema: str) -> str:
-    """The library's grammar of the JSON that a schema allows."""
-    return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_STYLE)
+def _grammar(request: GenerationRequest) -> str:
+    """The grammar of the whole answer. Raises InvalidRequest."""
+    tools, wanted = callable_tools(request), request.response_format
+    answer = None if wanted is None else _json_rule(wanted.schema or {"type": "object"}, "response_format")
+    if not tools:
+        return f"start: {answer}"
+    rules = call_rules(
+        [tool.name for tool in tools],
+        [_json_rule(arguments_schema(tool), "tools") for tool in tools],
+        several=request.parallel_tool_calls,
+    )
+    if len(rules) > _MOST_BYTES:
+        raise InvalidRequest(f"All tools together are larger than {_MOST_BYTES} bytes.", param="tools")
+    if request.tool_choice.mode == "required":
+        start = CALLS
+    else:
+        start = FREE_OR_CALLS if answer is None else json_or_calls(answer)
+    return f"{start}\n{rules}"
+
+
+def _json_rule(schema: Mapping[str, Any], param: str) -> str:
+    """The body of a rule for the JSON that a schema allows."""
+    check_schema(schema, param)
+    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_STYLE})}"
 
 
 def _refuse_conflicts(request: GenerationRequest) -> None:
     """A grammar decides where its answer ends: nothing else may."""
+    has_format = request.response_format is not None
     for field, given in (
-        ("stop", bool(request.stop)),
+        ("stop", bool(request.stop) and has_format),  # words of an answer with tools may end at one, calls do not
         ("ignore_eos", request.ignore_eos),
         ("min_tokens", request.sampling.min_tokens > 0),
     ):
         if given:
-            raise InvalidRequest(f"{field} cannot be combined with response_format.", param=field)
+            raise InvalidRequest(
+                f"{field} does not go with {'response_format' if has_format else 'tools'}.", param=field
+            )

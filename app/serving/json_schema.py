@@ -37,15 +37,15 @@ _SCHEMAS_IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA = ("items", "additionalProperties")
 
 
-def schema_text(schema: Any, param: str) -> str:
-    """The schema as JSON, its properties in their order. Raises InvalidRequest, which names the keyword at fault
-    and quotes nothing; `param` is the field that holds the schema."""
+def check_schema(schema: Mapping[str, Any], param: str) -> None:
+    """Raises InvalidRequest for a schema that cannot be enforced, with the keyword at fault and nothing quoted.
+    `param` is the field that holds the schema."""
     _check_depth(schema, param)
     try:
-        text = json.dumps(schema, allow_nan=False)
+        size = len(json.dumps(schema, allow_nan=False))
     except ValueError:
         raise InvalidRequest("The JSON schema holds a number that JSON cannot express.", param=param) from None
-    if len(text) > MOST_BYTES:
+    if size > MOST_BYTES:
         raise InvalidRequest(f"The JSON schema is larger than {MOST_BYTES} bytes.", param=param)
     parts = list(_walk(schema))
     if not all(isinstance(part, Mapping | bool) for part in parts):
@@ -55,7 +55,6 @@ def schema_text(schema: Any, param: str) -> str:
         for keyword, value in part.items():
             _check(keyword, value, param, root=part is schema)
     _check_references(schema, objects, param)
-    return text
 
 
 def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:

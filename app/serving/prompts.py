@@ -1,15 +1,17 @@
 """From a conversation or a raw prompt to token ids that fit the model."""
 
 import asyncio
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from app.engine.base import ModelInfo
 from app.errors import InvalidRequest, PromptTooLong, UnsupportedField
-from app.messages import GenerationRequest, Message
+from app.messages import GenerationRequest, Message, Tool, ToolCall
 from app.serving.infill import infill_of
 from app.serving.template import ChatTemplate
 from app.serving.tokenizer import ModelTokenizer
@@ -64,7 +66,7 @@ class Prompts:
 
     def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
         """What the chat template makes of a conversation, as a reader sees it, and its ids. Raises InvalidRequest."""
-        rendered = self._render(request.messages)
+        rendered = self._render(request)
         return self._tokenizer.unshield(rendered), tuple(self._tokenizer.encode(rendered))
 
     def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
@@ -104,9 +106,29 @@ class Prompts:
         shield = self._tokenizer.shield
         return self._tokenizer.encode(self._infill.prompt(shield(prompt), shield(suffix)))
 
-    def _render(self, messages: tuple[Message, ...]) -> str:
-        shielded = [Message(message.role, self._tokenizer.shield(message.content)) for message in messages]
-        return self._template.render(shielded)
+    def _render(self, request: GenerationRequest) -> str:
+        tools = () if request.tool_choice.mode == "none" else request.tools
+        return self._template.render(
+            [self._shielded(message) for message in request.messages],
+            [self._shielded_tool(tool) for tool in tools],
+            parallel=request.parallel_tool_calls,
+        )
+
+    def _shielded(self, message: Message) -> Message:
+        calls = [
+            ToolCall(
+                call.id, call.name, json.dumps(self._shielded_json(json.loads(call.arguments)), ensure_ascii=False)
+            )
+            for call in message.tool_calls
+        ]
+        return replace(message, content=self._tokenizer.shield(message.content), tool_calls=tuple(calls))
+
+    def _shielded_tool(self, tool: Tool) -> Tool:
+        return Tool(tool.name, self._tokenizer.shield(tool.description), self._shielded_json(tool.parameters))
+
+    def _shielded_json(self, value: Any) -> Any:
+        """Also what was written with escapes: the text is what a template sees."""
+        return json.loads(self._tokenizer.shield(json.dumps(value, ensure_ascii=False)))
 
     def _leading(self) -> tuple[int, ...]:
         """What the model expects before a text without a template: nothing, or the begin-of-sequence token."""

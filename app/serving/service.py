@@ -18,6 +18,8 @@ from app.serving.prompts import Prompt, Prompts
 from app.serving.readiness import refusal
 from app.serving.text import TextStream
 from app.serving.token_bytes import TokenBytes
+from app.serving.tool_grammar import callable_tools
+from app.serving.tool_stream import ToolStream
 from app.settings import Settings
 
 
@@ -122,11 +124,13 @@ class GenerationService:
         observers: Observer,
         arrived_at: float,
     ) -> Answer:
+        may_call = bool(callable_tools(request))
         return Answer(
             request=request,
             engine_request=engine_request,
             engine=self._engine,
-            text=TextStream(self._prompts.tokenizer, request.stop),
+            text=TextStream(self._prompts.tokenizer, () if may_call else request.stop),
+            tools=ToolStream(request.stop) if may_call else None,
             reservation=reservation,
             observers=observers,
             arrived_at=arrived_at,

@@ -13,7 +13,8 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.errors import InvalidRequest
-from app.messages import Message
+from app.messages import Message, Tool, ToolCall
+from app.serving.tool_format import as_text, call_text, described, native_turn
 
 
 class TemplateRefusal(TemplateError):
@@ -29,23 +30,47 @@ class ChatTemplate:
         self.adds_bos = bool(config.get("add_bos_token"))
         source = _source(folder, config)
         self._template = None if source is None else _environment().from_string(source)
+        self._writes_calls = self._template is not None and self._tells_of_calls()
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text up to where the model's answer begins. Raises InvalidRequest when the template refuses."""
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, parallel: bool = True) -> str:
+        """The text up to where the model's answer begins. Raises InvalidRequest when the template refuses.
+
+        Tools, calls and their results go through a template that writes calls as `tool_format` does, and through
+        plain turns with every other one. `parallel`: several calls at once are welcome.
+        """
         if self._template is None:
             raise InvalidRequest(
                 "The served model has no chat template: it completes text and holds no conversation."
             )
         try:
-            return self._template.render(
-                messages=[{"role": message.role, "content": message.content} for message in messages],
-                add_generation_prompt=True,
-                **self.special_tokens,
-            )
+            if self._writes_calls:
+                return self._render(messages, tools)
+            return self._render(as_text(messages, tools, parallel=parallel))
         except TemplateRefusal as refusal:
             raise InvalidRequest(_explain(str(refusal), messages)) from None
         except TemplateError as error:
             raise InvalidRequest("The model's chat template cannot render these messages.") from error
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        if self._template is None:
+            raise TemplateError("there is no template")
+        return self._template.render(
+            messages=[native_turn(message) for message in messages],
+            tools=[described(tool) for tool in tools] or None,
+            add_generation_prompt=True,
+            **self.special_tokens,
+        )
+
+    def _tells_of_calls(self) -> bool:
+        """Whether a tool, a call in our format and its result are all found in what the template makes of them."""
+        call = ToolCall("call_1", "probed_function", '{"number": 1}')
+        result = Message("tool", "probed result", tool_call_id=call.id)
+        messages = [Message("user", "probe"), Message("assistant", "", (call,)), result]
+        try:
+            text = self._render(messages, [Tool(call.name, "probed description", {"type": "object"})])
+        except Exception:  # noqa: BLE001  # a template that knows no tools may stumble over them in any way
+            return False
+        return all(part in text for part in (call_text(call), result.content, "probed description"))
 
 
 def _explain(reason: str, messages: Sequence[Message]) -> str:

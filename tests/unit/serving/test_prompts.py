@@ -146,9 +146,8 @@ async def test_deepseek_template(deepseek: Path) -> None:
 
 async def test_a_role_that_the_template_refuses_is_the_clients_error(deepseek: Path) -> None:
     prompts = Prompts(deepseek, SCRIPTED_MODEL)
-    bad = GenerationRequest(
-        id="r", operation=Operation.CHAT, sampling=SamplingParams(seed=1), messages=(Message("tool", "x"),)
-    )
+    narrator = Message("narrator", "x")  # type: ignore[arg-type]
+    bad = GenerationRequest(id="r", operation=Operation.CHAT, sampling=SamplingParams(seed=1), messages=(narrator,))
     with pytest.raises(InvalidRequest, match="only system, user and assistant turns"):
         await prompts.prepare(bad, 2048)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from app.errors import (
     DeadlineExceeded,
     EngineStalled,
     GenerationFailed,
+    InvalidRequest,
     ModelLoading,
     NotReady,
     OutOfMemory,
@@ -26,18 +28,22 @@ from app.messages import (
     Finished,
     FinishReason,
     GenerationRequest,
+    JsonFormat,
     Message,
     Operation,
     SamplingParams,
     ServiceEvent,
     TextEvent,
     TokenEvent,
+    ToolCall,
 )
 from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
+from app.serving.tool_format import call_text
 from app.settings import Settings
 from tests.support.recorder import Recorder
+from tests.support.tools import TOOLS, calls_of
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +127,62 @@ async def test_an_engines_error_is_the_end_and_keeps_the_text(prompts: Prompts, 
     assert isinstance(events[-1].error, OutOfMemory)
     told = recorder.request()
     assert (told.status, told.error_code, told.response) == (503, "out_of_memory", "one two")
+
+
+async def test_calls_come_as_events_end_the_answer_and_are_logged(prompts: Prompts, recorder: Recorder) -> None:
+    call = ToolCall("", "add", '{"numbers": [1, 2]}')
+    service = await serve(ScriptedEngine(script(prompts, f"I add.\n{call_text(call)}")), prompts, recorder)
+    events = await collect(service, replace(request(stop=("numbers",), max_tokens=100), tools=TOOLS))
+    assert text_of(events) == "I add.\n"
+    (heard,) = calls_of(events)
+    assert (heard.name, heard.arguments) == (call.name, call.arguments)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.TOOL_CALLS
+    told = recorder.request()
+    assert told.finished is events[-1]
+    assert 'add {"numbers": [1, 2]}' in told.response
+
+
+async def test_words_of_an_answer_with_tools_end_as_ever(prompts: Prompts, recorder: Recorder) -> None:
+    service = await serve(ScriptedEngine(script(prompts, "one two <tool three")), prompts, recorder)
+    events = await collect(service, replace(request(), tools=TOOLS))
+    assert text_of(events) == "one two <tool three"
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.STOP
+    events = await collect(service, replace(request(stop=("two",)), tools=TOOLS))
+    assert text_of(events) == "one "
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.STOP
+
+
+async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: Recorder) -> None:
+    call = ToolCall("", "add", '{"numbers": [1, 2]}')
+    service = await serve(ScriptedEngine(script(prompts, call_text(call))), prompts, recorder)
+    length = len(script(prompts, call_text(call).split("2]")[0]))
+    events = await collect(service, replace(request(max_tokens=length), tools=TOOLS))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.LENGTH
+    assert [heard.name for heard in calls_of(events)] == ["add"]
+
+
+async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(prompts: Prompts, recorder: Recorder) -> None:
+    engine = ScriptedEngine(script(prompts, '{"a": 12} and more'))
+    service = await serve(engine, prompts, recorder)
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    events = await collect(service, replace(request(), response_format=JsonFormat(schema)))
+    assert text_of(events) == '{"a": 12}'
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.STOP
+    recorder.request()
+    with pytest.raises(InvalidRequest, match="not"):
+        await service.open(replace(request(), response_format=JsonFormat({"not": {}})))
+    assert recorder.request().error_code == "invalid_request"
+    await collect(service, request())  # the refused one holds no place
 
 
 class BrokenEngine(ScriptedEngine):

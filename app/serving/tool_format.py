@@ -1,0 +1,99 @@
+"""How a call of a function is written: one format for every model, which many models are trained on anyway.
+
+    <tool_call>
+    {"name": "get_weather", "arguments": {"city": "Paris"}}
+    </tool_call>
+
+A model whose chat template writes calls in just this way gets tools through its template, every other one through
+a system prompt. See docs/decisions/0701-tools.md.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from app.messages import Message, Tool, ToolCall
+
+OPEN = "<tool_call>"
+CLOSE = "</tool_call>"
+MOST_CALLS = 16
+"""In one answer: a small model that has begun to call goes on calling."""
+
+
+def call_head(name: str) -> str:
+    """What stands between OPEN and the arguments."""
+    return f'\n{{"name": {json.dumps(name)}, "arguments": '
+
+
+CALL_TAIL = f"}}\n{CLOSE}"
+"""What follows the arguments."""
+
+
+def call_text(call: ToolCall) -> str:
+    return f"{OPEN}{call_head(call.name)}{call.arguments}{CALL_TAIL}"
+
+
+def described(tool: Tool) -> dict[str, Any]:
+    """A tool in the form in which chat templates expect it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+def as_text(messages: Iterable[Message], tools: Sequence[Tool], *, parallel: bool) -> list[Message]:
+    """The conversation for a template that knows no tools: plain turns, and `tools` in the system's."""
+    turns: list[Message] = []
+    for message in messages:
+        plain = _plain(message)
+        after_results = message.role in ("user", "tool") and bool(turns) and turns[-1].role == "user"
+        if after_results and (message.role == "tool" or turns[-1].content.endswith(_RESULT_END)):
+            # Templates want turns to alternate: results, and what the user says about them, are one turn.
+            turns[-1] = Message("user", f"{turns[-1].content}\n{plain.content}")
+        else:
+            turns.append(plain)
+    if not tools:
+        return turns
+    prompt = _system_prompt(tools, parallel=parallel)
+    if turns and turns[0].role == "system":
+        return [Message("system", f"{turns[0].content}\n\n{prompt}"), *turns[1:]]
+    return [Message("system", prompt), *turns]
+
+
+_RESULT_END = "</tool_response>"
+
+
+def _plain(message: Message) -> Message:
+    if message.role == "tool":
+        return Message("user", f"<tool_response>\n{message.content}\n{_RESULT_END}")
+    if message.tool_calls:
+        calls = "\n".join(call_text(call) for call in message.tool_calls)
+        return Message(message.role, f"{message.content}\n{calls}" if message.content else calls)
+    return message
+
+
+def _system_prompt(tools: Sequence[Tool], *, parallel: bool) -> str:
+    functions = "\n".join(json.dumps(described(tool)["function"], ensure_ascii=False) for tool in tools)
+    example = call_text(ToolCall("", "name_of_the_function", '{"parameter": "value"}'))
+    several = "Several calls are several such blocks. " if parallel else "Make one call at most. "
+    return (
+        "You can call functions. Each of these lines describes one of them, with the JSON schema of its parameters:\n"
+        f"{functions}\n\n"
+        f"To call a function, end your answer with a block like this one:\n{example}\n"
+        f"{several}The results come back as <tool_response> blocks. When no function helps, answer in words."
+    )
+
+
+def native_turn(message: Message) -> Mapping[str, Any]:
+    """A turn in the form in which templates that know tools expect it."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
