@@ -28,7 +28,7 @@ def measure(run: Run) -> Finding:
     tokens = run.sizes(TOKENS, 8)
     batches = BATCHES if not run.quick else (1, 4)
     prompts = iter(token_prompts(questions((run.rounds + 1) * sum(batches))))  # none of them comes twice
-    run.bar.total(len(batches) * (2 * run.rounds + 1 + len(RAW)))
+    run.bar.total(len(batches) * (2 * run.rounds + len(RAW)))
     run.bar.say("loading three contestants")
     speeds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     with _contestants() as contestants:
