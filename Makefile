@@ -79,8 +79,13 @@ format: ## Rewrite the code in the house's style
 	$(VENV)/bin/ruff format
 
 .PHONY: lock
-lock: ## Write the dependency locks anew from pyproject.toml (needs uv)
+lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv) and requirements/page/package.json
 	requirements/compile.sh
+	requirements/vendor.sh $(VENV)/bin/python app/api/playground/vendor lock
+
+.PHONY: vendor
+vendor: prepare ## Write app/api/playground/vendor anew, from the packages that requirements/page locks
+	requirements/vendor.sh $(VENV)/bin/python app/api/playground/vendor
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
