@@ -122,22 +122,28 @@ async def raise_to_middleware(_: Request, error: Exception) -> Response:
 
 
 class Keys:
-    """Asks for `Authorization: Bearer KEY` on every path but the open ones, and notes whose key it is."""
+    """Asks for `Authorization: Bearer KEY`, but not who reads an open path, and notes whose key it is.
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str], open_paths: frozenset[str]) -> None:
+    Reading is GET and HEAD: `/` is open as a page, and a question at `POST /` needs its key.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Mapping[str, str], open_to_read: frozenset[str]) -> None:
         self._app = app
         self._keys = keys
-        self._open_paths = open_paths
+        self._open_to_read = open_to_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The path that routes are matched with, and not the URL, which a Host header can bend.
-        if scope["type"] == "http" and self._keys and scope["path"] not in self._open_paths:
+        if scope["type"] == "http" and self._keys and not self._is_open(scope):
             kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
             if tenant is None:
                 raise Unauthorized("This server needs an API key: Authorization: Bearer KEY.")
             scope.setdefault("state", {})["tenant"] = tenant
         await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_to_read
 
 
 class BodyLimit:

@@ -58,7 +58,7 @@ async def test_the_log_context_holds_this_requests_id_alone() -> None:
         ("POST", "/v1unknown", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
         ("GET", "/livez/", 404, "not_found"),
-        ("GET", "/", 405, "method_not_allowed"),
+        ("PUT", "/", 405, "method_not_allowed"),
         ("DELETE", "/livez", 405, "method_not_allowed"),
     ],
 )
@@ -90,7 +90,7 @@ def test_openais_paths_answer_in_its_form(client: TestClient, method: str, path:
 def test_each_error_is_told_to_the_observers_once(make_client: MakeClient, recorder: Recorder) -> None:
     client = make_client(ScriptedEngine(), max_body_bytes=1024)
     client.get("/nope", headers={"X-Request-ID": "one"})
-    client.get("/")
+    client.delete("/")
     client.post("/", json={"prompt": ""})
     client.post("/", json={"prompt": "a" * 2000})
     assert [refusal.error_code for refusal in recorder.refused] == [

@@ -71,6 +71,8 @@ def test_lint_finds_nothing(proxy: Proxy) -> None:
 
 KNOWN = [
     ("POST", "/"),
+    ("GET", "/"),
+    ("GET", "/playground/0123456789abcdef/page/js/main.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/chat/completions/render"),
     ("POST", "/v1/completions"),
@@ -100,6 +102,9 @@ HIDDEN = [
     "//metrics",
     "/livez/",
     "/livez/../metrics",
+    "/playground/../metrics",
+    "/playground/%2e%2e/metrics",
+    "/playground",
     "/docs",
     "/stub_status",
     "/_error/404",

@@ -1,0 +1,76 @@
+"""`GET /` and the page's files. They are open: the page asks for a key when the API wants one."""
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.playground.files import PREFIX, Page
+from app.errors import NotFound
+
+PAGE_PATH = "/"
+
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "'self'",
+    "font-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "dompurify",  # no other code may make HTML of a string
+}
+
+_HEADERS = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+_FOR_EVER = "public, max-age=31536000, immutable"  # an address has its content's digest in it
+
+
+def playground_router(page: Page) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route(PAGE_PATH, methods=["GET", "HEAD"])
+    async def document(request: Request) -> Response:
+        headers = {**_HEADERS, "etag": page.document_etag, "cache-control": "no-cache"}
+        if _knows(request, page.document_etag):
+            return Response(status_code=304, headers=headers)
+        return Response(page.document, media_type="text/html", headers=headers)
+
+    @router.api_route(PAGE_PATH, methods=["DELETE", "OPTIONS", "PATCH", "PUT"])
+    async def refuse() -> Response:
+        """Two routers share this path, and a framework's own 405 would name the methods of the first alone."""
+        raise HTTPException(405, headers={"Allow": "GET, HEAD, POST"})
+
+    @router.api_route(PREFIX + "{name:path}", methods=["GET", "HEAD"])
+    async def file(request: Request) -> Response:
+        found = page.files.get(request.scope["path"])
+        if found is None:
+            raise NotFound("There is nothing at this path.")
+        headers = {
+            **_HEADERS,
+            "cache-control": "public, max-age=31536000, immutable",
+            "content-type": found.media_type,
+        }
+        return Response(found.content, headers=headers)
+
+    return router
+
+
+def open_paths(page: Page) -> frozenset[str]:
+    return frozenset({PAGE_PATH, *page.files})
+
+
+def _knows(request: Request, etag: str) -> bool:
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return etag in known
