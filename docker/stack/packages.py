@@ -27,7 +27,7 @@ RUNTIME = (
     Package("prometheus", "prometheus", service=True),
     Package("prometheus-nginx-exporter", "prometheus-nginx-exporter", service=True),
 )
-TESTS = (*RUNTIME, Package("curl", "curl"), Package("git", "git"))
+TESTS = (*RUNTIME, Package("curl", "curl"), Package("git", "git"), Package("chromium", "chromium"))
 
 
 def program(name: str) -> str:

@@ -1,0 +1,121 @@
+"""Everything by keyboard, and what a screen reader is told."""
+
+from playwright.async_api import Page, expect
+
+from tests.page.asking import ask
+from tests.page.conftest import Open
+from tests.page.played import Played
+
+TO_THE_TOP = "document.body.tabIndex = -1; document.body.focus()"
+
+
+async def focused(page: Page) -> str:
+    return str(
+        await page.evaluate(
+            "(document.activeElement.getAttribute('aria-label') || document.activeElement.id"
+            " || document.activeElement.textContent).trim()"
+        )
+    )
+
+
+async def test_shift_enter_starts_a_line_and_a_composing_input_method_keeps_enter(
+    open_page: Open, played: Played
+) -> None:
+    async with open_page() as (page, _):
+        field = page.get_by_label("Your question")
+        await expect(field).to_be_focused()
+        await page.keyboard.press("Enter")  # nothing to send
+        await page.keyboard.type("one")
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type("two")
+        await field.evaluate(
+            "(field) => field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true}))"
+        )
+        await expect(field).to_have_value("one\ntwo")
+        assert played.asked.empty()
+        await page.keyboard.press("Enter")
+        assert (await played.answer("ok")).body["messages"][0]["content"] == "one\ntwo"
+        await expect(field).to_have_value("")
+
+
+async def test_the_order_of_the_focus_is_the_order_of_the_page(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await ask(page, "hi")
+        await played.answer("```js\nlet a;\n```")
+        await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        await page.evaluate(TO_THE_TOP)
+        order = []
+        for _ in range(12):
+            await page.keyboard.press("Tab")
+            order.append(await focused(page))
+        assert order[:4] == ["Skip to the question", "New conversation", "Dark theme", "Settings"]
+        assert order[4:10] == ["Edit", "Copy code", "Code, js", "Copy answer", "Retry", "curl"]
+        assert order[11] == "question"
+
+
+async def test_the_skip_link_leads_to_the_question(open_page: Open) -> None:
+    async with open_page() as (page, _):
+        await page.evaluate("document.activeElement.blur()")
+        await page.get_by_role("link", name="Skip to the question").focus()
+        await expect(page.get_by_role("link", name="Skip to the question")).to_be_in_viewport()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Your question")).to_be_focused()
+
+
+async def test_the_focus_can_be_seen_everywhere(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await ask(page, "hi")
+        await played.answer("a [link](https://example.com)")
+        await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        await page.evaluate(TO_THE_TOP)
+        for _ in range(8):  # as many controls as there are at least
+            await page.keyboard.press("Tab")
+            ring = await page.evaluate(
+                "(() => { const at = document.activeElement, field = at.closest('.composer');"
+                " return getComputedStyle(at).outlineStyle + (field ? getComputedStyle(field).boxShadow : ''); })()"
+            )
+            assert ring != "none", await focused(page)
+
+
+async def test_the_settings_open_and_close_by_keyboard(open_page: Open) -> None:
+    for width in (390, 1280):
+        async with open_page(viewport={"width": width, "height": 800}) as (page, _):
+            opener = page.get_by_role("button", name="Settings", exact=True)
+            await opener.focus()
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#settings")).to_be_visible()
+            await expect(opener).to_have_attribute("aria-expanded", "true")
+            assert await page.locator("#settings").evaluate("(panel) => panel.contains(document.activeElement)")
+            await page.keyboard.press("Escape")
+            await expect(page.locator("#settings")).to_be_hidden()
+            await expect(opener).to_be_focused()
+
+
+async def test_a_streaming_answer_is_announced_once_and_not_word_by_word(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await page.evaluate(
+            "const status = document.querySelector('#status'); window.said = [];"
+            "new MutationObserver(() => { if (status.textContent) said.push(status.textContent); })"
+            ".observe(status, {childList: true})"
+        )
+        await ask(page, "hi")
+        await played.answer(*("word " * 50).split(" "))
+        await expect(page.get_by_role("status")).to_contain_text("The answer is complete")
+        assert len(await page.evaluate("said")) == 2  # that it was asked, and that it was answered
+        assert await page.locator("#conversation").get_attribute("aria-live") == "off"
+
+
+async def test_every_control_has_a_name_and_no_id_is_there_twice(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await ask(page, "hi")
+        await played.answer("```js\nlet a;\n```")
+        await ask(page, "hi")
+        await played.answer("```js\nlet b;\n```")
+        await page.get_by_role("button", name="Settings", exact=True).click()
+        nameless = await page.evaluate(
+            "[...document.querySelectorAll('button, input, textarea, a')].filter((e) => !(e.textContent.trim()"
+            " || e.getAttribute('aria-label') || e.labels?.length)).map((e) => e.outerHTML)"
+        )
+        assert nameless == []
+        ids = await page.evaluate("[...document.querySelectorAll('[id]')].map((element) => element.id)")
+        assert len(ids) == len(set(ids))
