@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,7 +151,8 @@ async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, 
         await service.open_choices([replace(open_end, prompt=tuple(range(30)))])
 
 
-async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recorder: Recorder) -> None:
+@pytest.mark.parametrize("raises", [True, False])
+async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recorder: Recorder, raises: bool) -> None:
     seeds = [choice.sampling.seed for choice in each_choice([REQUEST])]
 
     class Failing(ScriptedEngine):
@@ -160,15 +162,23 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
                 yield Finished(FinishReason.ERROR, Usage(3, 1), Timings(), OutOfMemory("no room"))
             await asyncio.Event().wait()
 
+    async def read_it(choices: Choices) -> None:
+        async with choices:
+            *_, (index, last) = [each async for each in choices]
+            assert index == 2
+            assert isinstance(last, Finished)
+            if raises and last.error is not None:
+                raise last.error
+
     service = await serve(Failing(), prompts, recorder)
     before = service.remaining()
-    async with await service.open_choices([REQUEST]) as choices:
-        *_, (index, last) = [each async for each in choices]
-    assert (index, type(last)) == (2, Finished)
+    with pytest.raises(OutOfMemory) if raises else nullcontext():
+        await read_it(await service.open_choices([REQUEST]))
     told = recorder.request()
     assert recorder.requests.empty()
     assert (told.status, told.error_code) == (503, "out_of_memory")
-    assert [choice.reason for choice in told.choices] == ["cancelled", "cancelled", "error"]
+    assert told.finished is not None
+    assert isinstance(told.finished.error, OutOfMemory)
     assert service.remaining() == before
 
 
