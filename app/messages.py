@@ -157,12 +157,21 @@ class EngineRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """What is known when the first token comes, and whoever stops reading early would miss: as in Finished."""
+
+    queued: float
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One new token. `top_logprobs` holds (token id, log-probability), most likely first."""
+    """One new token. `top_logprobs` holds (token id, log-probability), most likely first; `start` is the first's."""
 
     token: int
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """A request while the inference thread works on it."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.engine.sampler import SamplingState
 from app.engine.sequence import Sequence
 from app.errors import ServingError
-from app.messages import EngineRequest, Finished, FinishReason, Timings, TokenEvent, Usage
+from app.messages import EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +41,12 @@ class Active:
         if event.token in self.request.stop_tokens:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.sequence.generated >= self.request.max_tokens else None
+
+    def told(self, event: TokenEvent) -> TokenEvent:
+        """The token that was just accepted, as the request's reader gets it: the first with the request's start."""
+        if self.sequence.generated > 1 or self.started_at is None:
+            return event
+        return replace(event, start=Start(self.started_at - self.arrived_at, self.sequence.cached))
 
     def overdue(self, now: float) -> bool:
         return self.request.deadline_at is not None and now >= self.request.deadline_at

@@ -136,7 +136,7 @@ class Runner:
                 self._finish(active, FinishReason.ERROR, event, keep=False)
                 continue
             reason = active.accept(event, now)
-            self._outbox.append((active.request.id, event))
+            self._outbox.append((active.request.id, active.told(event)))
             if reason is not None:
                 self._finish(active, reason)
 

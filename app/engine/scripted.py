@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from app.engine.base import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.errors import DeadlineExceeded, GenerationFailed, ModelLoading, ServingError, ShuttingDown
-from app.messages import EngineEvent, EngineRequest, Finished, FinishReason, Timings, TokenEvent, Usage
+from app.messages import EngineEvent, EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
 
 _LOADING = (Phase.STARTING, Phase.LOADING, Phase.WARMING)
 
@@ -32,7 +32,7 @@ class ScriptedEngine:
     Without a script the tokens follow from the prompt and the seed. Where a request's constraint does not allow the
     next token, it gets a stop token if that is allowed, else the lowest one that is. `gates[n]` holds every request
     before its n-th token (counted from 0) until the event is set. After `fail[0]` tokens a request ends with the
-    error `fail[1]`.
+    error `fail[1]`. `cached` tokens of every prompt count as known.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class ScriptedEngine:
         gates: Mapping[int, asyncio.Event] | None = None,
         fail: tuple[int, ServingError] | None = None,
         ready: bool = True,
+        cached: int = 0,
     ) -> None:
         self.model = model
         self.capacity = capacity
@@ -52,6 +53,7 @@ class ScriptedEngine:
         self._gates = gates or {}
         self._fail = fail
         self._ready_at_once = ready
+        self._cached = cached
         self._status = (Phase.STARTING, 0.0, "nothing is loaded")
         self._alive = True
         self._started_at = time.monotonic()
@@ -118,7 +120,8 @@ class ScriptedEngine:
                 token = _constrained(wanted, request)
                 count += 1
                 clock.token()
-                yield _token_event(token, request.sampling.top_logprobs)
+                start = Start(clock.timings().queued, self._cached) if count == 1 else None
+                yield _token_event(token, request.sampling.top_logprobs, start)
                 if token in request.stop_tokens:
                     reason = FinishReason.STOP
                     break
@@ -129,7 +132,7 @@ class ScriptedEngine:
         finally:
             if has_slot:
                 self._slots.release()
-        yield Finished(reason, Usage(len(request.tokens), count), clock.timings(), error)
+        yield Finished(reason, Usage(len(request.tokens), count, self._cached), clock.timings(), error)
 
     def _fail_after(self, count: int) -> None:
         if self._fail is not None and count == self._fail[0]:
@@ -163,11 +166,12 @@ class ScriptedEngine:
         return iter(lambda: dice.choice(ordinary), -1)
 
 
-def _token_event(token: int, top_logprobs: int | None) -> TokenEvent:
+def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> TokenEvent:
     """With log-probabilities, if they are wanted: the token is the most likely one, and its neighbours follow."""
     if top_logprobs is None:
-        return TokenEvent(token)
-    return TokenEvent(token, -0.5, tuple((token + place, -0.5 - place) for place in range(top_logprobs)))
+        return TokenEvent(token, start=start)
+    others = tuple((token + place, -0.5 - place) for place in range(top_logprobs))
+    return TokenEvent(token, -0.5, others, start)
 
 
 def _constrained(wanted: int, request: EngineRequest) -> int:

@@ -18,6 +18,7 @@ from app.messages import (
     FinishReason,
     GenerationRequest,
     ServiceEvent,
+    Start,
     TextEvent,
     Timings,
     TokenEvent,
@@ -63,6 +64,7 @@ class Answer:
         self._observers = observers
         self._arrived_at = arrived_at
         self._first_token_at: float | None = None
+        self._start: Start | None = None
         self._response: list[str] = []
         self._finished: Finished | None = None
         self._told = False
@@ -141,6 +143,7 @@ class Answer:
 
     def _push(self, event: TokenEvent) -> Sequence[Piece]:
         self._first_token_at = self._first_token_at or time.monotonic()
+        self._start = self._start or event.start
         self.began.set()
         self.new_tokens += 1
         self._reservation.count_token()
@@ -160,11 +163,13 @@ class Answer:
         return pieces
 
     def _ended(self, reason: FinishReason, error: ServingError | None = None) -> Finished:
-        """An end that the engine did not tell. Its prefill then holds the wait, and cached tokens are unknown."""
+        """An end that the engine did not tell. Before the first token, its prefill holds the wait as well."""
         now = time.monotonic()
         first = self._first_token_at or now
-        usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.new_tokens)
-        return Finished(reason, usage, Timings(prefill=first - self._arrived_at, decode=now - first), error)
+        start = self._start or Start(queued=0.0, cached_tokens=0)
+        usage = Usage(self.prompt_tokens, self.new_tokens, start.cached_tokens)
+        prefill = max(0.0, first - self._arrived_at - start.queued)
+        return Finished(reason, usage, Timings(start.queued, prefill, now - first), error)
 
     def _left(self, error: BaseException | None) -> Finished:
         """The end of an answer that its reader did not read to the end."""

@@ -282,8 +282,23 @@ def test_capacity_hints(client: TestClient) -> None:
     for streamed in (False, True):
         headers = client.post(PATH, json={"messages": [USER], "stream": streamed}).headers
         assert headers["x-ratelimit-limit-requests"] == "132"
-        assert 131 <= int(headers["x-ratelimit-remaining-requests"]) <= 132
+        assert headers["x-ratelimit-remaining-requests"] == ("131" if streamed else "132")  # the answer holds a place
         assert int(headers["x-ratelimit-remaining-tokens"]) <= int(headers["x-ratelimit-limit-tokens"]) == 65536
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [(PATH, {"messages": [USER]}), ("/v1/completions", {"prompt": "a"})], ids=["chat", "text"]
+)
+def test_each_refusal_is_told_to_the_observers_once(
+    make_client: MakeClient, recorder: Recorder, path: str, body: dict[str, Any]
+) -> None:
+    client = make_client(ScriptedEngine(ready=False))
+    assert client.post(path, json=body).status_code == 503
+    assert recorder.request().error_code == "model_loading"
+    assert recorder.refused == []
+    assert client.post(path, json=body | {"n": 0}).status_code == 400
+    assert [refusal.error_code for refusal in recorder.refused] == ["invalid_request"]
+    assert recorder.requests.empty()
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 from app.engine.base import Engine, Phase
 from app.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
-from app.messages import Constraint, EngineEvent, EngineRequest, Finished, FinishReason, SamplingParams, TokenEvent
+from app.messages import Constraint, EngineEvent, EngineRequest, Finished, FinishReason, SamplingParams, Start, TokenEvent
 from tests.support.constraints import Broken, Table
 
 PROMPT = tuple(range(100, 120))
@@ -46,6 +46,26 @@ async def test_max_tokens_are_never_exceeded_and_counted_exactly(engine: Engine)
         assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(PROMPT), count)
         assert all(0 <= token < engine.model.vocabulary for token in tokens)
         assert min(end.timings.queued, end.timings.prefill, end.timings.decode) >= 0
+
+
+async def test_the_first_token_tells_what_the_end_will(engine: Engine) -> None:
+    await play(engine, ask())  # so that the next one finds its prompt known, if the engine keeps prompts
+    *tokens, end = [event async for event in engine.generate(ask(id="again"))]
+    assert isinstance(end, Finished)
+    first, *others = [event.start for event in tokens if isinstance(event, TokenEvent)]
+    assert first == Start(end.timings.queued, end.usage.cached_tokens)
+    assert others == [None] * 7
+
+
+async def test_log_probabilities_come_when_they_are_wanted(engine: Engine) -> None:
+    for wanted in (None, 0, 2):
+        events = engine.generate(ask(sampling=SamplingParams(seed=7, top_logprobs=wanted)))
+        tokens = [event async for event in events if isinstance(event, TokenEvent)]
+        assert [len(token.top_logprobs) for token in tokens] == [wanted or 0] * 8
+        assert [token.logprob is None for token in tokens] == [wanted is None] * 8
+        for token in tokens:
+            values = [value for _, value in token.top_logprobs]
+            assert values == sorted(values, reverse=True)
 
 
 async def test_a_stop_token_ends_the_answer_and_is_its_last(engine: Engine) -> None:

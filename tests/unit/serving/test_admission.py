@@ -4,7 +4,7 @@ import pytest
 
 from app.engine.base import Capacity
 from app.errors import Overloaded
-from app.serving.admission import KV_OVERBOOKING, Admission
+from app.serving.admission import KV_OVERBOOKING, Admission, Room
 
 CAPACITY = Capacity(sequences=2, kv_tokens=100)
 
@@ -26,6 +26,15 @@ def test_places_are_those_that_run_and_those_that_wait() -> None:
     admission.enter(CAPACITY)
     with pytest.raises(Overloaded):
         admission.enter(CAPACITY)
+
+
+def test_what_remains_is_what_nobody_holds() -> None:
+    admission = Admission(max_waiting=3)
+    assert admission.remaining(CAPACITY) == Room(places=5, free_places=5, tokens=400, free_tokens=400)
+    with admission.enter(CAPACITY) as inside:
+        inside.take(10, 20, CAPACITY)
+        assert admission.remaining(CAPACITY) == Room(places=5, free_places=4, tokens=400, free_tokens=370)
+    assert admission.remaining(CAPACITY).free_places == 5
 
 
 def test_tokens_are_bounded_and_given_back() -> None:

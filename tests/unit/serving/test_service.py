@@ -110,6 +110,16 @@ async def test_a_stop_string_ends_the_answer_and_the_engines_work(prompts: Promp
     assert recorder.request().response == "one "
 
 
+async def test_what_ends_early_has_the_usage_and_the_wait_of_what_began(prompts: Prompts, recorder: Recorder) -> None:
+    engine = ScriptedEngine(script(prompts, "one two three four"), cached=7)
+    service = await serve(engine, prompts, recorder)
+    await collect(service, request(stop=("two",)))
+    told = recorder.request().finished
+    assert told is not None
+    assert told.usage.cached_tokens == 7
+    assert told.timings.queued > 0
+
+
 async def test_max_tokens_ends_with_length(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(script(prompts, "one two three")), prompts, recorder)
     events = await collect(service, request(max_tokens=2))
