@@ -10,7 +10,16 @@ import pytest
 
 from app.engine.base import Engine, Phase
 from app.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
-from app.messages import Constraint, EngineEvent, EngineRequest, Finished, FinishReason, SamplingParams, Start, TokenEvent
+from app.messages import (
+    Constraint,
+    EngineEvent,
+    EngineRequest,
+    Finished,
+    FinishReason,
+    SamplingParams,
+    Start,
+    TokenEvent,
+)
 from tests.support.constraints import Broken, Table
 
 PROMPT = tuple(range(100, 120))
