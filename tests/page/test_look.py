@@ -132,9 +132,8 @@ async def test_the_page_follows_an_answer_until_its_reader_scrolls_up(open_page:
     async with open_page(viewport={"width": 800, "height": 500}) as (page, _):
         await ask(page, "hi")
         question = await played.question()
-        question.say("line\n\n" * 40)
-        at_end = "document.documentElement.scrollHeight - innerHeight - scrollY < 5"
-        await page.wait_for_function(at_end + " && scrollY > 300")
+        question.say("line\n\n" * 40 + "so far")
+        await expect(page.get_by_text("so far")).to_be_in_viewport()
         await page.mouse.move(400, 200)
         await page.mouse.wheel(0, -600)
         jump = page.get_by_role("button", name="Jump to the latest answer")
@@ -144,7 +143,7 @@ async def test_the_page_follows_an_answer_until_its_reader_scrolls_up(open_page:
         await expect(page.locator(".prose > p").last).to_have_text("the end")
         assert await page.evaluate("scrollY") == there
         await jump.click()
-        await page.wait_for_function(at_end)
+        await expect(page.get_by_text("the end")).to_be_in_viewport()
         question.finish()
 
 
