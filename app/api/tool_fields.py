@@ -10,7 +10,7 @@ from app.api.schemas import NullableBody
 from app.errors import InvalidRequest
 from app.messages import JsonFormat, Tool, ToolChoice
 
-_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST_DESCRIPTION = 16_384
 
 

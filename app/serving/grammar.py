@@ -14,7 +14,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from app.engine.base import ModelInfo
 from app.errors import GenerationFailed, InvalidRequest
-from app.messages import Constraint, GenerationRequest
+from app.messages import Constraint, GenerationRequest, JsonFormat
 from app.serving.json_schema import check_schema, name_keyword, unsupported
 from app.serving.tokenizer import ModelTokenizer
 from app.serving.tool_grammar import (
@@ -131,7 +131,7 @@ class Grammars:
 def _grammar(request: GenerationRequest) -> str:
     """The grammar of the whole answer. Raises InvalidRequest."""
     tools, wanted = callable_tools(request), request.response_format
-    answer = None if wanted is None else _json_rule(wanted.schema or {"type": "object"}, "response_format")
+    answer = None if wanted is None else _json_rule(_schema(wanted), "response_format")
     if not tools:
         return f"start: {answer}"
     rules = call_rules(
@@ -146,6 +146,10 @@ def _grammar(request: GenerationRequest) -> str:
     else:
         start = FREE_OR_CALLS if answer is None else json_or_calls(answer)
     return f"{start}\n{rules}"
+
+
+def _schema(wanted: JsonFormat) -> Mapping[str, Any]:
+    return {"type": "object"} if wanted.schema is None else wanted.schema
 
 
 def _json_rule(schema: Mapping[str, Any], param: str) -> str:

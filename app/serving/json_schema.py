@@ -15,7 +15,7 @@ from app.serving.json_pattern import is_portable
 from app.serving.json_references import endless, resolve
 
 MOST_BYTES = 131_072
-DEEPEST = 48  # levels of JSON; the library stops at 128, but less of a nesting is its own recursion
+DEEPEST = 48  # levels of JSON: far below where the library's own recursion ends (128)
 MOST_PROPERTIES = 1000  # of one object: the time to compile optional ones grows with their square
 _SAFE_INTEGER = 2**53
 

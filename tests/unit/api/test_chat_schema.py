@@ -121,7 +121,7 @@ class TestTools:
         request = asked(tools=[WEATHER, TIME], parallel_tool_calls=False)
         assert request.tools == (
             Tool("weather", "It tells.", SCHEMA),
-            Tool("time", "", {"type": "object", "properties": {}}),
+            Tool("time", "", {"type": "object", "properties": {}, "additionalProperties": False}),
         )
         assert request.tool_choice == ToolChoice("auto")
         assert not request.parallel_tool_calls

@@ -51,6 +51,12 @@ async def test_any_object(grammars: Grammars, walker: Walker, model_tokenizer: M
     assert all(isinstance(json.loads(text), dict) for text in texts)
 
 
+async def test_the_empty_schema_is_any_value(grammars: Grammars, model_tokenizer: ModelTokenizer) -> None:
+    one = await constraint(grammars, {})
+    one.accept(model_tokenizer.encode_text("7")[0])
+    assert one.allowed()[0] & 0b100
+
+
 async def test_there_is_no_room_for_endless_spaces(grammars: Grammars, model_tokenizer: ModelTokenizer) -> None:
     one = await constraint(grammars, {"type": "array", "items": {"type": "integer"}})
     for token in model_tokenizer.encode_text("[1, 2"):
