@@ -163,6 +163,12 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("$ref", {"$ref": "https://example.com/sesame"}),
     ("$ref", {"$ref": "#/$defs/sesame"}),
     ("$ref", {"$defs": {"a": {"$ref": "#/$defs/a"}}, "allOf": [{"$ref": "#/properties/sesame"}]}),
+    ("$ref", {"$ref": "#/properties/sesame"}),
+    (
+        "$ref",
+        {"type": "object", "properties": {"next": {"$ref": "#/properties/sesame"}}, "required": ["next"]},
+    ),
+    ("$ref", {"type": "array", "items": {"$ref": "#/properties/sesame"}, "minItems": 1}),
     ("$id", {"$id": "sesame"}),
     ("$schema", {"$schema": "http://json-schema.org/draft-04/schema#"}),
 ]

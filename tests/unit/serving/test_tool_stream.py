@@ -9,7 +9,7 @@ from app.serving.tool_format import call_text
 from app.serving.tool_stream import ToolStream
 from tests.support.tools import calls_of
 
-FIRST = ToolCall("", "get_weather", json.dumps({"city": 'a "quoted\\" }] city', "deep": {"list": [[], {}]}}))
+FIRST = ToolCall("", "get_weather", json.dumps({"city": 'one " }] and \\', "deep": {"list": [[], {}]}}))
 SECOND = ToolCall("", "add", "{}")
 TEXT = f"a < b and <tool, then <b>:\n{call_text(FIRST)}\n{call_text(SECOND)}"
 
