@@ -10,7 +10,7 @@ from docker.stack.base import Stack, StackError
 from docker.stack.compose import engine_answers
 from docker.stack.config import Config, load_config
 from docker.stack.containers import ContainerStack
-from docker.stack.environment import EMBEDDED, ensure_dependencies, fetch_model
+from docker.stack.environment import EMBEDDED, ensure_dependencies, ensure_node_client, fetch_model
 from docker.stack.native import NativeStack
 from docker.stack.readable import readable
 from docker.stack.ready import served_model
@@ -68,6 +68,7 @@ def prepare(config: Config) -> None:
     """Everything that the tests need."""
     packages.ensure(packages.TESTS)
     ensure_dependencies("dev")
+    ensure_node_client()
     fetch_model(config, EMBEDDED)
 
 

@@ -31,6 +31,11 @@ def ensure_dependencies(which: Literal["runtime", "dev"]) -> None:
     _run([str(ROOT / "requirements" / "install.sh"), str(PYTHON), which])
 
 
+def ensure_node_client() -> None:
+    """The packages of the tests' Node client. Raises StackError."""
+    _run([str(ROOT / "requirements" / "node.sh"), str(PYTHON), str(ROOT / "tests" / "e2e" / "node")])
+
+
 def ensure_model(config: Config) -> None:
     """The model that the app will serve lies in MODELS_DIR. Raises StackError."""
     name = _chosen() if config.model == "auto" else config.model
