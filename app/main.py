@@ -15,6 +15,7 @@ from app.api.completions import completions_router
 from app.api.keys import load_keys
 from app.api.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
 from app.api.models import models_router
+from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
 from app.api.playground.routes import open_paths, playground_router
 from app.api.probes import OPEN_PATHS, Render, probes_router
@@ -42,6 +43,7 @@ def create_app(
     service = GenerationService(engine, prompts, observers, settings)
     lifecycle = Lifecycle(engine, settings)
     page = load_page()
+    open_to_read = OPEN_PATHS | open_paths(page) | {OPENAPI}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -56,7 +58,7 @@ def create_app(
         middleware=[
             Middleware(RequestId),
             Middleware(Errors, observers=observers),
-            Middleware(Keys, keys=load_keys(settings.api_keys_file), open_to_read=OPEN_PATHS | open_paths(page)),
+            Middleware(Keys, keys=load_keys(settings.api_keys_file), open_to_read=open_to_read),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},
@@ -66,6 +68,7 @@ def create_app(
     app.include_router(completions_router(service))
     app.include_router(models_router(service))
     app.include_router(tokens_router(service, Tokens(prompts)))
+    app.include_router(openapi_router(service))
     app.include_router(probes_router(service, render_metrics))
     app.include_router(playground_router(page))
     return app

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from app.api.field_schemas import PAIR, OrFalsy, accepts
 from app.api.schemas import Body
 
 
@@ -19,19 +20,19 @@ def _pair(turn: list[str]) -> list[str]:
     return turn
 
 
-Turn = Annotated[list[str], AfterValidator(_pair)]
+Turn = Annotated[list[str], AfterValidator(_pair), accepts(PAIR)]
 
 
 class ClassicBody(Body):
     """Bounds are wide: they keep out what no model can use, not what is unusual."""
 
     prompt: str = Field(min_length=1)
-    history: Annotated[list[Turn], _falsy_means([])] = Field(default_factory=list)
-    max_length: Annotated[int, _falsy_means(1024)] = Field(1024, ge=1, le=1_000_000)
-    top_k: Annotated[int, _falsy_means(5)] = Field(5, ge=1, le=1_000_000)
-    top_p: Annotated[float, _falsy_means(0.7)] = Field(0.7, gt=0, le=1)
+    history: Annotated[list[Turn], _falsy_means([]), OrFalsy()] = Field(default_factory=list)
+    max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(1024, ge=1, le=1_000_000)
+    top_k: Annotated[int, _falsy_means(5), OrFalsy()] = Field(5, ge=1, le=1_000_000)
+    top_p: Annotated[float, _falsy_means(0.7), OrFalsy()] = Field(0.7, gt=0, le=1)
     # Smaller ones only overflow: at 0.0001 nothing but the most likely token is left.
-    temperature: Annotated[float, _falsy_means(0.95)] = Field(0.95, ge=0.0001, le=100)
-    repetition_penalty: Annotated[float, _falsy_means(1.1)] = Field(1.1, ge=0.01, le=100)
+    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(0.95, ge=0.0001, le=100)
+    repetition_penalty: Annotated[float, _falsy_means(1.1), OrFalsy()] = Field(1.1, ge=0.01, le=100)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stream: Annotated[bool, _falsy_means(False)] = False
+    stream: Annotated[bool, _falsy_means(False), OrFalsy()] = False

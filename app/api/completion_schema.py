@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api.field_schemas import PROMPT, accepts
 from app.api.sampling_fields import MOST_CHOICES, SamplingFields
 from app.engine.base import ModelInfo
 from app.errors import InvalidRequest, UnsupportedField
@@ -40,7 +41,7 @@ def _is_tokens(value: Any) -> bool:
 class CompletionBody(SamplingFields):
     """`best_of` may only repeat `n`."""
 
-    prompt: Annotated[list[Any], BeforeValidator(_prompts)]
+    prompt: Annotated[list[Any], BeforeValidator(_prompts), accepts(PROMPT)]
     suffix: str | None = None
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=5)

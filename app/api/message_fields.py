@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.body import parse_object
+from app.api.field_schemas import CONTENT, accepts
 from app.api.schemas import NullableBody
 from app.errors import InvalidRequest
 from app.messages import Message, ToolCall
@@ -46,7 +47,7 @@ class MessageFields(NullableBody):
     has a place for the names of speakers."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts)] = None
+    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = None
     tool_calls: list[CallFields] = Field(default_factory=list, max_length=_MOST_CALLS)
     tool_call_id: str | None = Field(None, min_length=1, max_length=_LONGEST_ID)
     name: str | None = Field(None, max_length=_LONGEST_ID)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api.field_schemas import accepts, labels, numbers_by_token, text_or_list
 from app.api.model_field import ForModel
 from app.api.schemas import NullableBody
 from app.engine.base import ModelInfo
@@ -69,7 +70,8 @@ def _off(value: bool) -> bool:
     return value
 
 
-Off = Annotated[bool, AfterValidator(_off)]
+Off = Annotated[bool, AfterValidator(_off), accepts({"const": False})]
+_METADATA = labels(_MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE)
 
 
 class StreamOptions(NullableBody):
@@ -91,14 +93,18 @@ class SamplingFields(ForModel):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    logit_bias: Annotated[dict[int, float], BeforeValidator(_biases)] = Field(default_factory=dict)
+    logit_bias: Annotated[
+        dict[int, float], BeforeValidator(_biases), accepts(numbers_by_token(_MOST_BIASES, 100))
+    ] = Field(default_factory=dict)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     n: int = Field(1, ge=1, le=MOST_CHOICES)
-    stop: Annotated[list[str], BeforeValidator(_stop_list)] = Field(default_factory=list)
+    stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, _LONGEST_STOP, _MOST_STOPS))] = (
+        Field(default_factory=list)
+    )
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, max_length=512)
-    metadata: Annotated[dict[str, str], BeforeValidator(_labels)] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(default_factory=dict)
     safety_identifier: str | None = Field(None, max_length=512)
     prompt_cache_key: str | None = Field(None, max_length=512)
     store: Off = False

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from app.api.field_schemas import accepts, tool_choice
 from app.api.message_fields import NAME
 from app.api.schemas import NullableBody
 from app.errors import InvalidRequest
@@ -42,7 +43,7 @@ def _tool_choice(value: Any) -> ToolChoice:
     )
 
 
-ToolChoiceField = Annotated[ToolChoice, BeforeValidator(_tool_choice)]
+ToolChoiceField = Annotated[ToolChoice, BeforeValidator(_tool_choice), accepts(tool_choice(NAME))]
 
 
 def tools_of(fields: list[ToolFields]) -> tuple[Tool, ...]:

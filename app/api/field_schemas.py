@@ -1,0 +1,91 @@
+"""JSON schemas of the fields whose validators accept more forms than their types say. For `/openapi.json`."""
+
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema
+
+PAIR: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+
+
+class OrFalsy:
+    """Beside its own form the field takes whatever Python holds for false."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(core), {"enum": [None, False, 0, "", [], {}]}]}
+
+
+def accepts(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema(schema, mode="validation")
+
+
+def text_or_list(shortest: int, longest: int, most: int) -> dict[str, Any]:
+    text = {"type": "string", "minLength": shortest, "maxLength": longest}
+    return {"anyOf": [text, {"type": "array", "items": text, "maxItems": most}]}
+
+
+def numbers_by_token(most: int, bound: float) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": "^[0-9]{1,7}$"},
+        "additionalProperties": {"type": "number", "minimum": -bound, "maximum": bound},
+        "maxProperties": most,
+    }
+
+
+def labels(most: int, longest_name: int, longest: int) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "propertyNames": {"maxLength": longest_name},
+        "additionalProperties": {"type": "string", "maxLength": longest},
+        "maxProperties": most,
+    }
+
+
+CONTENT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+                "additionalProperties": False,
+            },
+        },
+    ]
+}
+
+_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_TEXT = {"type": "string", "minLength": 1}
+
+PROMPT: dict[str, Any] = {
+    "anyOf": [
+        _TEXT,
+        {"type": "array", "items": _TEXT, "minItems": 1},
+        _TOKENS,
+        {"type": "array", "items": _TOKENS, "minItems": 1},
+    ]
+}
+
+
+def tool_choice(name: str) -> dict[str, Any]:
+    """`name` is the pattern of a function's name."""
+    function = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "pattern": name}},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    return {
+        "anyOf": [
+            {"enum": ["none", "auto", "required"]},
+            {
+                "type": "object",
+                "properties": {"type": {"const": "function"}, "function": function},
+                "required": ["type", "function"],
+                "additionalProperties": False,
+            },
+        ]
+    }

@@ -1,0 +1,126 @@
+"""The OpenAPI 3.1 document: what the strict parsers accept, what comes back, and every error."""
+
+from typing import Any
+
+from app.api.openapi.answers import ClassicError
+from app.api.openapi.errors import error_components, error_responses
+from app.api.openapi.examples import examples
+from app.api.openapi.operations import OPERATIONS, Operation
+from app.api.openapi.schemas import components, ref
+
+_ABOUT = """OpenAI's API for the served model, beside the older `POST /`.
+
+A field that is not listed is refused with a 400 that names it, and so is a value that does not fit. In OpenAI's API
+null means that a field is absent. Some rules join fields and are said in words only. docs/api.md has examples.
+"""
+
+_LICENCE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+_HEADERS: dict[str, Any] = {
+    "RequestId": {
+        "description": "The request's id, in every answer and in all logs.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "RetryAfter": {
+        "description": "Seconds after which coming back makes sense, where that is known.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+_SECURITY = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of API_KEYS_FILE. Without that setting the server needs none.",
+    }
+}
+
+
+def openapi_document(model: str) -> dict[str, Any]:
+    """`model` is the served model's name, for the examples."""
+    bodies = list(dict.fromkeys(body for operation in OPERATIONS for body in operation.bodies))
+    answers = [shape for each in OPERATIONS for shape in (each.answer, each.refusal, *each.stream) if shape]
+    bodies_by_example = examples(model)
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        described = _operation(operation, bodies_by_example.get(operation.id, {}), model)
+        paths.setdefault(operation.path, {})[operation.method] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Two-GPU serving", "version": "1", "description": _ABOUT, "license": _LICENCE},
+        "paths": paths,
+        "components": {
+            "schemas": components(bodies, answers),
+            "responses": error_components(),
+            "headers": _HEADERS,
+            "securitySchemes": _SECURITY,
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _operation(operation: Operation, bodies: dict[str, Any], model: str) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
+    if operation.open:
+        described["security"] = []
+    if "{name}" in operation.path:
+        described["parameters"] = [
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                "example": model,
+            }
+        ]
+    if operation.bodies:
+        described["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": _one_of(operation),
+                    "examples": {name: {"value": body} for name, body in bodies.items()},
+                }
+            },
+        }
+    described["responses"] = {"200": _success(operation)} | _errors(operation)
+    return described
+
+
+def _one_of(operation: Operation) -> dict[str, Any]:
+    refs = [ref(body) for body in operation.bodies]
+    return refs[0] if len(refs) == 1 else {"anyOf": refs}
+
+
+def _success(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
+    if operation.answer is not None:
+        content = {"application/json": {"schema": ref(operation.answer)}}
+    if operation.stream:
+        content["text/event-stream"] = {"schema": _event(operation)}
+    headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+    return {"description": "The answer.", "headers": headers, "content": content}
+
+
+def _event(operation: Operation) -> dict[str, Any]:
+    """Of a stream, each event: OpenAPI 3.1 has no way to say so, and tools take it like that."""
+    objects = {"anyOf": [ref(shape) for shape in operation.stream]}
+    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": objects}
+    if operation.done:
+        data = {"anyOf": [{"const": "[DONE]"}, data]}
+    return {
+        "type": "object",
+        "description": "Each server-sent event. Comments keep the connection alive while nothing comes.",
+        "properties": {"data": data},
+        "required": ["data"],
+    }
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    errors = error_responses(openai=operation.openai, body=bool(operation.bodies))
+    if operation.refusal is not None:
+        shapes = [ref(operation.refusal), ref(ClassicError)]  # the app's, and nginx's while the app does not answer
+        errors["503"] = {
+            "description": "Not yet, or no more.",
+            "content": {"application/json": {"schema": {"anyOf": shapes}}},
+        }
+    return errors

@@ -1,0 +1,105 @@
+"""Every error as a response of the document: from the app's own tree, and those that nginx makes itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.openai_errors import openai_error
+from app.api.openapi.answers import ClassicError, OpenAIError
+from app.api.openapi.schemas import ref
+from app.errors import ClientClosed, ServingError, every_error
+
+PROXY = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    413: "body_too_large",
+    414: "invalid_request",
+    429: "overloaded",
+    431: "invalid_request",
+    500: "internal_error",
+    502: "app_unavailable",
+    503: "not_ready",
+    504: "deadline_exceeded",
+}
+"""What nginx answers without the app (nginx/snippets/errors.conf)."""
+
+_OF_BODIES = {408, 413, 415}
+"""Only who sends a body can get these. 413 and 408 of nginx are for bodies too."""
+
+_WORDS = {
+    400: "The request is wrong; the message says how.",
+    401: "No API key, or an unknown one.",
+    404: "There is nothing at this path, or no such model.",
+    405: "The path takes another method; `Allow` says which.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    414: "The address is too long.",
+    415: "The body is not declared as JSON.",
+    429: "Too much is waiting; `Retry-After` says when there will be room.",
+    431: "The request's headers are too large.",
+    500: "The server failed; its log has the reason under the request id.",
+    502: "The app does not answer; it may be starting again.",
+    503: "The model is not ready, or memory ended.",
+    504: "The answer took too long.",
+}
+
+
+def error_responses(*, openai: bool, body: bool) -> dict[str, Any]:
+    """References by status, for one operation."""
+    form = "OpenAI" if openai else "Classic"
+    statuses = sorted({*_codes(openai=openai)} - (set() if body else _OF_BODIES))
+    return {str(status): {"$ref": f"#/components/responses/{form}{status}"} for status in statuses}
+
+
+def error_components() -> dict[str, Any]:
+    """Each status in both forms, with every code that it can have."""
+    made = {}
+    for form, openai, model in (("Classic", False, ClassicError), ("OpenAI", True, OpenAIError)):
+        for status, codes in _codes(openai=openai).items():
+            made[f"{form}{status}"] = _response(status, codes, model, openai=openai)
+    return made
+
+
+def _codes(*, openai: bool) -> dict[int, list[str]]:
+    codes: dict[int, list[str]] = {}
+    for kind in _sent():
+        code = openai_error(kind())["error"]["code"] if openai else kind.code
+        codes.setdefault(kind.status, []).append(code)
+    for status, code in PROXY.items():
+        if code not in codes.setdefault(status, []):
+            codes[status].append(code)
+    return codes
+
+
+def _sent() -> Iterator[type[ServingError]]:
+    """Nobody is left to read ClientClosed."""
+    return (kind for kind in every_error() if kind is not ClientClosed)
+
+
+def _response(status: int, codes: list[str], model: type[BaseModel], *, openai: bool) -> dict[str, Any]:
+    headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+    if status in (429, 502, 503, 504):
+        headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
+    codes_schema = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
+    return {
+        "description": _WORDS[status],
+        "headers": headers,
+        "content": {
+            "application/json": {
+                "schema": {"allOf": [ref(model), codes_schema]},
+                "examples": {code: {"value": _example(status, code, openai=openai)} for code in codes},
+            }
+        },
+    }
+
+
+def _example(status: int, code: str, *, openai: bool) -> dict[str, Any]:
+    if not openai:
+        error = {"code": code, "message": _WORDS[status]}
+        return {"status": status, "error": error, "time": "2026-01-31 12:00:00"}
+    kinds = {openai_error(kind())["error"]["code"]: kind for kind in _sent()}
+    error = openai_error(kinds.get(code, ServingError)(_WORDS[status]))["error"]
+    return {"error": error | {"code": code}}

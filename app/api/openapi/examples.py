@@ -1,0 +1,78 @@
+"""Requests that work, by operation: shown in the document, and sent by the tests."""
+
+from typing import Any
+
+_QUESTION = {"role": "user", "content": "Write a Python function that adds two numbers."}
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a town.",
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"type": "string", "maxLength": 40}},
+            "required": ["town"],
+            "additionalProperties": False,
+        },
+    },
+}
+_PERSON = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "person",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "maxLength": 40},
+                "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            },
+            "required": ["name", "age"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def examples(model: str) -> dict[str, dict[str, Any]]:
+    """Operation id → name → body."""
+    chat = {"model": model, "messages": [_QUESTION], "max_tokens": 64}
+    return {
+        "classic": {
+            "question": {"prompt": _QUESTION["content"], "history": [], "max_length": 64},
+            "conversation": {
+                "prompt": "And subtracts?",
+                "history": [["Write add.", "def add(a, b): return a + b"]],
+                "max_length": 64,
+                "seed": 1,
+            },
+            "stream": {"prompt": "Say hello.", "history": [], "max_length": 16, "stream": True},
+        },
+        "chat": {
+            "question": chat,
+            "stream": chat | {"stream": True, "stream_options": {"include_usage": True}},
+            "structured output": {
+                "model": model,
+                "messages": [{"role": "user", "content": "Ada is 36 years old."}],
+                "response_format": _PERSON,
+                "max_tokens": 128,
+            },
+            "tools": {
+                "model": model,
+                "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+                "tools": [_WEATHER],
+                "tool_choice": "required",
+                "max_tokens": 128,
+            },
+        },
+        "render": {"question": chat, "tools": chat | {"tools": [_WEATHER]}},
+        "completion": {
+            "text": {"model": model, "prompt": "def add(a, b):", "max_tokens": 16, "stop": ["\n\n"]},
+            "log-probabilities": {"model": model, "prompt": "1, 2, 3,", "max_tokens": 4, "logprobs": 2},
+        },
+        "tokenize": {
+            "text": {"model": model, "prompt": "def add(a, b):", "return_token_strs": True},
+            "conversation": {"model": model, "messages": [_QUESTION]},
+        },
+        "detokenize": {"tokens": {"model": model, "tokens": [1604, 803]}},
+    }

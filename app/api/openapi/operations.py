@@ -1,0 +1,137 @@
+"""What there is to ask: one entry for each method of each public path."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from app.api.chat_schema import ChatBody
+from app.api.classic_schema import ClassicBody
+from app.api.completion_schema import CompletionBody
+from app.api.openapi import answers
+from app.api.schemas import Body
+from app.api.token_schema import ConversationToTokens, TextToTokens, TokensToText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    id: str
+    method: str
+    path: str
+    summary: str
+    answer: type[BaseModel] | None  # None: a page of HTML
+    bodies: tuple[type[Body], ...] = ()  # one of these
+    stream: tuple[type[BaseModel], ...] = ()  # what its events hold; empty: there is no stream
+    done: bool = True  # a stream's last event is [DONE]
+    openai: bool = True  # the form of its errors
+    open: bool = False  # needs no key
+    refusal: type[BaseModel] | None = None  # what a probe says with 503
+
+
+OPERATIONS = (
+    Operation(
+        id="chat",
+        method="post",
+        path="/v1/chat/completions",
+        summary="Answer a conversation.",
+        bodies=(ChatBody,),
+        answer=answers.ChatCompletion,
+        stream=(answers.ChatCompletionChunk, answers.OpenAIError),
+    ),
+    Operation(
+        id="completion",
+        method="post",
+        path="/v1/completions",
+        summary="Go on with a text, or fill a hole in one.",
+        bodies=(CompletionBody,),
+        answer=answers.TextCompletion,
+        stream=(answers.TextCompletionChunk, answers.OpenAIError),
+    ),
+    Operation(
+        id="render",
+        method="post",
+        path="/v1/chat/completions/render",
+        summary="What the chat template makes of a chat request, and its token ids. Nothing is generated.",
+        bodies=(ChatBody,),
+        answer=answers.RenderedPrompt,
+    ),
+    Operation(
+        id="tokenize",
+        method="post",
+        path="/tokenize",
+        summary="The token ids of a text or of a conversation.",
+        bodies=(TextToTokens, ConversationToTokens),
+        answer=answers.Tokens,
+    ),
+    Operation(
+        id="detokenize",
+        method="post",
+        path="/detokenize",
+        summary="The text of token ids.",
+        bodies=(TokensToText,),
+        answer=answers.Text,
+    ),
+    Operation(
+        id="models",
+        method="get",
+        path="/v1/models",
+        summary="The served model, as a list of one.",
+        answer=answers.ModelList,
+    ),
+    Operation(
+        id="model",
+        method="get",
+        path="/v1/models/{name}",
+        summary="The served model.",
+        answer=answers.Model,
+    ),
+    Operation(
+        id="classic",
+        method="post",
+        path="/",
+        summary="Answer a question: the contract of the script that this server replaces.",
+        bodies=(ClassicBody,),
+        answer=answers.ClassicAnswer,
+        stream=(answers.ClassicDelta, answers.ClassicAnswer, answers.ClassicError),
+        done=False,
+        openai=False,
+    ),
+    Operation(
+        id="page",
+        method="get",
+        path="/",
+        summary="A page to try the model in a browser.",
+        answer=None,
+        openai=False,
+        open=True,
+    ),
+    Operation(
+        id="live",
+        method="get",
+        path="/livez",
+        summary="Whether the process works. A full queue is no reason that it does not.",
+        answer=answers.Alive,
+        openai=False,
+        open=True,
+        refusal=answers.NotReady,
+    ),
+    Operation(
+        id="ready",
+        method="get",
+        path="/readyz",
+        summary="Whether questions are answered now.",
+        answer=answers.Ready,
+        openai=False,
+        open=True,
+        refusal=answers.NotReady,
+    ),
+    Operation(
+        id="started",
+        method="get",
+        path="/startupz",
+        summary="How far the start is. Once started, it stays so.",
+        answer=answers.Startup,
+        openai=False,
+        open=True,
+        refusal=answers.Startup,
+    ),
+)
