@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     )
     max_sequences: int = Field(32, ge=1, le=512, description="sequences that are computed at once")
     kv_tokens: int = Field(
-        0, ge=0, le=100_000_000, description="tokens that the KV cache holds; 0: from the plan, without a GPU 65536"
+        0, ge=0, le=100_000_000, description="tokens that the KV cache holds; 0: from the plan, without a GPU 24576"
     )
     prefill_chunk: int = Field(
         0,

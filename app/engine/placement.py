@@ -13,7 +13,7 @@ from app.engine.sizes import Sizes, sizes_of
 from app.engine.units import GIB, gib
 from app.settings import DType, Settings
 
-CPU_KV_TOKENS = 65_536
+CPU_KV_TOKENS = 24_576
 """The KV cache's size without a GPU, when nobody says another."""
 
 LEAST_KV_TOKENS = 2048
