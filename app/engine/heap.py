@@ -1,6 +1,6 @@
 """The C library's heap, where the KV cache lies when there is no GPU. glibc only; elsewhere nothing happens.
 
-By default glibc raises the size from which a block gets pages of its own, up to 32 MB, whenever such a block is freed.
+glibc raises the size from which a block gets pages of its own, up to 32 MB, whenever such a block is freed.
 The cache's buffers grow by being replaced, and smaller ones then leave holes in the heap that nothing else fits:
 after a few hundred requests 900 MB were held for nobody.
 """

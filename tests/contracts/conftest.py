@@ -11,7 +11,7 @@ from app.engine.brief import brief_for
 from app.engine.local import LocalEngine
 from app.engine.scripted import ScriptedEngine
 from app.observer import Observers
-from app.settings import Settings
+from app.settings import DType, Settings
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
 Build = Callable[[pytest.FixtureRequest], Engine]
@@ -26,7 +26,7 @@ MARKS: dict[str, list[pytest.MarkDecorator]] = {}
 
 
 def _local(folder: Path) -> Engine:
-    settings = Settings(max_sequences=4, kv_tokens=8192, prefill_chunk=32)
+    settings = Settings(dtype=DType.FLOAT32, max_sequences=4, kv_tokens=8192, prefill_chunk=32)
     return LocalEngine(brief_for(settings, folder.name, folder, Observers()))
 
 
