@@ -1,12 +1,15 @@
 """The engine's first test: greedy output in float32 equals `model.generate`, token for token, whatever else runs."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
-from tests.support.driving import Driver, drive, reference
+from app.engine.startup import adapt
+from tests.support.driving import Driver, drive, over_slots, reference
+from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -15,17 +18,27 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 }
 
 
+PLACES: dict[str, Callable[[Any], object]] = {
+    "one device": lambda _: None,
+    "as served without a GPU": lambda model: adapt(over_slots(model), torch.float32, on_gpu=False),
+    "two GPUs": lambda model: split(model, 2),
+}
+
+
 class Case:
     """A model, driven, and its own `generate` to compare with."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], place: Callable[[Any], object]) -> None:
         self._stock = make()
         self._make = make
+        self._place = place
         self._random = random.Random(7)  # noqa: S311  # test data
         self._known: dict[tuple[int, ...], list[int]] = {}
 
     def drive(self, **settings: Any) -> Driver:
-        return drive(self._make(), **settings)
+        model = self._make()
+        self._place(model)
+        return drive(model, **settings)
 
     def prompt(self, length: int) -> list[int]:
         return [self._random.randrange(3, VOCABULARY) for _ in range(length)]
@@ -34,9 +47,11 @@ class Case:
         return reference(self._stock, tokens, max_tokens)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(FAMILIES[request.param])
+@pytest.fixture(scope="module", params=[(family, place) for place in PLACES for family in FAMILIES], ids="-".join)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    family, place = request.param
+    with torch.inference_mode():
+        yield Case(FAMILIES[family], PLACES[place])
 
 
 def test_one_alone(case: Case) -> None:
@@ -59,7 +74,7 @@ def test_thirty_two_at_once_of_different_lengths(case: Case) -> None:
 @pytest.mark.parametrize("chunk", [1, 16, 100])
 def test_prompts_longer_than_a_chunk(case: Case, chunk: int) -> None:
     driver = case.drive(chunk=chunk)
-    prompts = [case.prompt(250), case.prompt(101), case.prompt(16)]
+    prompts = [case.prompt(130), case.prompt(51), case.prompt(16)]
     for number, prompt in enumerate(prompts):
         driver.submit(str(number), prompt)
     driver.run()
