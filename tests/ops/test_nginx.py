@@ -267,12 +267,21 @@ def test_a_body_of_the_allowed_size_arrives_and_never_touches_the_disk(proxy: Pr
     assert written == []
 
 
-def test_a_method_that_nginx_refuses_is_a_405(proxy: Proxy) -> None:
-    status, _, body = proxy.ask("TRACE", "/")
-    assert status == 405
-    assert json.loads(body)["error"]["code"] == "method_not_allowed"
-    status, _, body = proxy.ask("TRACE", "/v1/models")
-    assert (status, json.loads(body)["error"]["type"]) == (405, "invalid_request_error")
+@pytest.mark.parametrize(
+    ("path", "allowed", "kind"),
+    [
+        ("/", "GET, HEAD, POST", None),
+        ("/livez", "GET, HEAD", None),
+        ("/v1/models/a", "GET", "invalid_request_error"),
+        ("/v1/chat/completions?a=b", "POST", "invalid_request_error"),
+        ("/detokenize", "POST", "invalid_request_error"),
+    ],
+)
+def test_a_method_that_nginx_refuses_is_a_405(proxy: Proxy, path: str, allowed: str, kind: str | None) -> None:
+    status, headers, body = proxy.ask("TRACE", path)
+    assert (status, headers["Allow"]) == (405, allowed)
+    error = json.loads(body)["error"]
+    assert (error["code"], error.get("type")) == ("method_not_allowed", kind)
 
 
 def test_what_is_no_http_is_a_400(proxy: Proxy) -> None:
