@@ -50,7 +50,7 @@ _WORDS = {
 def error_responses(*, openai: bool, body: bool) -> dict[str, Any]:
     """References by status, for one operation."""
     form = "OpenAI" if openai else "Classic"
-    statuses = sorted({*_codes(openai=openai)} - (set() if body else _OF_BODIES))
+    statuses = sorted({*error_codes(openai=openai)} - (set() if body else _OF_BODIES))
     return {str(status): {"$ref": f"#/components/responses/{form}{status}"} for status in statuses}
 
 
@@ -58,12 +58,13 @@ def error_components() -> dict[str, Any]:
     """Each status in both forms, with every code that it can have."""
     made = {}
     for form, openai, model in (("Classic", False, ClassicError), ("OpenAI", True, OpenAIError)):
-        for status, codes in _codes(openai=openai).items():
+        for status, codes in error_codes(openai=openai).items():
             made[f"{form}{status}"] = _response(status, codes, model, openai=openai)
     return made
 
 
-def _codes(*, openai: bool) -> dict[int, list[str]]:
+def error_codes(*, openai: bool) -> dict[int, list[str]]:
+    """By status; the app's and nginx's."""
     codes: dict[int, list[str]] = {}
     for kind in _sent():
         code = openai_error(kind())["error"]["code"] if openai else kind.code

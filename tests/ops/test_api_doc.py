@@ -1,0 +1,62 @@
+"""docs/api.md names every field and every error."""
+
+import re
+
+import pytest
+from pydantic import BaseModel
+
+from app.api.chat_schema import ChatBody
+from app.api.classic_schema import ClassicBody
+from app.api.completion_schema import CompletionBody
+from app.api.openapi.errors import error_codes
+from app.api.openapi.operations import OPERATIONS
+from app.api.token_schema import TextToTokens, TokensToText
+from docker.stack.config import ROOT
+
+TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    """What stands below a heading, up to the next one of its depth."""
+    found = re.search(rf"^(#+) {re.escape(title)}$(.*?)(?=^\1 |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+def rows(text: str) -> set[str]:
+    """The code spans of the first column of a section's tables."""
+    first = re.findall(r"^\| ([^|]*)\|", text, re.MULTILINE)
+    return {name for cell in first for name in re.findall(r"`([^`]+)`", cell)}
+
+
+@pytest.mark.parametrize(
+    ("title", "body", "beside"),
+    [
+        ("`/v1/chat/completions`", ChatBody, set()),
+        ("`/v1/completions`", CompletionBody, rows(section("`/v1/chat/completions`"))),
+        ("Tokens and models", TextToTokens, {"model"}),
+        ("Tokens and models", TokensToText, {"model"}),
+        ("`POST /`", ClassicBody, set()),
+    ],
+)
+def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[str]) -> None:
+    assert set(body.model_fields) <= rows(section(title)) | beside
+
+
+def test_no_row_is_about_a_field_that_does_not_exist() -> None:
+    assert rows(section("`/v1/chat/completions`")) <= set(ChatBody.model_fields)
+    assert rows(section("`/v1/completions`")) <= set(CompletionBody.model_fields)
+
+
+def test_every_error_has_a_row() -> None:
+    table = section("Errors")
+    for openai in (False, True):
+        for status, codes in error_codes(openai=openai).items():
+            for code in codes:
+                assert re.search(rf"^\| [^|]*\b{status}\b[^|]*\|[^|]*`{code}`", table, re.MULTILINE), (status, code)
+
+
+def test_every_path_is_listed() -> None:
+    overview = TEXT.partition("\n## ")[0]
+    for operation in OPERATIONS:
+        assert f"{operation.method.upper()} {operation.path}`" in overview or f"`{operation.path}`" in overview
