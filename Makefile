@@ -79,9 +79,10 @@ format: ## Rewrite the code in the house's style
 	$(VENV)/bin/ruff format
 
 .PHONY: lock
-lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv) and requirements/page/package.json
+lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv) and the two package.json
 	requirements/compile.sh
 	requirements/vendor.sh $(VENV)/bin/python app/api/playground/vendor lock
+	requirements/node.sh $(VENV)/bin/python tests/e2e/node lock
 
 .PHONY: vendor
 vendor: prepare ## Write app/api/playground/vendor anew, from the packages that requirements/page locks
@@ -89,5 +90,5 @@ vendor: prepare ## Write app/api/playground/vendor anew, from the packages that 
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
+	rm -rf $(VENV) tests/e2e/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
