@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.engine.sequence import Chunk, Decision
 
-LENGTH_BUCKET = 32
+LENGTH_BUCKET = 16
 """Attended lengths are rounded up to this: fewer shapes for the kernels and allocators to meet."""
 
 

@@ -47,21 +47,22 @@ def measure(run: Run) -> Finding:
 
 NAMES = {
     "gap": "worst gap between two tokens while the prompt arrives",
-    "chunk": "slowest chunk of such a prompt, computed alone",
-    "typical_chunk": "median chunk of such a prompt, computed alone",
+    "chunk": "slowest chunk of such a prompt, beside one stream",
+    "typical_chunk": "median chunk of such a prompt, beside one stream",
     "step": f"median step of {STREAMS} streams, computed alone",
     "prompt": "the prompt's time to its first token beside the streams",
 }
 
 
 def _round(engine: Worker, number: int, length: int) -> dict[str, float]:
-    """Three runs: the prompt alone, the streams alone, both together. Seconds."""
+    """Three runs: the prompt beside one stream, the streams alone, both together. Seconds."""
     texts = (conversation(length, seed=2 * number + n) for n in range(2))
     alone, beside = (each[:length] for each in token_prompts([" ".join(chain(*turns)) for turns in texts]))
-    short = token_prompts(questions(2 * STREAMS, 2 * STREAMS * number))
-    chunks = _durations(engine.ask(prompts=[alone], tokens=1), "prefill")
-    steps = _durations(engine.ask(prompts=short[:STREAMS], tokens=32), "decode")
-    both = engine.ask(prompts=short[STREAMS:], tokens=LONGEST, late=beside)
+    short = token_prompts(questions(2 * STREAMS + 1, (2 * STREAMS + 1) * number))
+    # Beside one stream, because with none at all a chunk is larger.
+    chunks = _durations(engine.ask(prompts=short[:1], tokens=LONGEST, late=alone), "prefill")[1:]
+    steps = _durations(engine.ask(prompts=short[1 : STREAMS + 1], tokens=32), "decode")
+    both = engine.ask(prompts=short[STREAMS + 1 :], tokens=LONGEST, late=beside)
     begun, ended = both["late"]
     if min(came[-1] for came in both["came"]) < ended:
         raise Failed("the streams ended before the prompt had arrived")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.scheduler import Scheduler
+from app.engine.scheduler import ALONE, Scheduler
 from app.engine.sequence import Copy, Decision, Sequence, Slot
 from app.engine.shelves import Shelves, common_prefix
 
@@ -38,7 +38,8 @@ class Simulation:
         chunks = (*decision.decode, *decision.prefill)
         assert chunks, "a decision computes something"
         assert len({chunk.sequence.placed for chunk in chunks}) == len(chunks), "no two sequences in one slot"
-        assert sum(chunk.length for chunk in decision.prefill) <= self.chunk
+        budget = self.chunk if decision.decode else ALONE * self.chunk
+        assert sum(chunk.length for chunk in decision.prefill) <= budget
         for chunk in chunks:
             sequence, slot = chunk.sequence, chunk.sequence.placed
             assert slot.index < decision.extents[slot.capacity]
@@ -159,6 +160,15 @@ def test_a_long_prompt_never_stops_the_others_for_longer_than_a_chunk() -> None:
         assert decision is not None
         assert decision.decode[0].sequence is short
         assert sum(chunk.length for chunk in decision.prefill) <= 64
+
+
+def test_where_nobody_decodes_a_prompt_is_computed_in_fewer_steps() -> None:
+    simulation = make(chunk=64)
+    simulation.scheduler.add(Sequence("long", prompt(600), 5))
+    lengths = []
+    while (decision := simulation.step()) is not None and decision.prefill:
+        lengths += [chunk.length for chunk in decision.prefill]
+    assert lengths == [256, 256, 88]
 
 
 def test_a_second_turn_prefills_only_what_is_new() -> None:
