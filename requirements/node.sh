@@ -3,6 +3,7 @@
 # With `lock` it writes the lock anew from package.json instead.
 # Node is the one in PYTHON's environment, so that every machine has the same.
 set -euo pipefail
+export NODE_USE_SYSTEM_CA=1  # Node brings its own certificate authorities, and a site may have others
 python=$(realpath -s "$1")
 cd "$2"
 npm() {
