@@ -24,7 +24,7 @@ TEXTS = {
     "presence_penalty": "Taken from the score of every token that the answer has.",
     "frequency_penalty": "Taken from the score of a token for each time that the answer has it.",
     "logit_bias": "Token id, as a string, to what is added to its score; 100 and -100 force and forbid.",
-    "seed": "The same seed gives the same answer. Absent: a random one, which the log has.",
+    "seed": "The same seed draws the same numbers, and in float32 gives the same answer. Absent: a random one.",
     "n": "So many answers to the prompt, at once.",
     "stop": "The answer ends before any of these, at most 16.",
     "stream": "Answer as server-sent events: chunks, and `[DONE]` at the end.",
