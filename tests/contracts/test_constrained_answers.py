@@ -28,7 +28,7 @@ from app.messages import (
 from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
-from app.settings import Settings
+from app.settings import DType, Settings
 from tests.support.schemas import SCHEMAS
 from tests.support.tools import TOOLS, assert_valid, calls_of
 
@@ -39,7 +39,7 @@ CHOSEN = ["an extracted person", "pydantic with references", "a discriminated un
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(embedded_model: Path) -> AsyncIterator[GenerationService]:
-    settings = Settings(max_sequences=8, kv_tokens=8192)
+    settings = Settings(dtype=DType.FLOAT32, max_sequences=8, kv_tokens=8192)  # where exactness is promised
     engine = LocalEngine(brief_for(settings, "smollm2", embedded_model, Observers()))
     await engine.start()
     async with asyncio.timeout(120):
