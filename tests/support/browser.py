@@ -1,5 +1,6 @@
 """Debian's Chromium, headless, and a watch over what a page does: every complaint and every request to a stranger."""
 
+import os
 import re
 import shutil
 from collections.abc import AsyncGenerator
@@ -9,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+
+from tests.support.node import NODE
 
 CHROMIUM = shutil.which("chromium")
 PICTURES = Path(__file__).parents[2] / "test-output" / "page"
@@ -26,6 +29,7 @@ _QUIET = [
 
 @asynccontextmanager
 async def chromium() -> AsyncGenerator[Browser, None]:
+    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(NODE)  # the one that Playwright brings needs libatomic.so.1
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
         try:
