@@ -56,15 +56,12 @@ class ChatBody(SamplingFields):
         self.refuse_other_models(served)
         tools = tools_of(self.tools)
         refuse_choice_without_tools(self.tool_choice, tools)
-        response_format = self.response_format.format() if self.response_format else None
-        if response_format is not None or (tools and self.tool_choice.mode != "none"):
-            self._refuse_to_postpone_the_end()
         return GenerationRequest(
             id=request_id,
             operation=Operation.CHAT,
             sampling=self.sampling(served, (self.top_logprobs or 0) if self.logprobs else None),
             messages=tuple(turn.message(f"messages[{index}]") for index, turn in enumerate(self.messages)),
-            response_format=response_format,
+            response_format=self.response_format.format() if self.response_format else None,
             tools=tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
@@ -77,9 +74,3 @@ class ChatBody(SamplingFields):
             user=self.user,
             metadata=self.metadata,
         )
-
-    def _refuse_to_postpone_the_end(self) -> None:
-        """JSON ends where it ends: after its last brace nothing is allowed but the end."""
-        for field in ("ignore_eos", "min_tokens"):
-            if getattr(self, field):
-                raise InvalidRequest(f"{field} does not go with response_format or tools.", param=field)

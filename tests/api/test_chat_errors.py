@@ -99,3 +99,23 @@ def test_the_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     response = client.get(PATH)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert read_error(response.json()).code == "method_not_allowed"
+
+
+JSON = {"response_format": {"type": "json_object"}}
+TOOLS = {"tools": [{"type": "function", "function": {"name": "time"}}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (JSON | {"stop": "secret"}, "stop"),
+        (JSON | {"ignore_eos": True}, "ignore_eos"),
+        (JSON | {"min_tokens": 1}, "min_tokens"),
+        (TOOLS | {"ignore_eos": True}, "ignore_eos"),
+        (TOOLS | {"min_tokens": 1}, "min_tokens"),
+    ],
+)
+def test_json_and_calls_end_where_they_end(client: TestClient, fields: dict[str, Any], param: str) -> None:
+    assert refused(client, {"messages": [USER]} | fields).param == param
+    uncalled = fields | {"response_format": {"type": "text"}, "tool_choice": "none", "max_tokens": 2}
+    assert ask(client, **uncalled).choices[0].finish_reason == "length"

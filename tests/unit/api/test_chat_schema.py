@@ -165,8 +165,6 @@ class TestTools:
                 {"tools": [{"type": "function", "function": {"name": "a", "parameters": "secret"}}]},
                 "tools[0].function.parameters",
             ),
-            ({"tools": [TIME], "ignore_eos": True}, "ignore_eos"),
-            ({"tools": [TIME], "min_tokens": 1}, "min_tokens"),
             ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
             ({"functions": []}, "functions"),
             ({"function_call": "auto"}, "function_call"),
@@ -174,9 +172,6 @@ class TestTools:
     )
     def test_what_is_wrong_is_named(self, fields: dict[str, Any], param: str) -> None:
         assert refusal(**fields).param == param
-
-    def test_tools_that_are_not_called_leave_the_end_alone(self) -> None:
-        assert asked(tools=[TIME], tool_choice="none", ignore_eos=True).ignore_eos
 
 
 class TestResponseFormat:
@@ -214,12 +209,6 @@ class TestResponseFormat:
     )
     def test_what_is_wrong_is_named(self, said: Any, param: str) -> None:
         assert refusal(response_format=said).param == param
-
-    @pytest.mark.parametrize("field", ["ignore_eos", "min_tokens"])
-    def test_json_ends_where_it_ends(self, field: str) -> None:
-        value = True if field == "ignore_eos" else 1
-        assert refusal(response_format={"type": "json_object"}, **{field: value}).param == field
-        asked(response_format={"type": "text"}, **{field: value})
 
 
 def test_null_is_absent_wherever_it_may_be() -> None:
