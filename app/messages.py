@@ -113,7 +113,7 @@ class GenerationRequest:
     operation: Operation
     sampling: SamplingParams
     messages: tuple[Message, ...] = ()
-    prompt: str | tuple[int, ...] | None = None
+    prompt: str | tuple[int, ...] | None = None  # a text, or ids of the model's vocabulary
     suffix: str | None = None  # with a text `prompt`: what follows the hole that the model fills
     response_format: JsonFormat | None = None
     tools: tuple[Tool, ...] = ()

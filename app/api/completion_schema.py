@@ -1,5 +1,6 @@
 """The body of `/v1/completions`."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -68,26 +69,8 @@ class CompletionBody(SamplingFields):
 
     def generations(self, request_id: str, tenant: str, served: ModelInfo) -> list[GenerationRequest]:
         """One for each prompt. Raises InvalidRequest, ModelNotFound."""
-        self.refuse_other_models(served)
+        request = self.request(request_id, Operation.TEXT_COMPLETION, tenant, served, self.logprobs)
         for prompt in self.prompt:
             if not isinstance(prompt, str) and not 0 <= min(prompt) <= max(prompt) < served.vocabulary:
                 raise InvalidRequest(f"prompt: token ids are 0 to {served.vocabulary - 1}.", param="prompt")
-        sampling = self.sampling(served, self.logprobs)
-        return [
-            GenerationRequest(
-                id=request_id,
-                operation=Operation.TEXT_COMPLETION,
-                sampling=sampling,
-                prompt=prompt,
-                suffix=self.suffix,
-                max_tokens=self.token_limit,
-                stop=tuple(self.stop),
-                ignore_eos=self.ignore_eos,
-                stream=self.stream,
-                n=self.n,
-                tenant=tenant,
-                user=self.user,
-                metadata=self.metadata,
-            )
-            for prompt in self.prompt
-        ]
+        return [replace(request, prompt=prompt, suffix=self.suffix) for prompt in self.prompt]

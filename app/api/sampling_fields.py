@@ -16,7 +16,7 @@ from app.api.model_field import ForModel
 from app.api.schemas import NullableBody
 from app.engine.base import ModelInfo
 from app.errors import InvalidRequest
-from app.messages import SamplingParams
+from app.messages import GenerationRequest, Operation, SamplingParams
 
 MOST_CHOICES = 16
 _MOST_STOPS = 16
@@ -122,6 +122,25 @@ class SamplingFields(ForModel):
     @property
     def token_limit(self) -> int | None:
         return self.max_tokens
+
+    def request(
+        self, request_id: str, operation: Operation, tenant: str, served: ModelInfo, top_logprobs: int | None
+    ) -> GenerationRequest:
+        """What is asked, still without messages and prompt. Raises InvalidRequest, ModelNotFound."""
+        self.refuse_other_models(served)
+        return GenerationRequest(
+            id=request_id,
+            operation=operation,
+            sampling=self.sampling(served, top_logprobs),
+            max_tokens=self.token_limit,
+            stop=tuple(self.stop),
+            ignore_eos=self.ignore_eos,
+            stream=self.stream,
+            n=self.n,
+            tenant=tenant,
+            user=self.user,
+            metadata=self.metadata,
+        )
 
     def sampling(self, served: ModelInfo, top_logprobs: int | None) -> SamplingParams:
         """What the fields leave open is the model's own generation config. Raises InvalidRequest."""

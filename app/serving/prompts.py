@@ -75,7 +75,8 @@ class Prompts:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Raises InvalidRequest for ids that the model does not have."""
-        self._refuse_unknown(tokens, "tokens")
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._info.vocabulary:
+            raise InvalidRequest(f"tokens: token ids are 0 to {self._info.vocabulary - 1}.", param="tokens")
         return self._tokenizer.decode(tokens)
 
     def names(self, tokens: Sequence[int]) -> list[str | None]:
@@ -86,14 +87,7 @@ class Prompts:
             return self.conversation_tokens(request)[1]
         if isinstance(request.prompt, str):
             return (*self._leading(), *self._raw(request.prompt, request.suffix))
-        if request.suffix is not None:
-            raise InvalidRequest("suffix needs a prompt that is a text, not token ids.", param="suffix")
-        self._refuse_unknown(request.prompt, "prompt")
         return request.prompt
-
-    def _refuse_unknown(self, tokens: Sequence[int], field: str) -> None:
-        if tokens and not 0 <= min(tokens) <= max(tokens) < self._info.vocabulary:
-            raise InvalidRequest(f"{field}: token ids are 0 to {self._info.vocabulary - 1}.", param=field)
 
     def _raw(self, prompt: str, suffix: str | None) -> list[int]:
         if suffix is None:

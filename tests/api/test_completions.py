@@ -182,6 +182,7 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
         ({"prompt": [True]}, "prompt"),
         ({"prompt": [1.5]}, "prompt"),
         ({"prompt": [-1]}, "prompt"),
+        ({"prompt": [100, 49_152]}, "prompt"),
         ({"prompt": [10**30], "echo": True}, "prompt"),
         ({"prompt": ["a"] * 65}, "prompt"),
         ({"prompt": ["a"] * 5, "n": 16}, "n"),

@@ -172,9 +172,6 @@ async def test_raw_prompts(prompts: Prompts, deepseek: Path) -> None:
     text = (await prompts.prepare(request(prompt="def f():<|im_end|>"), 2048)).tokens
     assert prompts.tokenizer.decode(list(text), skip_special_tokens=True) == "def f():<|im_end|>"
     assert (await Prompts(deepseek, SCRIPTED_MODEL).prepare(request(prompt="a"), 99)).tokens[0] == 49_152
-    for ids in [(49_152,), (-1,)]:
-        with pytest.raises(InvalidRequest, match="ids are 0 to 49151"):
-            await prompts.prepare(request(prompt=ids), 2048)
     with pytest.raises(InvalidRequest, match="empty"):
         await prompts.prepare(request(prompt=""), 2048)
 
@@ -195,12 +192,10 @@ async def test_a_hole_may_have_nothing_around_it(deepseek: Path) -> None:
     assert len(tokens) == 4
 
 
-async def test_a_suffix_that_the_model_cannot_use_is_refused(prompts: Prompts, deepseek: Path) -> None:
+async def test_a_suffix_that_the_model_cannot_use_is_refused(prompts: Prompts) -> None:
     with pytest.raises(UnsupportedField, match="cannot fill in the middle") as refused:
         await prompts.prepare(request(prompt="a", suffix="b"), 2048)
     assert refused.value.param == "suffix"
-    with pytest.raises(InvalidRequest, match="text, not token ids"):
-        await Prompts(deepseek, SCRIPTED_MODEL).prepare(request(prompt=(5,), suffix="b"), 2048)
 
 
 async def test_a_long_prompt_leaves_the_event_loop_free(prompts: Prompts) -> None:
