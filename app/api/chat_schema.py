@@ -1,10 +1,11 @@
 """The body of `/v1/chat/completions`."""
 
+from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.api.message_fields import MessageFields
+from app.api.message_fields import MessageFields, conversation
 from app.api.sampling_fields import SamplingFields
 from app.api.tool_fields import (
     ResponseFormatFields,
@@ -53,24 +54,14 @@ class ChatBody(SamplingFields):
 
     def generation(self, request_id: str, tenant: str, served: ModelInfo) -> GenerationRequest:
         """Raises InvalidRequest, ModelNotFound."""
-        self.refuse_other_models(served)
         tools = tools_of(self.tools)
         refuse_choice_without_tools(self.tool_choice, tools)
-        return GenerationRequest(
-            id=request_id,
-            operation=Operation.CHAT,
-            sampling=self.sampling(served, (self.top_logprobs or 0) if self.logprobs else None),
-            messages=tuple(turn.message(f"messages[{index}]") for index, turn in enumerate(self.messages)),
+        top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return replace(
+            self.request(request_id, Operation.CHAT, tenant, served, top_logprobs),
+            messages=conversation(self.messages),
             response_format=self.response_format.format() if self.response_format else None,
             tools=tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
-            max_tokens=self.token_limit,
-            stop=tuple(self.stop),
-            ignore_eos=self.ignore_eos,
-            stream=self.stream,
-            n=self.n,
-            tenant=tenant,
-            user=self.user,
-            metadata=self.metadata,
         )

@@ -1,5 +1,6 @@
 """The turns of a conversation, as OpenAI's clients write them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -76,6 +77,21 @@ class MessageFields(NullableBody):
                 raise InvalidRequest(
                     f"{place}.{field} {said} in a turn of the role {self.role}.", param=f"{place}.{field}"
                 )
+
+
+def conversation(turns: Sequence[MessageFields]) -> tuple[Message, ...]:
+    """Raises InvalidRequest for a turn that its role or the turns before it do not allow."""
+    messages: list[Message] = []
+    called: set[str] = set()
+    for index, turn in enumerate(turns):
+        place = f"messages[{index}]"
+        message = turn.message(place)
+        if message.tool_call_id is not None and message.tool_call_id not in called:
+            param = f"{place}.tool_call_id"
+            raise InvalidRequest(f"{param} answers no call of an earlier turn.", param=param)
+        called |= {call.id for call in message.tool_calls}
+        messages.append(message)
+    return tuple(messages)
 
 
 def _tool_call(call: CallFields, place: str) -> ToolCall:

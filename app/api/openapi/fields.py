@@ -50,7 +50,7 @@ TEXTS = {
     "MessageFields.role": "developer is another name of system.",
     "MessageFields.content": "A string or a list of text parts, which a line break joins.",
     "MessageFields.tool_calls": "What the assistant called, in its turn.",
-    "tool_call_id": "In a tool's turn: which call it answers.",
+    "tool_call_id": "In a tool's turn: which call of an earlier turn it answers.",
     "MessageFields.name": "In a tool's turn only, where it says the function's name again.",
     "arguments": "JSON text of an object.",
     "parameters": "JSON schema of the function's arguments, an object. Absent: it takes none.",

@@ -44,7 +44,15 @@ class TestMessages:
 
     def test_a_tools_turn(self) -> None:
         turn = of("tool", tool_call_id="call_1", name="weather")
-        assert asked(messages=[turn]).messages == (Message("tool", "text", tool_call_id="call_1"),)
+        messages = asked(messages=[of("assistant", tool_calls=[CALL]), of("user"), turn]).messages
+        assert messages[2] == Message("tool", "text", tool_call_id="call_1")
+
+    @pytest.mark.parametrize("earlier", [[], [USER], [of("assistant", tool_calls=[CALL | {"id": "call_2"}])]])
+    def test_a_tools_turn_answers_an_earlier_call(self, earlier: list[Any]) -> None:
+        later = of("assistant", tool_calls=[CALL])
+        error = refusal(messages=[*earlier, of("tool", tool_call_id="call_1"), later])
+        assert error.param == f"messages[{len(earlier)}].tool_call_id"
+        assert "call_1" not in error.message
 
     @given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=4))
     def test_parts_of_text_are_lines(self, texts: list[str]) -> None:
@@ -62,8 +70,9 @@ class TestMessages:
         assert turn.tool_calls == (ToolCall("call_1", "time", "{}"),)
 
     def test_what_may_be_empty(self) -> None:
-        turns = [of("system", ""), of("assistant", ""), of("tool", "", tool_call_id="call_1")]
-        assert [turn.content for turn in asked(messages=turns).messages] == ["", "", ""]
+        call = of("assistant", "", tool_calls=[CALL])
+        turns = [of("system", ""), of("assistant", ""), call, of("tool", "", tool_call_id="call_1")]
+        assert [turn.content for turn in asked(messages=turns).messages] == ["", "", "", ""]
 
     @pytest.mark.parametrize(
         ("turn", "param", "said"),
