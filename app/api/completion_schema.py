@@ -26,7 +26,7 @@ def _prompts(value: Any) -> list[Prompt]:
         value = [value]
     if not isinstance(value, list):
         raise PydanticCustomError("prompt", _KINDS)
-    if not value or not all(value):
+    if not value or [] in value:
         raise PydanticCustomError("prompt", "must not be empty")
     if all(isinstance(one, str) for one in value):
         return value
@@ -59,6 +59,8 @@ class CompletionBody(SamplingFields):
             )
         if self.echo and self.logprobs is not None:
             raise UnsupportedField("logprobs of the prompt, with echo, are not supported.", param="logprobs")
+        if self.suffix is None and not all(self.prompt):
+            raise InvalidRequest("prompt must not be empty without a suffix.", param="prompt")
         if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompt):
             raise InvalidRequest("suffix needs a prompt that is text.", param="suffix")
         return self

@@ -58,7 +58,7 @@ CONTENT: dict[str, Any] = {
 }
 
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-_TEXT = {"type": "string", "minLength": 1}
+_TEXT = {"type": "string"}  # an empty one before a suffix only
 
 PROMPT: dict[str, Any] = {
     "anyOf": [

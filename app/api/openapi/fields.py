@@ -57,7 +57,9 @@ TEXTS = {
     "strict": "Without effect: what is generated always fits its schema.",
     "schema": "A JSON schema. An unsupported keyword is a 400 that names it.",
     # plain completions
-    "CompletionBody.prompt": "A text, token ids, or a list of either. Control tokens in a text are text.",
+    "CompletionBody.prompt": (
+        "A text, token ids, or a list of either. Control tokens in a text are text. Empty before a suffix only."
+    ),
     "suffix": (
         "What follows the hole that the answer fills, for models whose tokenizer has such tokens: others answer 400."
     ),
