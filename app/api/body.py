@@ -25,6 +25,8 @@ async def read_json(request: Request) -> dict[str, Any]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("The body must be JSON, and say so: Content-Type: application/json.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("The body must come as it is: without a Content-Encoding.")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             raw = await request.body()

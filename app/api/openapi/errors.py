@@ -37,7 +37,7 @@ _WORDS = {
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     414: "The address is too long.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as JSON, or is compressed.",
     429: "Too much is waiting; `Retry-After` says when there will be room.",
     431: "The request's headers are too large.",
     500: "The server failed; its log has the reason under the request id.",
