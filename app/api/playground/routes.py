@@ -59,7 +59,7 @@ def playground_router(page: Page) -> APIRouter:
             raise NotFound("There is nothing at this path.")
         headers = {
             **_HEADERS,
-            "cache-control": "public, max-age=31536000, immutable",
+            "cache-control": _FOR_EVER,
             "content-type": found.media_type,
         }
         return Response(found.content, headers=headers)
