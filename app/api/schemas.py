@@ -37,6 +37,7 @@ _SAID: dict[str, str] = {
     "string_type": "must be a string",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
     "int_type": "must be an integer",
     "int_parsing_size": "is too large",
     "float_type": "must be a number",

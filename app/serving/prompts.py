@@ -53,14 +53,15 @@ class Prompts:
         prompt is cut to what does. Raises PromptTooLong, InvalidRequest.
         """
         tokens = await asyncio.to_thread(self._tokens, request)
+        field = "messages" if request.prompt is None else "prompt"
         if not tokens:
-            raise InvalidRequest("The prompt is empty.", param="prompt")
+            raise InvalidRequest("The prompt is empty.", param=field)
         free = room - len(tokens)
         if free < 1:
             raise PromptTooLong(
                 f"The prompt has {len(tokens)} tokens. There is room for {room} tokens, of which at least one is the "
                 f"answer's: it is {1 - free} too long.",
-                param="prompt",
+                param=field,
             )
         return Prompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
 

@@ -83,7 +83,8 @@ class GenerationService:
         capacity = self._engine.capacity
         places = self._admission.places(capacity)
         if len(requests) > max(1, places):
-            raise InvalidRequest(f"There is room for {places} answers at once.", param="n")
+            field = "n" if requests[0].n > 1 else "prompt"
+            raise InvalidRequest(f"There is room for {places} answers at once.", param=field)
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # What all of them may hold together, so that an idle server can always admit them.

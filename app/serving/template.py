@@ -40,16 +40,19 @@ class ChatTemplate:
         """
         if self._template is None:
             raise InvalidRequest(
-                "The served model has no chat template: it completes text and holds no conversation."
+                "The served model has no chat template: it completes text and holds no conversation.",
+                param="messages",
             )
         try:
             if self._writes_calls:
                 return self._render(messages, tools)
             return self._render(as_text(messages, tools, parallel=parallel))
         except TemplateRefusal as refusal:
-            raise InvalidRequest(_explain(str(refusal), messages)) from None
+            raise InvalidRequest(_explain(str(refusal), messages), param="messages") from None
         except TemplateError as error:
-            raise InvalidRequest("The model's chat template cannot render these messages.") from error
+            raise InvalidRequest(
+                "The model's chat template cannot render these messages.", param="messages"
+            ) from error
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         if self._template is None:

@@ -1,5 +1,6 @@
 """What `/v1/chat/completions` refuses, and what it says."""
 
+import json
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ def test_refusals_come_before_a_200(make_client: MakeClient, streamed: bool) -> 
     long = {"role": "user", "content": "word " * 300}
     error = refused(full, {"messages": [long], "stream": streamed})
     assert (error.type, error.code) == ("invalid_request_error", "context_length_exceeded")
+    assert error.param == "messages"
     assert refused(full, {"messages": [USER], "n": 2, "stream": streamed}).param == "n"
 
 
@@ -84,10 +86,26 @@ def test_bad_bodies_are_refused_and_not_repeated(client: TestClient, body: bytes
     assert refused(client, body).type == "invalid_request_error"
 
 
-def test_only_json_is_taken(client: TestClient) -> None:
-    response = client.post(PATH, content=b'{"messages": []}', headers={"Content-Type": "text/plain"})
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Content-Type": "text/plain"}, "Content-Type: application/json"),
+        ({"Content-Type": "application/vnd.secret+json"}, "Content-Type: application/json"),
+        ({}, "Content-Type: application/json"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "without a Content-Encoding"),
+    ],
+)
+def test_only_plain_json_is_taken(client: TestClient, headers: dict[str, str], said: str) -> None:
+    response = client.post(PATH, content=b'{"messages": []}', headers=headers)
     assert response.status_code == 415
-    assert read_error(response.json()).code == "unsupported_media_type"
+    error = read_error(response.json())
+    assert (error.code, said in error.message) == ("unsupported_media_type", True)
+
+
+def test_json_may_name_its_charset(client: TestClient) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "你好"}]}, ensure_ascii=False)
+    headers = {"Content-Type": "Application/JSON; charset=utf-8", "Content-Encoding": "identity"}
+    assert client.post(PATH, content=body.encode(), headers=headers).status_code == 200
 
 
 def test_a_body_that_is_too_large(make_client: MakeClient) -> None:

@@ -8,6 +8,7 @@ from openai.types import Completion
 from openai.types.shared import ErrorObject
 from starlette.testclient import TestClient
 
+from app.engine.base import Capacity
 from app.engine.scripted import ScriptedEngine
 from app.errors import OutOfMemory
 from app.messages import Operation
@@ -136,10 +137,12 @@ def test_logprobs(client: TestClient, script: list[int]) -> None:
         assert [value for some in streamed for value in getattr(some, field)] == getattr(logprobs, field)
 
 
-@pytest.mark.parametrize("suffix", ["return a", ""])
-def test_a_suffix_is_passed_on(client: TestClient, recorder: Recorder, suffix: str) -> None:
-    assert refused(client, suffix=suffix).param == "suffix"  # the embedded model has no tokens for it, and says so
-    assert recorder.request().request.suffix == suffix
+@pytest.mark.parametrize(("prompt", "suffix"), [("a", "return a"), ("a", ""), ("", "return a"), (["a", ""], "b")])
+def test_a_suffix_is_passed_on(client: TestClient, recorder: Recorder, prompt: str, suffix: str) -> None:
+    # The embedded model has no tokens for it, and says so.
+    assert refused(client, prompt=prompt, suffix=suffix).param == "suffix"
+    told = recorder.request().request
+    assert (told.prompt, told.suffix) == (prompt[0] if prompt else "", suffix)
 
 
 def test_what_load_generators_send(client: TestClient, recorder: Recorder) -> None:
@@ -204,6 +207,17 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
 def test_what_is_wrong_is_named(client: TestClient, fields: dict[str, Any], param: str) -> None:
     error = refused(client, **fields)
     assert (error.type, error.param) == ("invalid_request_error", param)
+
+
+@pytest.mark.parametrize("prompt", ["", ["a", ""]])
+def test_an_empty_prompt_needs_a_suffix_whatever_the_model(client: TestClient, prompt: Any) -> None:
+    assert refused(client, prompt=prompt).message == "prompt must not be empty without a suffix."
+
+
+@pytest.mark.parametrize(("fields", "param"), [({"prompt": ["a", "b"]}, "prompt"), ({"n": 2}, "n")])
+def test_more_answers_than_there_is_room_for(make_client: MakeClient, fields: dict[str, Any], param: str) -> None:
+    client = make_client(ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)
+    assert refused(client, **fields).param == param
 
 
 def test_another_model_is_not_here(client: TestClient) -> None:

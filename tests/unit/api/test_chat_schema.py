@@ -148,6 +148,10 @@ class TestTools:
     def test_the_choice(self, said: Any, meant: ToolChoice) -> None:
         assert asked(tools=[WEATHER, TIME], tool_choice=said).tool_choice == meant
 
+    def test_the_form_of_a_name_is_told(self) -> None:
+        error = refusal(tools=[{"type": "function", "function": {"name": "secret name"}}])
+        assert error.message == "tools[0].function.name must match ^[a-zA-Z0-9_-]{1,64}$."
+
     @pytest.mark.parametrize("mode", ["none", "auto"])
     def test_without_tools_nothing_is_called(self, mode: str) -> None:
         request = asked(tool_choice=mode, tools=[])

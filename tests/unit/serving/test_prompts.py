@@ -148,8 +148,9 @@ async def test_a_role_that_the_template_refuses_is_the_clients_error(deepseek: P
     prompts = Prompts(deepseek, SCRIPTED_MODEL)
     narrator = Message("narrator", "x")  # type: ignore[arg-type]
     bad = GenerationRequest(id="r", operation=Operation.CHAT, sampling=SamplingParams(seed=1), messages=(narrator,))
-    with pytest.raises(InvalidRequest, match="only system, user and assistant turns"):
+    with pytest.raises(InvalidRequest, match="only system, user and assistant turns") as refused:
         await prompts.prepare(bad, 2048)
+    assert refused.value.param == "messages"
 
 
 async def test_too_long_says_by_how_much(prompts: Prompts) -> None:
@@ -211,8 +212,9 @@ async def test_a_long_prompt_leaves_the_event_loop_free(prompts: Prompts) -> Non
 
 async def test_a_model_without_template_holds_no_conversation(embedded_model: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes((embedded_model / "tokenizer.json").read_bytes())
-    with pytest.raises(InvalidRequest, match="no chat template"):
+    with pytest.raises(InvalidRequest, match="no chat template") as refused:
         await Prompts(tmp_path, SCRIPTED_MODEL).prepare(request("x"), 2048)
+    assert refused.value.param == "messages"
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
