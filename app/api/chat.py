@@ -14,7 +14,7 @@ from app.api.openai_answer import Output, Piece, answer
 from app.api.openai_shapes import Heads
 from app.api.sampling_fields import StreamOptions
 from app.api.tool_calls import call_piece, whole_calls
-from app.messages import ANONYMOUS, Finished, TextEvent, ToolCallEvent
+from app.messages import Finished, TextEvent, ToolCallEvent
 from app.serving.service import GenerationService
 
 
@@ -25,8 +25,7 @@ def chat_router(service: GenerationService) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         body = ChatBody.parse(await read_json(request))
-        tenant = getattr(request.state, "tenant", ANONYMOUS)
-        generation = body.generation(request.state.request_id, tenant, service.model)
+        generation = body.generation(request.state.request_id, request.state.tenant, service.model)
         request.state.observed = True  # from here on the service tells the observers how it ends
         writer = ChatWriter(service.token_bytes if body.logprobs else None)
         output = Output(heads.new(), writer, body.n, body.stream_options or StreamOptions())

@@ -13,7 +13,7 @@ from app.api.classic_schema import ClassicBody
 from app.api.disconnect import unless_client_leaves
 from app.api.envelope import error_envelope, now
 from app.api.sse import EventStream, frame
-from app.messages import ANONYMOUS, Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
+from app.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
 from app.serving.answer import Answer
 from app.serving.service import GenerationService
 
@@ -24,7 +24,7 @@ def classic_router(service: GenerationService) -> APIRouter:
     @router.post("/")
     async def answer(request: Request) -> Response:
         body = ClassicBody.parse(await read_json(request))
-        generation = generation_request(body, request.state.request_id, getattr(request.state, "tenant", ANONYMOUS))
+        generation = generation_request(body, request.state.request_id, request.state.tenant)
         request.state.observed = True  # from here on the service tells the observers how it ends
         if body.stream:
             opened = await unless_client_leaves(request, service.open(generation))

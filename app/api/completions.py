@@ -14,7 +14,7 @@ from app.api.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai_answer import Output, Piece, answer
 from app.api.openai_shapes import Heads
 from app.api.sampling_fields import StreamOptions
-from app.messages import ANONYMOUS, Finished, TextEvent
+from app.messages import Finished, TextEvent
 from app.serving.service import GenerationService
 
 
@@ -25,8 +25,7 @@ def completions_router(service: GenerationService) -> APIRouter:
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
         body = CompletionBody.parse(await read_json(request))
-        tenant = getattr(request.state, "tenant", ANONYMOUS)
-        generations = body.generations(request.state.request_id, tenant, service.model)
+        generations = body.generations(request.state.request_id, request.state.tenant, service.model)
         echoes = await asyncio.to_thread(_echoes, body, service.token_bytes) if body.echo else []
         request.state.observed = True  # from here on the service tells the observers how it ends
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.error_response import error_response
 from app.api.keys import tenant_of
 from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
+from app.messages import ANONYMOUS
 from app.observer import Observers, RequestRefused
 
 _log = logging.getLogger(__name__)
@@ -133,16 +134,22 @@ class Keys:
         self._open_to_read = open_to_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The path that routes are matched with, and not the URL, which a Host header can bend.
-        if scope["type"] == "http" and self._keys and not self._is_open(scope):
-            kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
-            if tenant is None:
-                raise Unauthorized("This server needs an API key: Authorization: Bearer KEY.")
-            scope.setdefault("state", {})["tenant"] = tenant
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["tenant"] = self._tenant(scope)
         await self._app(scope, receive, send)
 
+    def _tenant(self, scope: Scope) -> str:
+        """Raises Unauthorized."""
+        if not self._keys or self._is_open(scope):
+            return ANONYMOUS
+        kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
+        if tenant is None:
+            raise Unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+        return tenant
+
     def _is_open(self, scope: Scope) -> bool:
+        # The path that routes are matched with, and not the URL, which a Host header can bend.
         return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_to_read
 
 

@@ -15,7 +15,7 @@ from app.api.body import read_json
 from app.api.chat_schema import ChatBody
 from app.api.disconnect import unless_client_leaves
 from app.api.token_schema import ConversationToTokens, TextToTokens, TokensToText
-from app.messages import ANONYMOUS, GenerationRequest
+from app.messages import GenerationRequest
 from app.serving.service import GenerationService
 from app.serving.tokens import Tokens
 
@@ -53,7 +53,7 @@ def tokens_router(service: GenerationService, tokens: Tokens) -> APIRouter:
 
     def _generation(body: ChatBody, request: Request) -> GenerationRequest:
         """What chat would have asked for."""
-        return body.generation(request.state.request_id, getattr(request.state, "tenant", ANONYMOUS), service.model)
+        return body.generation(request.state.request_id, request.state.tenant, service.model)
 
     return router
 
