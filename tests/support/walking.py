@@ -1,10 +1,20 @@
 """A model that knows nothing: a random walk over what a constraint allows."""
 
 import random
+from collections.abc import Iterable
 
 import numpy as np
 
 from app.messages import Constraint
+
+
+def takes(constraint: Constraint, tokens: Iterable[int]) -> bool:
+    """Whether these tokens may come one after the other."""
+    for token in tokens:
+        if not constraint.allowed()[token // 8] >> token % 8 & 1:
+            return False
+        constraint.accept(token)
+    return True
 
 
 class Walker:

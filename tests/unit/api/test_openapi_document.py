@@ -1,17 +1,19 @@
 """The document knows every route, field and error."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from app.api.chat_schema import ChatBody
 from app.api.openai_errors import openai_error
 from app.api.openapi.document import openapi_document
 from app.api.openapi.errors import PROXY
 from app.api.openapi.operations import OPERATIONS
-from app.errors import ClientClosed, ServingError, every_error
+from app.errors import ClientClosed, InvalidRequest, ServingError, every_error
 
 ROOT = Path(__file__).parents[3]
 SENT = [error for error in every_error() if error is not ClientClosed]
@@ -81,6 +83,36 @@ def test_null_is_absence_where_openais_clients_write_it(document: dict[str, Any]
     assert chat.is_valid({"messages": [message], "temperature": None, "unknown": None})
     assert not chat.is_valid({"messages": None})
     assert not chat.is_valid({"messages": [message], "unknown": 1})
+
+
+USER = {"role": "user", "content": "a"}
+BOUNDS: list[tuple[str, int, Callable[[int], Any]]] = [
+    ("messages", 4096, lambda most: [USER] * most),
+    ("tools", 128, lambda most: [{"type": "function", "function": {"name": f"f{n}"}} for n in range(most)]),
+    ("logit_bias", 300, lambda most: {str(n): 1 for n in range(most)}),
+    ("logit_bias", 100, lambda most: {"1": most}),
+    ("metadata", 16, lambda most: {str(n): "" for n in range(most)}),
+    ("metadata", 64, lambda most: {"a" * most: ""}),
+    ("metadata", 512, lambda most: {"a": "a" * most}),
+    ("stop", 16, lambda most: ["a"] * most),
+    ("stop", 256, lambda most: "a" * most),
+    ("user", 512, lambda most: "a" * most),
+    ("n", 16, lambda most: most),
+    ("top_logprobs", 20, lambda most: most),
+]
+
+
+@pytest.mark.parametrize(("field", "most", "made"), BOUNDS, ids=[f"{field} {most}" for field, most, _ in BOUNDS])
+def test_the_parser_and_the_document_have_the_same_bounds(
+    document: dict[str, Any], field: str, most: int, made: Callable[[int], Any]
+) -> None:
+    chat = whole(document, {"$ref": "#/components/schemas/ChatBody"})
+    fitting, beyond = ({"messages": [USER], "logprobs": True, field: made(size)} for size in (most, most + 1))
+    chat.validate(fitting)
+    ChatBody.parse(fitting)
+    assert not chat.is_valid(beyond)
+    with pytest.raises(InvalidRequest):
+        ChatBody.parse(beyond)
 
 
 def test_schemas_are_json_schema(document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from app.messages import Constraint, GenerationRequest, JsonFormat, Operation, S
 from app.serving.grammar import Grammars
 from app.serving.tokenizer import ModelTokenizer
 from tests.support.schemas import HOSTILE, REFUSED, SCHEMAS
-from tests.support.walking import Walker
+from tests.support.walking import Walker, takes
 
 
 def request(schema: dict[str, Any] | None, **changes: Any) -> GenerationRequest:
@@ -76,6 +76,27 @@ async def test_the_end_is_allowed_where_the_grammar_may_end_and_nowhere_else(
     mask = one.allowed()
     assert mask[0] == 0b100
     assert not any(mask[1:])
+
+
+@pytest.mark.parametrize(
+    ("schema", "fitting", "beyond"),
+    [
+        ({"type": "object", "maxProperties": 2}, '{"a": 1, "b": 2}', '{"a": 1, "b": 2, "c": 3}'),
+        ({"type": "object", "minProperties": 1}, '{"a": 1}', "{}"),
+        ({"type": "array", "maxItems": 2}, "[1, 2]", "[1, 2, 3]"),
+        ({"type": "array", "minItems": 2}, "[1, 2]", "[1]"),
+        ({"type": "string", "maxLength": 2}, '"ab"', '"abc"'),
+        ({"type": "string", "minLength": 2}, '"ab"', '"a"'),
+        ({"type": "integer", "maximum": 12}, "12", "13"),
+        ({"type": "integer", "exclusiveMinimum": 12}, "13", "12"),
+    ],
+)
+async def test_a_bound_is_where_the_schema_says(
+    grammars: Grammars, model_tokenizer: ModelTokenizer, schema: dict[str, Any], fitting: str, beyond: str
+) -> None:
+    end = SCRIPTED_MODEL.stop_tokens
+    assert takes(await constraint(grammars, schema), [*model_tokenizer.encode_text(fitting), *end])
+    assert not takes(await constraint(grammars, schema), [*model_tokenizer.encode_text(beyond), *end])
 
 
 async def test_a_token_that_is_not_allowed_is_an_error(grammars: Grammars, model_tokenizer: ModelTokenizer) -> None:

@@ -22,16 +22,12 @@ from app.serving.tokenizer import ModelTokenizer
 from app.serving.tool_format import MOST_CALLS, call_text
 from app.serving.tool_stream import ToolStream
 from tests.support.tools import ADD, TOOLS, WEATHER, assert_valid, calls_of
-from tests.support.walking import Walker
+from tests.support.walking import Walker, takes
 
 
 def request(**changes: Any) -> GenerationRequest:
     settings: dict[str, Any] = {"sampling": SamplingParams(seed=1), "tools": TOOLS} | changes
     return GenerationRequest(id="r", operation=Operation.CHAT, **settings)
-
-
-def allowed(mask: bytes, token: int) -> bool:
-    return bool(mask[token // 8] >> token % 8 & 1)
 
 
 class Trial:
@@ -44,11 +40,7 @@ class Trial:
         """Whether an answer may be just this text."""
         constraint = await self._grammars.constraint(request(**changes))
         assert constraint is not None
-        for token in [*self._tokenizer.encode_text(text), 2]:
-            if not allowed(constraint.allowed(), token):
-                return False
-            constraint.accept(token)
-        return True
+        return takes(constraint, [*self._tokenizer.encode_text(text), 2])
 
     async def walk(self, begin: str, seed: int, **changes: Any) -> tuple[list[ServiceEvent], bool]:
         constraint = await self._grammars.constraint(request(**changes))
