@@ -131,7 +131,7 @@ class GenerationService:
             engine_request=engine_request,
             engine=self._engine,
             text=TextStream(self._prompts.tokenizer, () if may_call else request.stop),
-            tools=ToolStream(request.stop) if may_call else None,
+            tools=ToolStream(request.stop, words=request.tool_choice.mode != "required") if may_call else None,
             reservation=reservation,
             observers=observers,
             arrived_at=arrived_at,

@@ -16,11 +16,13 @@ _HEAD = re.compile(r'\n\{"name": "([^"]+)", "arguments": ')
 class ToolStream:
     """Reads text that keeps to the grammar of `tool_grammar`. Stop strings are looked for in words, never in calls.
 
-    What a cut answer leaves of a call's head is not passed on; of its arguments, everything is.
+    What a cut answer leaves of a call's head is not passed on; of its arguments, everything is. Without `words` the
+    answer has nothing but calls.
     """
 
-    def __init__(self, stop: tuple[str, ...]) -> None:
+    def __init__(self, stop: tuple[str, ...], *, words: bool = True) -> None:
         self.calls = 0
+        self._has_words = words
         self._stop = StopStrings(stop)
         self._text = ""  # not understood yet
         self._tokens: list[TokenEvent] = []  # not passed on yet
@@ -45,7 +47,7 @@ class ToolStream:
 
     def flush(self) -> list[Piece]:
         """The rest, when no text follows."""
-        if self.stopped or self._read != self._read_words:
+        if self.stopped or not self._has_words or self._read != self._read_words:
             return []
         return self._with_tokens(list(self._words(self._text, last=True)))
 

@@ -36,6 +36,12 @@ def test_a_tool_call(client: TestClient, recorder: Recorder) -> None:
     assert again.id != call.id
 
 
+@pytest.mark.parametrize("length", [1, 2, 6, 10])
+def test_a_call_that_is_cut_leaves_no_words(client: TestClient, length: int) -> None:
+    (choice,) = ask(client, tools=[WEATHER], tool_choice="required", max_tokens=length).choices
+    assert (choice.finish_reason, choice.message.content or "") == ("length", "")
+
+
 def test_a_structured_answer(client: TestClient) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
     for choice in ask(client, response_format=schema, n=2).choices:
