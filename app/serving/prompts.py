@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,17 @@ class Prompts:
         )
 
     def _shielded(self, message: Message) -> Message:
-        calls = [
-            ToolCall(
-                call.id, call.name, json.dumps(self._shielded_json(json.loads(call.arguments)), ensure_ascii=False)
-            )
-            for call in message.tool_calls
-        ]
-        return replace(message, content=self._tokenizer.shield(message.content), tool_calls=tuple(calls))
+        shield = self._tokenizer.shield
+        return Message(
+            message.role,
+            shield(message.content),
+            tuple(self._shielded_call(call) for call in message.tool_calls),
+            message.tool_call_id and shield(message.tool_call_id),
+        )
+
+    def _shielded_call(self, call: ToolCall) -> ToolCall:
+        arguments = self._shielded_json(json.loads(call.arguments))
+        return ToolCall(self._tokenizer.shield(call.id), call.name, json.dumps(arguments, ensure_ascii=False))
 
     def _shielded_tool(self, tool: Tool) -> Tool:
         return Tool(tool.name, self._tokenizer.shield(tool.description), self._shielded_json(tool.parameters))
