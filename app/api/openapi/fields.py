@@ -14,7 +14,10 @@ TEXTS = {
         "16 for a plain completion."
     ),
     "max_completion_tokens": "The newer name of max_tokens. Both may be there when they say the same.",
-    "min_tokens": "No end before so many new tokens. Not with response_format or tools.",
+    "min_tokens": (
+        "No stop token before so many new tokens; a stop string still ends the answer. Not with response_format or "
+        "tools."
+    ),
     "ignore_eos": "Go on to max_tokens, whatever the model says. Not with response_format or tools.",
     "temperature": "0 takes the most likely token. Absent: the model's own generation config.",
     "top_p": "Sample from the most likely tokens that have so much probability together.",
@@ -26,7 +29,7 @@ TEXTS = {
     "logit_bias": "Token id, as a string, to what is added to its score; 100 and -100 force and forbid.",
     "seed": "The same seed draws the same numbers, and in float32 gives the same answer. Absent: a random one.",
     "n": "So many answers to the prompt, at once.",
-    "stop": "The answer ends before any of these, at most 16.",
+    "stop": "The answer ends before any of these, at most 16; a call of a tool does not. Not with response_format.",
     "stream": "Answer as server-sent events: chunks, and `[DONE]` at the end.",
     "stream_options": "With stream only.",
     "include_usage": "A last chunk with usage and timings, and no choices.",
@@ -40,7 +43,10 @@ TEXTS = {
     "service_tier": "Without effect: there is one tier.",
     # chat
     "messages": "The conversation, oldest turn first.",
-    "ChatBody.logprobs": "Log-probabilities of the answer's tokens.",
+    "ChatBody.logprobs": (
+        "Log-probabilities of the tokens of the answer's text, calls not included: the model's own, before "
+        "temperature, penalties, biases and grammars."
+    ),
     "top_logprobs": "So many most likely tokens at each place. Needs logprobs.",
     "response_format": "Text, any JSON object, or JSON of a schema. The answer fits, unless max_tokens cuts it.",
     "tools": "Functions that the model may call, with different names.",
@@ -54,6 +60,8 @@ TEXTS = {
     "MessageFields.name": "In a tool's turn only, where it says the function's name again.",
     "arguments": "JSON text of an object.",
     "parameters": "JSON schema of the function's arguments, an object. Absent: it takes none.",
+    "JsonSchemaFields.name": "Without effect: the model is not told the schema.",
+    "JsonSchemaFields.description": "Without effect, as the name.",
     "strict": "Without effect: what is generated always fits its schema.",
     "schema": "A JSON schema. An unsupported keyword is a 400 that names it.",
     # plain completions
@@ -64,7 +72,10 @@ TEXTS = {
         "What follows the hole that the answer fills, for models whose tokenizer has such tokens: others answer 400."
     ),
     "echo": "The prompt stands before each answer. Not with logprobs.",
-    "CompletionBody.logprobs": "So many most likely tokens at each place, and the chosen one.",
+    "CompletionBody.logprobs": (
+        "So many most likely tokens at each place, and the chosen one: the model's own, before temperature, "
+        "penalties and biases."
+    ),
     "best_of": "May only repeat n.",
     # tokens
     "TextToTokens.prompt": "A raw text. Control tokens in it are text.",
