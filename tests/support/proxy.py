@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import queue
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,11 +15,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from docker.stack import nginx
 from docker.stack.config import load_config
 from docker.stack.ports import free_ports, wait_for_port
 
 PATIENCE = 20  # seconds until something that should come at once counts as missing
+NEEDS_NGINX = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None and os.environ.get("CI") != "true",
+    reason="nginx is not installed: `make test` as root installs it",
+)
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 

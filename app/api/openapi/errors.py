@@ -29,6 +29,9 @@ PROXY = {
 _OF_BODIES = {408, 413, 415}
 """Only who sends a body can get these. 413 and 408 of nginx are for bodies too."""
 
+_UNREAD = 414
+"""nginx does not read the address, and answers in the classic form wherever it leads."""
+
 _WORDS = {
     400: "The request is wrong; the message says how.",
     401: "No API key, or an unknown one.",
@@ -50,8 +53,9 @@ _WORDS = {
 def error_responses(*, openai: bool, body: bool) -> dict[str, Any]:
     """References by status, for one operation."""
     form = "OpenAI" if openai else "Classic"
-    statuses = sorted({*error_codes(openai=openai)} - (set() if body else _OF_BODIES))
-    return {str(status): {"$ref": f"#/components/responses/{form}{status}"} for status in statuses}
+    statuses = {*error_codes(openai=openai), _UNREAD} - (set() if body else _OF_BODIES)
+    forms = {status: "Classic" if status == _UNREAD else form for status in sorted(statuses)}
+    return {str(status): {"$ref": f"#/components/responses/{form}{status}"} for status, form in forms.items()}
 
 
 def error_components() -> dict[str, Any]:
@@ -70,6 +74,8 @@ def error_codes(*, openai: bool) -> dict[int, list[str]]:
         code = openai_error(kind())["error"]["code"] if openai else kind.code
         codes.setdefault(kind.status, []).append(code)
     for status, code in PROXY.items():
+        if openai and status == _UNREAD:
+            continue
         if code not in codes.setdefault(status, []):
             codes[status].append(code)
     return codes

@@ -47,7 +47,10 @@ def test_nginx_own_errors_are_those_of_its_configuration(document: dict[str, Any
     said = {int(status): code for status, code in re.findall(r"^ +(\d{3}) (\w+);", block, re.MULTILINE)}
     assert said | {500: "internal_error"} == PROXY
     for status, code in PROXY.items():
-        assert code in codes(document, f"OpenAI{status}")
+        assert code in codes(document, f"Classic{status}")
+        assert status == 414 or code in codes(document, f"OpenAI{status}")
+    too_long = document["paths"]["/v1/models"]["get"]["responses"]["414"]
+    assert too_long == {"$ref": "#/components/responses/Classic414"}
 
 
 def test_every_errors_example_has_the_form_of_its_schema(document: dict[str, Any]) -> None:
