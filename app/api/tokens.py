@@ -26,7 +26,7 @@ def tokens_router(service: GenerationService, tokens: Tokens) -> APIRouter:
     @router.post("/tokenize")
     async def tokenize(request: Request) -> Response:
         value = await read_json(request)
-        body = (ConversationToTokens if "messages" in value else TextToTokens).parse(value)
+        body = (TextToTokens if value.get("messages") is None else ConversationToTokens).parse(value)
         ids = await unless_client_leaves(request, _ids(body, request))
         answer = _counted(ids, service.context)
         if body.return_token_strs:

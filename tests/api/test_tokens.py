@@ -42,6 +42,10 @@ def test_control_strings_stay_text_and_control_ids_have_their_names(client: Test
     assert client.post("/detokenize", json={"tokens": [1, 2]}).json() == {"prompt": "<|im_start|><|im_end|>"}
 
 
+def test_null_messages_are_no_conversation(client: TestClient) -> None:
+    assert tokenize(client, prompt="a", messages=None) == tokenize(client, prompt="a")
+
+
 def test_what_the_model_expects_before_a_text_is_asked_for(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
