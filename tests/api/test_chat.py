@@ -110,6 +110,13 @@ def test_several_choices(make_client: MakeClient, recorder: Recorder) -> None:
     assert recorder.requests.empty()
 
 
+def test_the_usage_so_far_counts_a_prompt_once_however_many_choices_it_has(client: TestClient) -> None:
+    both = {"include_usage": True, "continuous_usage_stats": True}
+    usages = [chunk.usage for chunk in stream(client, n=2, max_tokens=2, stream_options=both) if chunk.usage]
+    assert len({usage.prompt_tokens for usage in usages}) == 1
+    assert usages[-1].completion_tokens == 4
+
+
 def test_streamed_choices_come_side_by_side(make_client: MakeClient) -> None:
     client = make_client(ScriptedEngine())
     order = [chunk.choices[0].index for chunk in stream(client, n=2, max_tokens=20)]
@@ -148,4 +155,5 @@ def test_capacity_hints(client: TestClient) -> None:
         headers = client.post(PATH, json={"messages": [USER], "stream": streamed}).headers
         assert headers["x-ratelimit-limit-requests"] == "132"
         assert headers["x-ratelimit-remaining-requests"] == ("131" if streamed else "132")  # the answer holds a place
-        assert int(headers["x-ratelimit-remaining-tokens"]) <= int(headers["x-ratelimit-limit-tokens"]) == 65536
+        assert headers["x-ratelimit-limit-tokens"] == "65536"
+        assert (int(headers["x-ratelimit-remaining-tokens"]) < 65536) == streamed

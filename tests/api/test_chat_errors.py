@@ -116,6 +116,7 @@ def test_a_body_that_is_too_large(make_client: MakeClient) -> None:
 def test_the_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     response = client.get(PATH)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.headers["cache-control"] == "no-store"
     assert read_error(response.json()).code == "method_not_allowed"
 
 

@@ -6,8 +6,14 @@ import pytest
 
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.grammar import Grammars
+from app.serving.prompts import Prompts
 from app.serving.tokenizer import ModelTokenizer
 from tests.support.walking import Walker
+
+
+@pytest.fixture(scope="session")
+def prompts(embedded_model: Path) -> Prompts:
+    return Prompts(embedded_model, SCRIPTED_MODEL)
 
 
 @pytest.fixture(scope="session")

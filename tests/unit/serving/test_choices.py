@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.base import Capacity
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import ScriptedEngine
 from app.errors import InvalidRequest, OutOfMemory, Overloaded, PromptTooLong
 from app.messages import (
     EngineEvent,
@@ -42,11 +41,6 @@ REQUEST = GenerationRequest(
     max_tokens=4,
     n=3,
 )
-
-
-@pytest.fixture(scope="module")
-def prompts(embedded_model: Path) -> Prompts:
-    return Prompts(embedded_model, SCRIPTED_MODEL)
 
 
 async def serve(

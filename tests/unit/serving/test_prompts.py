@@ -58,11 +58,6 @@ def request(
 
 
 @pytest.fixture(scope="module")
-def prompts(embedded_model: Path) -> Prompts:
-    return Prompts(embedded_model, SCRIPTED_MODEL)
-
-
-@pytest.fixture(scope="module")
 def deepseek(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded tokenizer with DeepSeek's control tokens and chat template."""
     folder = tmp_path_factory.mktemp("deepseek")

@@ -1,0 +1,47 @@
+"""Asks a service over a scripted engine."""
+
+from app.engine.scripted import ScriptedEngine
+from app.messages import (
+    GenerationRequest,
+    Message,
+    Operation,
+    SamplingParams,
+    ServiceEvent,
+    TextEvent,
+)
+from app.observer import Observers
+from app.serving.prompts import Prompts
+from app.serving.service import GenerationService
+from app.settings import Settings
+from tests.support.recorder import Recorder
+
+
+def script(prompts: Prompts, text: str) -> list[int]:
+    return prompts.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def request(text: str = "hi", *, stop: tuple[str, ...] = (), max_tokens: int | None = 50) -> GenerationRequest:
+    return GenerationRequest(
+        id="r",
+        operation=Operation.CHAT,
+        sampling=SamplingParams(seed=1),
+        messages=(Message("user", text),),
+        stop=stop,
+        max_tokens=max_tokens,
+    )
+
+
+async def serve(
+    engine: ScriptedEngine, prompts: Prompts, recorder: Recorder, **settings: object
+) -> GenerationService:
+    await engine.start()
+    return GenerationService(engine, prompts, Observers([recorder]), Settings(**settings))  # type: ignore[arg-type]
+
+
+async def collect(service: GenerationService, generation: GenerationRequest) -> list[ServiceEvent]:
+    async with await service.open(generation) as answer:
+        return [event async for event in answer]
+
+
+def text_of(events: list[ServiceEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextEvent))
