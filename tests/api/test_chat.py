@@ -54,6 +54,11 @@ def test_a_stream(client: TestClient) -> None:
     assert all(chunk.usage is None for chunk in (role, *content, last))
 
 
+def test_a_stream_without_words_has_its_first_chunk_all_the_same(make_client: MakeClient) -> None:
+    role, last = stream(make_client(ScriptedEngine([])))
+    assert (role.choices[0].delta.role, last.choices[0].finish_reason) == ("assistant", "stop")
+
+
 def test_a_stream_tells_its_usage_when_it_is_asked(client: TestClient) -> None:
     whole = ask(client)
     *chunks, last = stream(client, stream_options={"include_usage": True})

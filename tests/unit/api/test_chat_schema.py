@@ -164,7 +164,14 @@ class TestTools:
             ({"tool_choice": {"type": "function", "function": {"name": "secret"}}, "tools": [TIME]}, "tool_choice"),
             ({"tool_choice": "secret", "tools": [TIME]}, "tool_choice"),
             ({"tool_choice": {"type": "allowed_tools"}, "tools": [TIME]}, "tool_choice"),
-            ({"tool_choice": {"type": "function", "function": {"name": "time", "x": 1}}}, "tool_choice"),
+            (
+                {"tool_choice": {"type": "function", "function": {"name": "time", "x": 1}}, "tools": [TIME]},
+                "tool_choice",
+            ),
+            (
+                {"tool_choice": {"type": "function", "function": {"name": "time"}, "x": 1}, "tools": [TIME]},
+                "tool_choice",
+            ),
             ({"tool_choice": 5}, "tool_choice"),
             ({"tools": [TIME, TIME]}, "tools"),
             ({"tools": [TIME] * 129}, "tools"),

@@ -148,6 +148,16 @@ async def test_a_role_that_the_template_refuses_is_the_clients_error(deepseek: P
     assert refused.value.param == "messages"
 
 
+async def test_a_templates_reason_is_told_unless_it_quotes_the_conversation(
+    embedded_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((embedded_model / "tokenizer.json").read_bytes())
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('No such turn: ' + messages[0].content) }}")
+    with pytest.raises(InvalidRequest) as refused:
+        await Prompts(tmp_path, SCRIPTED_MODEL).prepare(request("secret"), 2048)
+    assert refused.value.message == "The model's chat template refuses these messages."
+
+
 async def test_too_long_says_by_how_much(prompts: Prompts) -> None:
     length = len((await prompts.prepare(request("hello " * 50), 2048)).tokens)
     with pytest.raises(PromptTooLong, match=rf"has {length} tokens.* room for {length - 4} .* it is 5 too long"):

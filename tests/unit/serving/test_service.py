@@ -18,9 +18,10 @@ from app.errors import (
 from app.messages import (
     Finished,
     FinishReason,
+    GenerationRequest,
     JsonFormat,
 )
-from app.serving.prompts import Prompts
+from app.serving.prompts import Prompt, Prompts
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 
@@ -70,6 +71,24 @@ async def test_an_engine_that_is_not_ready_refuses_with_a_time_to_come_again(
     assert 1 <= refusal.value.retry_after <= 60
     told = recorder.request()
     assert (told.status, told.error_code, told.finished) == (503, error.code, None)
+
+
+async def test_an_engine_that_stops_while_a_prompt_is_tokenized_refuses_it(
+    prompts: Prompts, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ScriptedEngine()
+    service = await serve(engine, prompts, recorder)
+    prepare = prompts.prepare
+
+    async def prepare_slowly(generation: GenerationRequest, room: int) -> Prompt:
+        prompt = await prepare(generation, room)
+        engine.become(Phase.DRAINING)
+        return prompt
+
+    monkeypatch.setattr(prompts, "prepare", prepare_slowly)
+    with pytest.raises(ShuttingDown):
+        await service.open(request())
+    assert recorder.request().error_code == "shutting_down"
 
 
 async def test_too_long_is_refused_seen_and_holds_nothing(prompts: Prompts, recorder: Recorder) -> None:

@@ -85,6 +85,11 @@ def test_a_template_without_tools_gets_them_as_text(plain: Prompts) -> None:
     )
 
 
+def test_turns_of_a_user_stay_apart_unless_results_end_the_first(plain: Prompts) -> None:
+    text, _ = plain.conversation_tokens(request(Message("user", "One."), Message("user", "Two."), mode="none"))
+    assert "One.<|im_end|>\n<|im_start|>user\nTwo.<|im_end|>" in text
+
+
 def test_without_a_system_turn_the_tools_have_their_own(plain: Prompts) -> None:
     text, _ = plain.conversation_tokens(request(Message("user", "hi")))
     assert text.startswith("<|im_start|>system\nYou can call functions.")
