@@ -28,8 +28,8 @@ class ChatTemplate:
         config = _read_json(folder / "tokenizer_config.json")
         self.special_tokens = _special_tokens(config | _read_json(folder / "special_tokens_map.json"))
         self.adds_bos = bool(config.get("add_bos_token"))
-        source = _source(folder, config)
-        self._template = None if source is None else _environment().from_string(source)
+        self._source = _source(folder, config)
+        self._template = None if self._source is None else _environment().from_string(self._source)
         self._writes_calls = self._template is not None and self._tells_of_calls()
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, parallel: bool = True) -> str:
@@ -48,7 +48,7 @@ class ChatTemplate:
                 return self._render(messages, tools)
             return self._render(as_text(messages, tools, parallel=parallel))
         except TemplateRefusal as refusal:
-            raise InvalidRequest(_explain(str(refusal), messages), param="messages") from None
+            raise InvalidRequest(self._explain(str(refusal)), param="messages") from None
         except TemplateError as error:
             raise InvalidRequest(
                 "The model's chat template cannot render these messages.", param="messages"
@@ -64,6 +64,11 @@ class ChatTemplate:
             **self.special_tokens,
         )
 
+    def _explain(self, reason: str) -> str:
+        """With the template's reason, if that stands in the template: another one may quote the conversation."""
+        own = reason and reason in (self._source or "")
+        return f"The model's chat template refuses these messages{f': {reason[:200]}' if own else '.'}"
+
     def _tells_of_calls(self) -> bool:
         """Whether a tool, a call in our format and its result are all found in what the template makes of them."""
         call = ToolCall("call_1", "probed_function", '{"number": 1}')
@@ -74,12 +79,6 @@ class ChatTemplate:
         except Exception:  # noqa: BLE001  # a template that knows no tools may stumble over them in any way
             return False
         return all(part in text for part in (call_text(call), result.content, "probed description"))
-
-
-def _explain(reason: str, messages: Sequence[Message]) -> str:
-    if any(message.content and message.content in reason for message in messages):
-        return "The model's chat template refuses these messages."  # its reason would quote the conversation
-    return f"The model's chat template refuses these messages: {reason[:200]}"
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

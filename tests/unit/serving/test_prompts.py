@@ -152,9 +152,9 @@ async def test_a_templates_reason_is_told_unless_it_quotes_the_conversation(
     embedded_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tokenizer.json").write_bytes((embedded_model / "tokenizer.json").read_bytes())
-    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('No such turn: ' + messages[0].content) }}")
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('Not: ' + messages[0].content | trim) }}")
     with pytest.raises(InvalidRequest) as refused:
-        await Prompts(tmp_path, SCRIPTED_MODEL).prepare(request("secret"), 2048)
+        await Prompts(tmp_path, SCRIPTED_MODEL).prepare(request(" secret "), 2048)
     assert refused.value.message == "The model's chat template refuses these messages."
 
 
