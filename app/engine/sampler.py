@@ -7,7 +7,7 @@ docs/decisions/0600-one-uniform-number-per-token.md.
 
 import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from app.engine.drawing import (
+    CANDIDATES,
     CHOSEN,
+    MORE_CANDIDATES,
     UNDECIDED,
     Draw,
     Filters,
     draw_filtered,
+    draw_limited,
     draw_plain,
     greedy,
 )
@@ -103,14 +106,9 @@ class _Batch:
         self._vocabulary = vocabulary
         self._device = device
         self._filters = Filters.of(params, vocabulary, device)
+        draws = [_draw_for(p) for p in params]
         self._groups = [
-            self._group(draw, rows)
-            for draw, rows in (
-                (greedy, [row for row, p in enumerate(params) if p.greedy]),
-                (draw_plain, [row for row, p in enumerate(params) if not p.greedy and not _filtered(p)]),
-                (draw_filtered, [row for row, p in enumerate(params) if not p.greedy and _filtered(p)]),
-            )
-            if rows
+            self._group(draw, [row for row, its in enumerate(draws) if its is draw]) for draw in dict.fromkeys(draws)
         ]
         self._order = [row for group in self._groups for row in group.rows]
         self.processors = Processors(self._states, vocabulary, device)
@@ -132,24 +130,13 @@ class _Batch:
             self.processors.apply(scores)
         uniform = self._uniform()
         results = [group.choose(scores, uniform) for group in self._groups]
-        tokens, verdicts = (results[0] if len(results) == 1 else torch.cat(results, dim=1)).tolist()
         chosen: list[int | None] = [None] * len(self._states)
-        undecided = []
-        for row, token, verdict in zip(self._order, tokens, verdicts, strict=True):
-            if verdict == CHOSEN:
-                chosen[row] = token
-            elif verdict == UNDECIDED:
-                undecided.append(row)
-        if undecided:
-            for row, token in self._choose_from_all(scores, uniform, undecided):
-                chosen[row] = token
+        undecided = _note(chosen, self._order, results[0] if len(results) == 1 else torch.cat(results, dim=1))
+        for candidates in (MORE_CANDIDATES, self._vocabulary):
+            if undecided:
+                group = self._group(partial(draw_filtered, candidates=candidates), undecided)
+                undecided = _note(chosen, undecided, group.choose(scores, uniform))
         return chosen
-
-    def _choose_from_all(self, scores: Tensor, uniform: Tensor, rows: list[int]) -> Iterator[tuple[int, int | None]]:
-        group = self._group(partial(draw_filtered, candidates=self._vocabulary), rows)
-        tokens, verdicts = group.choose(scores, uniform).tolist()
-        for row, token, verdict in zip(rows, tokens, verdicts, strict=True):
-            yield row, token if verdict == CHOSEN else None
 
     def _uniform(self) -> Tensor:
         """One number for each row, `[n, 1]`; a greedy row draws none."""
@@ -177,8 +164,24 @@ class _Group:
         return self.draw(scores, self.filters, uniform)
 
 
-def _filtered(params: SamplingParams) -> bool:
-    return params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
+def _note(chosen: list[int | None], rows: Sequence[int], result: Tensor) -> list[int]:
+    """Put the tokens of a draw over `rows` where they belong. Returns the rows that it did not decide."""
+    tokens, verdicts = result.tolist()
+    undecided = []
+    for row, token, verdict in zip(rows, tokens, verdicts, strict=True):
+        if verdict == CHOSEN:
+            chosen[row] = token
+        elif verdict == UNDECIDED:
+            undecided.append(row)
+    return undecided
+
+
+def _draw_for(params: SamplingParams) -> Draw:
+    if params.greedy:
+        return greedy
+    if 0 < params.top_k < CANDIDATES:
+        return draw_limited
+    return draw_filtered if params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0 else draw_plain
 
 
 def _add_logprobs(

@@ -21,7 +21,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from app.engine.drawing import Draw, Filters, draw_filtered, draw_plain
+from app.engine import drawing
+from app.engine.drawing import Draw, Filters, draw_filtered, draw_limited, draw_plain
 from app.engine.processors import Processors
 from app.engine.sampler import Sampler, SamplingState
 from app.errors import GenerationFailed
@@ -188,6 +189,8 @@ def test_filters_keep_the_tokens_that_transformers_keeps(candidates: int) -> Non
     [
         (draw_filtered, {"top_p": 0.9}),
         (draw_filtered, {"top_k": 40, "top_p": 0.8, "min_p": 0.02, "temperature": 0.7}),
+        (draw_limited, {"top_k": 40, "top_p": 0.8, "min_p": 0.02, "temperature": 0.7}),
+        (draw_limited, {"top_k": 5, "temperature": 3.0}),
         (draw_plain, {}),
         (draw_plain, {"temperature": 0.5}),
     ],
@@ -280,8 +283,18 @@ def test_another_seed_gives_another_answer() -> None:
     assert one.output == same.output != other.output
 
 
-def test_greedy_takes_the_lowest_of_equal_tokens_in_every_float_type() -> None:
-    scores = torch.zeros(2, VOCABULARY)
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, 12_800])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_candidates_are_the_most_likely_tokens(vocabulary: int, dtype: torch.dtype) -> None:
+    scores = logits(5, seed=1, vocabulary=vocabulary).to(dtype)
+    tokens = drawing.most_likely(scores, 64)
+    assert tokens.diff(dim=-1).gt(0).all()
+    assert torch.equal(scores.gather(-1, tokens).sort(dim=-1, descending=True).values, scores.topk(64, dim=-1).values)
+
+
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, 12_800])
+def test_greedy_takes_the_lowest_of_equal_tokens_in_every_float_type(vocabulary: int) -> None:
+    scores = torch.zeros(2, vocabulary)
     scores[:, [400, 17, 600]] = 3.0
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         assert tokens(Sampler().sample(scores.to(dtype), [state(temperature=0.0), state(temperature=0.0)])) == [
