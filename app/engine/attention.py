@@ -48,7 +48,7 @@ def attend(cache: SlotCache, layer_idx: int, query: Tensor, scaling: float | Non
     """All rows of a step: each decoding row against its slot, each prompt chunk against its own."""
     layout = cache.layouts[query.device]
     parts = [_decode(cache, group, layer_idx, query[:, :, group.tokens], scaling) for group in layout.groups]
-    parts += [_prefill(cache, span, layer_idx, query[:, :, span.tokens], scaling) for span in layout.spans]
+    parts += [attend_span(cache, span, layer_idx, query[:, :, span.tokens], scaling) for span in layout.spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -81,7 +81,7 @@ def _by_products(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scali
     return torch.bmm(weights.view(n * heads, group, -1), values.flatten(0, 1)).view(n, heads, group, -1)
 
 
-def _prefill(cache: SlotCache, span: Span, layer_idx: int, query: Tensor, scaling: float | None) -> Tensor:
+def attend_span(cache: SlotCache, span: Span, layer_idx: int, query: Tensor, scaling: float | None) -> Tensor:
     """A prompt chunk, `[1, heads, chunk, dim]`, against everything of its slot up to its end."""
     keys, values = cache.view(layer_idx, span.capacity, slice(span.slot, span.slot + 1), span.end)
     output = F.scaled_dot_product_attention(

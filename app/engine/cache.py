@@ -5,13 +5,14 @@ keys and values and MLA's latents are the same to it. It is a transformers `Cach
 calls `update`, which stores the step's new rows; what attention reads comes from `view`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from app.engine import heap
 from app.engine.layout import Layout
 from app.engine.sequence import Copy
 
@@ -95,6 +96,12 @@ class SlotCache(Cache):
             values[span.slot, :, span.start : span.end] = value_states[0, :, span.tokens]
         return key_states, value_states
 
+    def buffers(self, layer_idx: int, capacity: int, written: int, like: Tensor) -> Pair:
+        """A shelf's whole buffers, to be written by the caller up to `written` tokens of each slot. `like` has the
+        heads and the dimension of what will lie there, `[1, heads, any, dim]`."""
+        self._note_written(capacity, written)
+        return self._pair(self._layer(layer_idx), capacity, like, like)
+
     def view(self, layer_idx: int, capacity: int, slots: slice, length: int) -> Pair:
         """Keys and values of some slots of a shelf, `[slots, heads, length, dim]`, without a copy."""
         keys, values = self._buffers[layer_idx][capacity]
@@ -115,7 +122,7 @@ class SlotCache(Cache):
         pair = shelves.get(capacity)
         if pair is None:
             slots = self._slots[capacity]
-            pair = shelves[capacity] = (_zeros(keys, slots, capacity), _zeros(values, slots, capacity))
+            pair = shelves[capacity] = (_slots_of(keys, slots, capacity), _slots_of(values, slots, capacity))
         return pair
 
     def _resize(self, capacity: int, slots: int) -> None:
@@ -141,14 +148,21 @@ def _copy(source: Tensor, target: Tensor, *, swap: bool) -> None:
         source.copy_(displaced)
 
 
-def _zeros(like: Tensor, slots: int, capacity: int) -> Tensor:
+def _slots_of(rows: Tensor, slots: int, capacity: int) -> Tensor:
+    """Room for rows like these, `[1, heads, any, dim]`, in slots of a capacity."""
+    return _zeros((slots, rows.shape[1], capacity, rows.shape[3]), rows)
+
+
+def _zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     """Zeros, because attention multiplies what lies behind a sequence's end by 0, and 0 times NaN is NaN."""
-    return torch.zeros(slots, like.shape[1], capacity, like.shape[3], dtype=like.dtype, device=like.device)
+    if like.device.type == "cpu":
+        return heap.zeros(shape, like.dtype)
+    return torch.zeros(*shape, dtype=like.dtype, device=like.device)
 
 
 def _resized(old: Tensor, slots: int, written: int) -> Tensor:
     """Copies what was written and no more: on a CPU, memory that is never touched is never taken."""
-    new = torch.zeros(slots, *old.shape[1:], dtype=old.dtype, device=old.device)
+    new = _zeros((slots, *old.shape[1:]), old)
     kept = min(slots, old.shape[0])
     new[:kept, :, :written] = old[:kept, :, :written]
     return new

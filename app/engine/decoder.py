@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from app.engine.cache import SlotCache
 from app.engine.experts import ExpertsPolicy
-from app.engine.layout import lay_out, sampled_rows, token_ids
+from app.engine.layout import Layout, lay_out, lay_out_rows, sampled_rows, token_ids
+from app.engine.llama import FusedLlamaLayer
 from app.engine.sequence import Chunk, Decision
 
 
@@ -37,6 +38,7 @@ class Decoder:
         self._head = cast("nn.Module", model.lm_head)
         self._layer_devices = [_device_of(layer) for layer in self._layers]
         self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
+        self._by_rows = all(isinstance(layer, FusedLlamaLayer) for layer in self._layers)
         self.dtype = next(iter(base.norm.parameters())).dtype
 
     @property
@@ -50,7 +52,7 @@ class Decoder:
 
     def forward(self, decision: Decision, cache: SlotCache) -> tuple[list[Chunk], Tensor]:
         """Compute one step. Returns the chunks that get a new token and their logits, `[n, vocabulary]`."""
-        cache.layouts = {device: lay_out(decision, device, self.dtype) for device in self.devices}
+        cache.layouts = {device: self._lay_out(decision, device) for device in self.devices}
         tokens = token_ids(decision)
         if self._experts is not None:
             self._experts.apply(len(tokens))
@@ -61,6 +63,9 @@ class Decoder:
             hidden = hidden.index_select(1, torch.tensor(rows, dtype=torch.long).to(hidden.device))
         hidden = self._norm(hidden.to(_device_of(self._norm)))
         return chunks, self._head(hidden.to(_device_of(self._head)))[0]
+
+    def _lay_out(self, decision: Decision, device: torch.device) -> Layout:
+        return lay_out_rows(decision, self.dtype) if self._by_rows else lay_out(decision, device, self.dtype)
 
     def _through_layers(self, hidden: Tensor, cache: SlotCache) -> Tensor:
         rotary: dict[torch.device, Any] = {}

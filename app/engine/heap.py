@@ -1,28 +1,34 @@
-"""The C library's heap, where the KV cache lies when there is no GPU. glibc only; elsewhere nothing happens.
-
-glibc raises the size from which a block gets pages of its own, up to 32 MB, whenever such a block is freed.
-The cache's buffers grow by being replaced, and smaller ones then leave holes in the heap that nothing else fits:
-after a few hundred requests 900 MB were held for nobody.
-"""
+"""Memory of the machine, where the KV cache lies when there is no GPU."""
 
 import ctypes
+import math
+import mmap
+from collections.abc import Sequence
 from functools import cache
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
-OWN_PAGES = 4 * 2**20
-"""Bytes from which a block gets pages of its own, and gives them back when it is freed. A step's activations are
-smaller, so they do not pay for new pages at every step."""
+import torch
+from torch import Tensor
+
+OWN_PAGES = 2**20
+"""Bytes from which a buffer gets pages of its own: below that, rounding up to whole pages would be felt."""
 
 
-def settle() -> None:
-    """Fix the size from which blocks have pages of their own."""
-    library = _glibc()
-    if library is not None:
-        library.mallopt(_M_MMAP_THRESHOLD, OWN_PAGES)
+def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros in pages of their own, which take no memory before they are touched, and give it back at once.
+
+    The KV cache's buffers grow by being replaced. In the heap the smaller ones left holes that nothing else fitted:
+    after a few hundred requests 900 MB were held for nobody. To give all large blocks pages of their own would cost
+    every step new pages for its activations.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < OWN_PAGES:
+        return torch.zeros(*shape, dtype=dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(*shape)
 
 
 def trim() -> None:
-    """Give what lies unused in the heap back to the system."""
+    """Give what lies unused in the C library's heap back to the system. glibc only; elsewhere nothing happens."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
@@ -31,4 +37,4 @@ def trim() -> None:
 @cache
 def _glibc() -> ctypes.CDLL | None:
     library = ctypes.CDLL(None)
-    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    return library if hasattr(library, "malloc_trim") else None

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import torch
 
-from app.engine import heap
 from app.engine.base import Phase
 from app.engine.brief import Brief
 from app.engine.cleanup import Cleaner, memory_of
@@ -26,7 +25,6 @@ def think(
     brief: Brief, vitals: Vitals, commands: "queue.SimpleQueue[Command]", emit: Callable[[Emission], None]
 ) -> None:
     """Bring the model up, then work until told to stop."""
-    heap.settle()
     decoder = bring_up(brief, vitals)
     runner = build_runner(brief, decoder, emit)
     vitals.enter(Phase.READY, "serving")

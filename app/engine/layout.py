@@ -17,6 +17,10 @@ from app.engine.sequence import Chunk, Decision
 LENGTH_BUCKET = 16
 """Attended lengths are rounded up to this: fewer shapes for the kernels and allocators to meet."""
 
+LONG_SPAN = 256
+"""Tokens that a prompt chunk attends to, from which matrix products over all its rows beat a kernel that takes each
+row by itself (docs/decisions/0004-compiled-kernels.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -46,12 +50,22 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Every row of a step by itself, as the compiled kernels read it."""
+
+    table: Tensor  # [tokens, 4] int64: index into `shelves`, slot, position, attended length (0: a span sees to it)
+    shelves: tuple[tuple[int, int], ...]  # (capacity, the longest that a slot is filled by this step)
+    longest: int  # attended length, at least 1
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """One step on one device."""
+    """One step on one device: for stock modules groups and spans, for the kernels rows, and spans that are long."""
 
     groups: tuple[Group, ...]
     spans: tuple[Span, ...]
     position_ids: Tensor  # [1, tokens]
+    rows: Rows | None = None
 
 
 def token_ids(decision: Decision) -> list[int]:
@@ -84,6 +98,25 @@ def lay_out(decision: Decision, device: torch.device, dtype: torch.dtype) -> Lay
         offset += chunk.length
     positions = [p for c in (*decision.decode, *decision.prefill) for p in range(c.start, c.start + c.length)]
     return Layout(tuple(groups), tuple(spans), torch.tensor([positions]).to(device))
+
+
+def lay_out_rows(decision: Decision, dtype: torch.dtype) -> Layout:
+    """The decision's layout for the compiled kernels, on the CPU."""
+    lines: list[tuple[int, int, int, int]] = []
+    filled: dict[int, int] = {}
+    spans, longest = [], 1
+    for chunk in (*decision.decode, *decision.prefill):
+        slot, end = chunk.sequence.placed, chunk.start + chunk.length
+        filled[slot.capacity] = max(end, filled.get(slot.capacity, 0))
+        shelf = list(filled).index(slot.capacity)
+        long = chunk.length > 1 and end > LONG_SPAN
+        if long:
+            spans.append(_span(chunk, len(lines), torch.device("cpu"), dtype))
+        else:
+            longest = max(longest, end)
+        lines += [(shelf, slot.index, p, 0 if long else p + 1) for p in range(chunk.start, end)]
+    table = torch.tensor(lines)
+    return Layout((), tuple(spans), table[:, 2].unsqueeze(0), Rows(table, tuple(filled.items()), longest))
 
 
 def _group(capacity: int, chunks: Items[Chunk], offset: int, device: torch.device, dtype: torch.dtype) -> Group:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from app.engine import layout
 from app.engine.llama import FusedLlamaLayer, fuse
 from app.engine.packed import PackedLinear, can_pack, pack
 from app.engine.startup import adapt
@@ -20,6 +21,19 @@ def test_an_adapted_model_answers_as_the_stock_one_does(make: type) -> None:
     assert adapted["packed_linears"] > 0
     # In chunks: a step that ends no prompt has no row for the head.
     assert drive(model, chunk=16).ask("a", PROMPT, 20) == expected
+
+
+def test_long_chunks_are_attended_beside_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [reference(tiny_llama(), prompt, 12) for prompt in (PROMPT, PROMPT[:9])]
+    monkeypatch.setattr(layout, "LONG_SPAN", 20)  # the last two of three chunks are long
+    model = tiny_llama()
+    adapt(model, torch.float32, on_gpu=False)
+    driver = drive(model, chunk=16)
+    driver.submit("b", PROMPT[:9], 12)
+    driver.run(until=lambda: bool(driver.tokens["b"]))  # beside a sequence that decodes, chunks are small
+    driver.submit("a", PROMPT, 12)
+    driver.run()
+    assert [driver.tokens["a"], driver.tokens["b"]] == expected
 
 
 def test_a_plain_llama_is_fused_and_others_are_left_alone() -> None:
