@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.e2e.conftest import Running
+from tests.support.asking import ask
 from tests.support.browser import CHROMIUM, chromium, opened, picture
 
 PATIENCE = 120_000  # milliseconds for one answer on a busy machine
@@ -24,9 +25,8 @@ async def test_a_question_is_answered_on_the_page(stack: Running) -> None:
         await page.get_by_label("Temperature").fill("0")
         await page.get_by_label("Max tokens").fill("96")
         await page.keyboard.press("Escape")
-        question = "Write a Python function named add that returns the sum of two numbers."
-        await page.get_by_label("Your question").fill(question)
-        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog", name="Settings")).to_be_hidden()
+        await ask(page, "Write a Python function named add that returns the sum of two numbers.")
         answer = page.locator(".answer")
         await expect(answer.locator("summary")).to_contain_text("first token", timeout=PATIENCE)
         await expect(answer).to_have_attribute("aria-busy", "false", timeout=PATIENCE)
@@ -40,8 +40,7 @@ async def test_a_question_is_answered_on_the_page(stack: Running) -> None:
         # Stopped midway: the partial text stays, and the next question is answered.
         await page.get_by_role("button", name="Settings", exact=True).click()
         await page.get_by_label("Max tokens").fill("1000")
-        await page.get_by_label("Your question").fill("Count from one to a thousand.")
-        await page.keyboard.press("Enter")
+        await ask(page, "Count from one to a thousand.")
         await expect(page.locator(".prose").last).not_to_be_empty(timeout=PATIENCE)
         await page.get_by_label("Stop the answer").click()
         await expect(page.locator(".notice").last).to_contain_text("You stopped this answer.")

@@ -14,8 +14,8 @@ from app.worker import LAST_BYTES_SECONDS
 from docker.stack.config import ROOT, load_config
 from docker.stack.ports import free_ports, wait_for_port
 from docker.stack.smoke import await_true
+from tests.support.patience import PATIENCE
 
-PATIENCE = 30
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py"]
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.proxy import NEEDS_NGINX, PATIENCE, Proxy, Upstream, reply, say_ok
+from tests.support.patience import PATIENCE
+from tests.support.proxy import NEEDS_NGINX, Proxy, Upstream, reply, say_ok
 
 pytestmark = NEEDS_NGINX
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from docker.stack.ports import free_ports
-from tests.support.proxy import NEEDS_NGINX, PATIENCE, Proxy, Upstream, running
+from tests.support.patience import PATIENCE
+from tests.support.proxy import NEEDS_NGINX, Proxy, Upstream, running
 
 pytestmark = NEEDS_NGINX
 

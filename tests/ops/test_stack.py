@@ -22,8 +22,7 @@ from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
 from docker.stack.readable import readable
 from docker.stack.supervisor import Program, Supervisor, socket_path, start, write_config
-
-PATIENCE = 30
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture

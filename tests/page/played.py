@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from app.api.playground.files import load_page
 from app.api.playground.routes import playground_router
+from tests.support.patience import PATIENCE
 
 USAGE = {
     "prompt_tokens": 31,
@@ -72,7 +73,7 @@ class Played:
     asked: "asyncio.Queue[Asked]" = field(default_factory=asyncio.Queue)
 
     async def question(self) -> Asked:
-        return await asyncio.wait_for(self.asked.get(), 15)
+        return await asyncio.wait_for(self.asked.get(), PATIENCE)
 
     async def answer(self, *pieces: str) -> Asked:
         """The next question gets this whole answer."""
@@ -158,7 +159,7 @@ async def serving() -> AsyncGenerator[Played, None]:
     server = _Server(_app(played))
     task = asyncio.create_task(server.serve())
     try:
-        await asyncio.wait_for(server.up.wait(), 15)
+        await asyncio.wait_for(server.up.wait(), PATIENCE)
         played.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
         yield played
     finally:

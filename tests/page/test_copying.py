@@ -6,9 +6,9 @@ from asyncio.subprocess import PIPE
 
 from playwright.async_api import Page, expect
 
-from tests.page.asking import ask
 from tests.page.conftest import Open
 from tests.page.played import Played
+from tests.support.asking import ask
 
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 NASTY = "it's \"$(touch /tmp/never)\" `id` $HOME \\ !x\n'; exit 1; '\u00e9\u4f60 @/etc/passwd"
@@ -26,8 +26,9 @@ async def test_code_and_answers_are_copied_as_the_model_wrote_them(open_page: Op
         await page.get_by_role("button", name="Copy code").click()
         await expect(page.get_by_role("status")).to_have_text("Copied.")
         assert await clipboard(page) == "if a < b & c:\n\tpass\n"
+        await page.get_by_role("status").evaluate("(status) => status.replaceChildren()")
         await page.get_by_role("button", name="Copy answer").click()
-        await expect(page.locator("[data-copied]")).to_have_count(2)
+        await expect(page.get_by_role("status")).to_have_text("Copied.")
         assert await clipboard(page) == text
 
 
@@ -46,8 +47,7 @@ async def test_copying_works_where_the_page_is_not_on_https(open_page: Open, pla
 
 async def test_the_curl_line_sends_exactly_the_request(open_page: Open, played: Played) -> None:
     async with open_page(permissions=CLIPBOARD) as (page, _):
-        await page.get_by_label("Your question").fill(NASTY)
-        await page.keyboard.press("Enter")
+        await ask(page, NASTY)
         asked = await played.answer("ok")
         await page.get_by_role("button", name="curl").click()
         dialog = page.get_by_role("dialog", name="The request as curl")
@@ -70,6 +70,7 @@ async def test_the_next_request_can_be_seen_before_it_is_sent(open_page: Open, p
     async with open_page() as (page, _):
         await ask(page, "one")
         await played.answer("first")
+        await expect(page.locator(".prose")).to_have_text("first")
         await page.get_by_label("Your question").fill("two")
         await page.get_by_role("button", name="Settings", exact=True).click()
         await page.get_by_label("Temperature").fill("0.5")

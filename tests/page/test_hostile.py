@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.page.asking import ask
 from tests.page.conftest import Open
 from tests.page.played import Played, serving
+from tests.support.asking import ask
 from tests.support.browser import Watch, opened
 
 HOSTILE = json.loads(Path(__file__).with_name("hostile.json").read_text(encoding="utf-8"))
@@ -175,7 +175,6 @@ async def test_a_very_long_line_never_makes_a_phone_scroll_sideways(open_page: O
         for text in LONG_LINES:
             await ask(page, "q" * 3000)
             await played.answer(text)
-            await expect(page.get_by_label("Send")).to_be_visible()
             await expect(page.locator(".answer").last).to_have_attribute("aria-busy", "false")
             assert await page.evaluate("document.documentElement.scrollWidth") == 360
 

@@ -2,11 +2,12 @@
 
 from playwright.async_api import Page, expect
 
-from tests.page.asking import ask
 from tests.page.conftest import Open
 from tests.page.played import Played
+from tests.support.asking import ask
 
 TO_THE_TOP = "document.body.tabIndex = -1; document.body.focus()"
+HEAR_IT_CLOSE = "(panel) => { window.itClosed = new Promise((done) => panel.addEventListener('close', done)); }"
 
 
 async def focused(page: Page) -> str:
@@ -89,6 +90,35 @@ async def test_the_settings_open_and_close_by_keyboard(open_page: Open) -> None:
             await page.keyboard.press("Escape")
             await expect(page.locator("#settings")).to_be_hidden()
             await expect(opener).to_be_focused()
+
+
+async def test_the_settings_that_close_leave_the_focus_to_who_goes_on(open_page: Open) -> None:
+    """The browser says some time later that it has closed them: by then a quick reader is in another field."""
+    async with open_page() as (page, _):
+        await page.get_by_role("button", name="Settings", exact=True).click()
+        await page.locator("#settings").evaluate(HEAR_IT_CLOSE)
+        await page.get_by_label("Temperature").evaluate(
+            """(field) => {
+                field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}));
+                document.getElementById('question').focus();
+            }"""
+        )
+        await page.evaluate("itClosed.then(() => null)")
+        assert await focused(page) == "question"
+
+
+async def test_the_settings_stay_open_when_the_room_beside_the_conversation_goes(open_page: Open) -> None:
+    async with open_page(viewport={"width": 1280, "height": 800}) as (page, _):
+        opener = page.get_by_role("button", name="Settings", exact=True)
+        await opener.click()
+        await page.locator("#settings").evaluate(HEAR_IT_CLOSE)
+        await page.set_viewport_size({"width": 700, "height": 800})
+        await page.evaluate("itClosed.then(() => null)")
+        await expect(page.locator("#settings:modal")).to_be_visible()
+        assert await page.locator("#open-settings").get_attribute("aria-expanded") == "true"
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#settings")).to_be_hidden()
+        await expect(opener).to_have_attribute("aria-expanded", "false")
 
 
 async def test_a_streaming_answer_is_announced_once_and_not_word_by_word(open_page: Open, played: Played) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.page.asking import ask
 from tests.page.conftest import Open
 from tests.page.played import Played
+from tests.support.asking import ask
 from tests.support.browser import picture
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -135,7 +135,9 @@ async def test_the_page_follows_an_answer_until_its_reader_scrolls_up(open_page:
         question.say("line\n\n" * 40 + "so far")
         await expect(page.get_by_text("so far")).to_be_in_viewport()
         await page.mouse.move(400, 200)
+        await page.evaluate("() => { window.still = new Promise((end) => addEventListener('scrollend', end)); }")
         await page.mouse.wheel(0, -600)
+        await page.evaluate("still.then(() => null)")
         jump = page.get_by_role("button", name="Jump to the latest answer")
         await expect(jump).to_be_visible()
         there = await page.evaluate("scrollY")

@@ -1,16 +1,20 @@
 """What the page says when there is no answer to be had: loading, full, closed, broken, offline."""
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
-from tests.page.asking import ask
 from tests.page.conftest import Open
 from tests.page.played import Played
+from tests.support.asking import ask
 from tests.support.browser import picture
 
 LOADING = (503, {"status": "starting", "phase": "loading", "progress": 0.42, "detail": "weights 3 of 7"})
 NOT_READY = (503, {"status": "model_loading", "reason": "The model is not ready yet."})
 FULL = (429, "overloaded", "The queue is full.", {"retry-after": "60"})
+SOON = re.compile(r"rying again in (60|5\d) s\.")
+HALF_A_MINUTE_LATER = re.compile(r"rying again in (30|[12]\d) s\.")
 FULL_FOR_A_SECOND = (429, "overloaded", "The queue is full.", {"retry-after": "1"})
 
 
@@ -38,9 +42,14 @@ async def test_a_load_that_begins_later_is_noticed_by_the_question(open_page: Op
     """The app was started anew: the page, which believes it ready, waits as long as the refusal says."""
     async with open_page() as (page, watch):
         await expect(page.locator("#model-name")).to_have_text("smollm2-135m")
-        played.refusals = [(503, "model_loading", "The model is not ready yet.", {"retry-after": "1"})]
+        played.refusals = [(503, "model_loading", "The model is not ready yet.", {"retry-after": "60"})]
+        await page.clock.install()
         await ask(page, "hi")
-        await expect(page.locator(".notice")).to_contain_text("The model is not ready yet. Trying again in 1 s.")
+        notice = page.locator(".notice")
+        await expect(notice).to_contain_text("The model is not ready yet. Trying again in")
+        await page.clock.fast_forward(30_000)
+        await expect(notice).to_contain_text(HALF_A_MINUTE_LATER)
+        await page.clock.fast_forward(30_000)
         await played.answer("Back.")
         await expect(page.locator(".prose")).to_have_text("Back.")
         watch.expect("status of 503")
@@ -59,10 +68,13 @@ async def test_a_model_that_cannot_be_loaded_is_no_progress(open_page: Open, pla
 async def test_a_full_queue_is_said_and_counted_down(open_page: Open, played: Played, scheme: str) -> None:
     played.refusals = [FULL]
     async with open_page(color_scheme=scheme) as (page, watch):
+        await page.clock.install()
         await ask(page, "hi")
         notice = page.locator(".notice")
-        await expect(notice).to_contain_text("The queue is full. Trying again in 60 s.")
-        await expect(notice).to_contain_text("Trying again in 59 s.")
+        await expect(notice).to_contain_text("The queue is full.")
+        await expect(notice).to_contain_text(SOON)
+        await page.clock.fast_forward(30_000)
+        await expect(notice).to_contain_text(HALF_A_MINUTE_LATER)
         await page.screenshot(path=picture(f"queue-full-{scheme}-desktop"))
         await notice.get_by_role("button", name="Try now").click()
         await played.answer("There you are.")
@@ -76,13 +88,16 @@ async def test_a_full_queue_is_tried_again_by_itself_unless_switched_off(open_pa
         await ask(page, "one")
         await played.answer("by itself")
         await expect(page.locator(".prose")).to_have_text("by itself")
-        played.refusals = [FULL_FOR_A_SECOND, FULL]
+        played.refusals = [FULL, FULL]
+        await page.clock.install()
         await ask(page, "two")
         await page.get_by_label("Try again by itself").uncheck()
         notice = page.locator(".notice").last
+        await expect(notice).to_contain_text(SOON)
+        await page.clock.fast_forward(60_000)
         await expect(notice).to_contain_text("You can try again now.")
         await notice.get_by_role("button", name="Try now").click()
-        await expect(notice).to_contain_text("Worth trying again in 60 s.")
+        await expect(notice).to_contain_text(SOON)
         await notice.get_by_role("button", name="Give up").click()
         await expect(notice).to_contain_text("You stopped this answer.")
         await page.reload()

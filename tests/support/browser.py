@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
 from tests.support.node import NODE
+from tests.support.patience import PATIENCE
 
 CHROMIUM = shutil.which("chromium")
 PICTURES = Path(__file__).parents[2] / "test-output" / "page"
-PATIENCE = 15_000  # milliseconds until something that should come at once counts as missing
 
 _QUIET = [
     "--no-sandbox",  # root has no sandbox, and tests run as root in containers
@@ -30,6 +30,7 @@ _QUIET = [
 @asynccontextmanager
 async def chromium() -> AsyncGenerator[Browser, None]:
     os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(NODE)  # the one that Playwright brings needs libatomic.so.1
+    expect.set_options(timeout=PATIENCE * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
         try:
@@ -68,7 +69,7 @@ class Watch:
 async def opened(browser: Browser, home: str, **options: Any) -> AsyncGenerator[tuple[Page, Watch], None]:
     """The page at `home` in a context of its own; fails when it did anything that the test did not expect."""
     context = await browser.new_context(**options)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(PATIENCE * 1000)
     try:
         watch = Watch(context, home)
         page = await context.new_page()

@@ -16,6 +16,8 @@ import pytest
 import requests
 import yaml
 
+from tests.support.patience import PATIENCE
+
 MONITORING = Path(__file__).parents[2] / "monitoring"
 CONFIG = MONITORING / "prometheus"
 
@@ -43,13 +45,13 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """An instant query's samples."""
-        answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10)
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=PATIENCE)
         answer.raise_for_status()
         return cast("list[dict[str, Any]]", answer.json()["data"]["result"])
 
     def targets(self) -> dict[str, str]:
         """Each job's health: up, down or unknown."""
-        answer = requests.get(f"{self.url}/api/v1/targets", timeout=10).json()
+        answer = requests.get(f"{self.url}/api/v1/targets", timeout=PATIENCE).json()
         return {target["labels"]["job"]: target["health"] for target in answer["data"]["activeTargets"]}
 
 
@@ -82,17 +84,17 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
-def wait_for(url: str, log: Path, deadline: float = 30) -> None:
+def wait_for(url: str, log: Path, deadline: float = PATIENCE) -> None:
     """Until `url` answers 200. Fails with the process's own words."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         try:
             if requests.get(url, timeout=1).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             pass
         time.sleep(0.05)  # another process's start can only be polled
     pytest.fail(f"{url} did not answer:\n{log.read_text()}")

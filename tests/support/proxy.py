@@ -20,8 +20,8 @@ import pytest
 from docker.stack import nginx
 from docker.stack.config import load_config
 from docker.stack.ports import free_ports, wait_for_port
+from tests.support.patience import PATIENCE
 
-PATIENCE = 20  # seconds until something that should come at once counts as missing
 NEEDS_NGINX = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None and os.environ.get("CI") != "true",
     reason="nginx is not installed: `make test` as root installs it",

@@ -3,6 +3,7 @@
 import queue
 
 from app.observer import Event, RequestFinished, RequestRefused
+from tests.support.patience import PATIENCE
 
 
 class Recorder:
@@ -20,4 +21,4 @@ class Recorder:
 
     def request(self) -> RequestFinished:
         """The next request that ended."""
-        return self.requests.get(timeout=30)
+        return self.requests.get(timeout=PATIENCE)
