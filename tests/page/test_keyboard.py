@@ -1,6 +1,6 @@
 """Everything by keyboard, and what a screen reader is told."""
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.page.conftest import Open
 from tests.page.played import Played
@@ -119,6 +119,43 @@ async def test_the_settings_stay_open_when_the_room_beside_the_conversation_goes
         await page.keyboard.press("Escape")
         await expect(page.locator("#settings")).to_be_hidden()
         await expect(opener).to_have_attribute("aria-expanded", "false")
+
+
+async def test_the_page_shows_itself_when_its_keys_work(open_page: Open) -> None:
+    """A key that is pressed before that would do nothing, or start a line where it should send."""
+    async with open_page() as (page, _):
+
+        async def late(route: Route) -> None:
+            await page.evaluate("(async () => { for (let i = 0; i < 100; i++) await fetch('readyz'); })()")
+            await route.continue_()
+
+        await page.route("**/main.js", late)
+        await page.add_init_script(
+            """window.atFirst = new Promise((shown) => {
+                requestAnimationFrame(() => shown(document.getElementById("send")?.dataset.mode));
+            });"""
+        )
+        await page.reload()
+        assert await page.evaluate("atFirst") == "send"
+
+
+async def test_enter_during_an_answer_keeps_the_question_and_says_why(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await ask(page, "one")
+        question = await played.question()
+        question.say("first")
+        field = page.get_by_label("Your question")
+        await field.fill("two")
+        await page.keyboard.press("Enter")
+        why = page.get_by_text("One answer at a time").first
+        await expect(why).to_be_visible()
+        await expect(page.get_by_role("status")).to_contain_text("your question stays here")
+        await expect(field).to_have_value("two")
+        question.finish()
+        await expect(page.get_by_label("Send")).to_be_enabled()
+        await expect(why).to_be_hidden()
+        await page.keyboard.press("Enter")
+        assert (await played.answer("second")).body["messages"][-1]["content"] == "two"
 
 
 async def test_a_streaming_answer_is_announced_once_and_not_word_by_word(open_page: Open, played: Played) -> None:

@@ -1,4 +1,4 @@
-import { byId } from "./dom.js";
+import { announce, byId } from "./dom.js";
 
 /** A phone's keyboard has no Shift+Enter: there Enter starts a line, and the button sends. */
 const touch = matchMedia("(pointer: coarse)");
@@ -10,6 +10,7 @@ export class Composer {
     this.acts = acts;
     this.field = byId("question");
     this.send = byId("send");
+    this.early = byId("early-hint");
     this.field.addEventListener("input", () => this.show());
     this.field.addEventListener("keydown", (event) => this.key(event));
     byId("composer").addEventListener("submit", (event) => {
@@ -27,7 +28,8 @@ export class Composer {
     if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter" && !event.shiftKey && (!touch.matches || event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      if (!this.acts.isBusy()) this.submit();
+      if (this.acts.isBusy()) this.tooEarly();
+      else this.submit();
     }
     if (event.key === "ArrowUp" && this.field.value === "" && !this.acts.isBusy()) {
       event.preventDefault();
@@ -40,6 +42,14 @@ export class Composer {
     if (!question) return;
     this.set("");
     this.acts.send(question);
+  }
+
+  /** One answer at a time: an Enter that cannot send says so, and the question stays in the field. */
+  tooEarly() {
+    if (!this.field.value.trim()) return;
+    byId("composer-hint").hidden = true;
+    this.early.hidden = false;
+    announce(this.early.textContent);
   }
 
   /** @param {string} text */
@@ -62,6 +72,8 @@ export class Composer {
     this.send.dataset.mode = busy ? "stop" : "send";
     this.send.setAttribute("aria-label", busy ? "Stop the answer" : "Send");
     this.send.disabled = !busy && !this.field.value.trim();
+    this.early.hidden = true;
+    byId("composer-hint").hidden = false;
     if (CSS.supports("field-sizing", "content")) return;
     this.field.style.height = "auto";
     this.field.style.height = `${this.field.scrollHeight}px`;
