@@ -161,7 +161,7 @@ def _zeros(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _resized(old: Tensor, slots: int, written: int) -> Tensor:
-    """Copies what was written and no more: on a CPU, memory that is never touched is never taken."""
+    """Copies what was written and no more."""
     new = _zeros((slots, *old.shape[1:]), old)
     kept = min(slots, old.shape[0])
     new[:kept, :, :written] = old[:kept, :, :written]

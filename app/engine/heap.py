@@ -14,8 +14,10 @@ OWN_PAGES = 2**20
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Zeros in pages of their own, which take no memory before they are touched, and give it back at once.
+    """Zeros in pages of their own, which are there from the start, and are given back at once.
 
+    Pages that come when they are first touched would make every step a little slower, and the process grow for
+    thousands of requests: as long as some slot is still filled further than ever before.
     The KV cache's buffers grow by being replaced. In the heap the smaller ones left holes that nothing else fitted:
     after a few hundred requests 900 MB were held for nobody. To give all large blocks pages of their own would cost
     every step new pages for its activations.
@@ -23,7 +25,7 @@ def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     size = math.prod(shape) * dtype.itemsize
     if size < OWN_PAGES:
         return torch.zeros(*shape, dtype=dtype)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
     return torch.frombuffer(pages, dtype=dtype).view(*shape)
 
 

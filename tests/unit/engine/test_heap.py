@@ -24,8 +24,6 @@ torch.ones(2**22)  # freed: from now on the heap keeps blocks of this size for t
 before = resident()
 buffer = heap.zeros((2**11, 2**10), torch.float32)
 print(resident() - before)
-buffer += 1
-print(resident() - before)
 del buffer
 print(resident() - before)
 """
@@ -33,8 +31,7 @@ print(resident() - before)
 
 def test_the_cleanup_gives_holes_back_and_buffers_go_by_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True, timeout=120)
-    holes, untouched, touched, gone = (int(line) for line in done.stdout.split())
+    holes, taken, gone = (int(line) for line in done.stdout.split())
     assert holes > 0.9 * 400 * 2**20
-    assert untouched < 2**20
-    assert touched > 0.9 * 2**23
-    assert gone < touched - 2**22  # the heap may have grown meanwhile
+    assert taken > 0.9 * 2**23
+    assert gone < taken - 2**22  # the heap may have grown meanwhile
