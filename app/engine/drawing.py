@@ -23,6 +23,9 @@ CHOSEN, UNDECIDED, FAILED = 0, 1, 2
 CANDIDATES = 64
 """Most likely tokens that are looked at first."""
 
+FEW_CANDIDATES = 16
+"""Enough for a small top-k, as the contract's 5: half the time of 64."""
+
 MORE_CANDIDATES = 256
 """Those that are looked at where the first do not decide, before all are: on the CPUs of docs/decisions/0600 a row
 costs 0.1 ms then, and a full sort 2.4 ms."""
@@ -95,9 +98,14 @@ def draw_plain(scores: Tensor, filters: Filters, uniform: Tensor) -> Tensor:
     return torch.stack((tokens, sound.logical_not() * UNDECIDED)).squeeze(-1)
 
 
-def draw_limited(scores: Tensor, filters: Filters, uniform: Tensor) -> Tensor:
-    """A draw from rows whose top-k is below CANDIDATES: what lies behind the candidates counts for nothing."""
-    candidates = min(CANDIDATES, scores.shape[-1])
+def draw_few(scores: Tensor, filters: Filters, uniform: Tensor) -> Tensor:
+    """`draw_limited` from rows whose top-k is below FEW_CANDIDATES."""
+    return draw_limited(scores, filters, uniform, FEW_CANDIDATES)
+
+
+def draw_limited(scores: Tensor, filters: Filters, uniform: Tensor, candidates: int = CANDIDATES) -> Tensor:
+    """A draw from rows whose top-k is below `candidates`: what lies behind the candidates counts for nothing."""
+    candidates = min(candidates, scores.shape[-1])
     tokens = most_likely(scores, candidates)
     best, tokens = _in_order(scores.gather(-1, tokens).float() / filters.temperature, tokens)
     whole = candidates == scores.shape[-1]

@@ -17,10 +17,12 @@ from torch import Tensor
 from app.engine.drawing import (
     CANDIDATES,
     CHOSEN,
+    FEW_CANDIDATES,
     MORE_CANDIDATES,
     UNDECIDED,
     Draw,
     Filters,
+    draw_few,
     draw_filtered,
     draw_limited,
     draw_plain,
@@ -179,6 +181,8 @@ def _note(chosen: list[int | None], rows: Sequence[int], result: Tensor) -> list
 def _draw_for(params: SamplingParams) -> Draw:
     if params.greedy:
         return greedy
+    if 0 < params.top_k < FEW_CANDIDATES:
+        return draw_few
     if 0 < params.top_k < CANDIDATES:
         return draw_limited
     return draw_filtered if params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0 else draw_plain

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from app.engine import drawing
-from app.engine.drawing import Draw, Filters, draw_filtered, draw_limited, draw_plain
+from app.engine.drawing import Draw, Filters, draw_few, draw_filtered, draw_limited, draw_plain
 from app.engine.processors import Processors
 from app.engine.sampler import Sampler, SamplingState
 from app.errors import GenerationFailed
@@ -190,7 +190,7 @@ def test_filters_keep_the_tokens_that_transformers_keeps(candidates: int) -> Non
         (draw_filtered, {"top_p": 0.9}),
         (draw_filtered, {"top_k": 40, "top_p": 0.8, "min_p": 0.02, "temperature": 0.7}),
         (draw_limited, {"top_k": 40, "top_p": 0.8, "min_p": 0.02, "temperature": 0.7}),
-        (draw_limited, {"top_k": 5, "temperature": 3.0}),
+        (draw_few, {"top_k": 5, "temperature": 3.0}),
         (draw_plain, {}),
         (draw_plain, {"temperature": 0.5}),
     ],
