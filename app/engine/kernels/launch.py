@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 _INT64 = ctypes.c_int64
 _HEAD = 3  # what stands before a task's own arguments: items taken, items in all, workers counted
+_MOST = 16  # what a block may hold
 
 
 class KernelError(Exception):
@@ -43,7 +44,7 @@ def _with_workers(task: Callable[..., None]) -> Any:
     @cfunc(types.void(types.CPointer(types.int64)))
     def work(block: Any) -> None:
         items = carray(block, _HEAD)[1]
-        arguments = carray(block, 64)[_HEAD:]
+        arguments = carray(block, _MOST)[_HEAD:]  # the task knows how many there are
         worker = _take(block, 2)
         item = _take(block, 0)
         while item < items:
