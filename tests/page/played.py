@@ -63,11 +63,15 @@ class Asked:
 
 @dataclass
 class Played:
-    """`startup` and `readiness` are what the probes say; `refusals` are what the next questions get instead."""
+    """`startup` and `readiness` are what the probes say, once they are `told`.
+
+    `refusals` are what the next questions get instead of an answer.
+    """
 
     url: str = ""
     startup: tuple[int, dict[str, Any]] = (200, {"status": "started", "phase": "ready", "progress": 1.0})
     readiness: tuple[int, dict[str, Any]] = (200, {"status": "ready", "model": "smollm2-135m"})
+    told: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: list[tuple[int, str, str, dict[str, str]]] = field(default_factory=list)
     key: str | None = None
     asked: "asyncio.Queue[Asked]" = field(default_factory=asyncio.Queue)
@@ -115,6 +119,7 @@ def _app(played: Played) -> FastAPI:
 
     @app.get("/startupz")
     async def startup() -> Response:
+        await played.told.wait()
         status, body = played.startup
         return JSONResponse(body, status)
 
@@ -156,6 +161,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving() -> AsyncGenerator[Played, None]:
     played = Played()
+    played.told.set()
     server = _Server(_app(played))
     task = asyncio.create_task(server.serve())
     try:

@@ -38,6 +38,31 @@ async def test_while_the_model_loads_its_progress_shows_and_a_question_waits(
         watch.expect("status of 503")
 
 
+async def test_a_question_asked_before_the_page_knows_the_server_waits_for_the_models_name(
+    open_page: Open, played: Played
+) -> None:
+    played.told.clear()
+    async with open_page() as (page, _):
+        await ask(page, "one")
+        await expect(page.get_by_text("Waiting for the first token")).to_be_visible()
+        played.told.set()
+        assert (await played.answer("first")).body["model"] == "smollm2-135m"
+        await expect(page.locator(".prose")).to_have_text("first")
+
+
+async def test_a_question_asked_before_the_page_knows_the_server_can_be_stopped(
+    open_page: Open, played: Played
+) -> None:
+    played.told.clear()
+    async with open_page() as (page, _):
+        await ask(page, "one")
+        await page.keyboard.press("Escape")
+        await expect(page.locator(".notice")).to_have_text("You stopped this answer.")
+        played.told.set()
+        await ask(page, "two")
+        assert [m["content"] for m in (await played.answer("ok")).body["messages"]] == ["two"]
+
+
 async def test_a_load_that_begins_later_is_noticed_by_the_question(open_page: Open, played: Played) -> None:
     """The app was started anew: the page, which believes it ready, waits as long as the refusal says."""
     async with open_page() as (page, watch):

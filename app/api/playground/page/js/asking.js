@@ -57,6 +57,7 @@ export class Asking {
     this.running = new AbortController();
     const { signal } = this.running;
     turn.answer = newAnswer();
+    this.changed(turn);
     try {
       while (!(await this.attempt(turn, signal)));
     } finally {
@@ -70,6 +71,7 @@ export class Asking {
   /** Returns whether this was the last attempt. */
   async attempt(turn, signal) {
     try {
+      await this.server.known(signal);
       if (["loading", "unavailable", "offline"].includes(this.server.state)) await this.untilReady(turn, signal);
       signal.throwIfAborted();
       await this.stream(turn, signal);

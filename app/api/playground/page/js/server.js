@@ -35,8 +35,18 @@ export class Server extends EventTarget {
 
   /** Settles when the server is ready, or `signal` aborts. @param {AbortSignal} signal */
   ready(signal) {
+    return this.until(() => this.state === "ready", signal);
+  }
+
+  /** Settles after the first look, which tells the model's name, or when `signal` aborts. @param {AbortSignal} signal */
+  known(signal) {
+    return this.until(() => this.state !== "checking", signal);
+  }
+
+  /** @param {() => boolean} reached @param {AbortSignal} signal */
+  until(reached, signal) {
     return new Promise((resolve) => {
-      const look = () => this.state === "ready" && resolve(undefined);
+      const look = () => reached() && resolve(undefined);
       this.addEventListener("change", look, { signal });
       signal.addEventListener("abort", () => resolve(undefined), { once: true });
       look();
