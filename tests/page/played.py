@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.api.playground.files import load_page
 from app.api.playground.routes import playground_router
@@ -98,19 +99,30 @@ def _error(status: int, code: str, message: str, headers: dict[str, str]) -> Res
 
 async def _stream(asked: Asked) -> AsyncGenerator[str, None]:
     yield ": keep-alive\n\n"
-    try:
-        while True:
-            frame = await asked.frames.get()
-            if isinstance(frame, Cut):
-                raise frame
-            if frame is None:
-                return
-            yield f"data: {frame if isinstance(frame, str) else json.dumps(frame)}\n\n"
-            if frame == "[DONE]":
-                return
-    except asyncio.CancelledError:
-        asked.left.set()
-        raise
+    while True:
+        frame = await asked.frames.get()
+        if isinstance(frame, Cut):
+            raise frame
+        if frame is None:
+            return
+        yield f"data: {frame if isinstance(frame, str) else json.dumps(frame)}\n\n"
+        if frame == "[DONE]":
+            return
+
+
+class _Answer(StreamingResponse):
+    """Notes its end here and not in the generator: who leaves before the first byte never starts that."""
+
+    def __init__(self, asked: Asked) -> None:
+        headers = {"x-request-id": "4f2a" * 8}
+        super().__init__(_stream(asked), media_type="text/event-stream", headers=headers)
+        self._asked = asked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._asked.left.set()
 
 
 def _app(played: Played) -> FastAPI:
@@ -138,8 +150,7 @@ def _app(played: Played) -> FastAPI:
         raw = await request.body()
         asked = Asked(json.loads(raw), raw, key)
         played.asked.put_nowait(asked)
-        headers = {"x-request-id": "4f2a" * 8}
-        return StreamingResponse(_stream(asked), media_type="text/event-stream", headers=headers)
+        return _Answer(asked)
 
     return app
 
