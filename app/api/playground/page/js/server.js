@@ -43,12 +43,17 @@ export class Server extends EventTarget {
     return this.until(() => this.state !== "checking", signal);
   }
 
-  /** @param {() => boolean} reached @param {AbortSignal} signal */
+  /** Leaves no listener behind: every question waits here. @param {() => boolean} reached @param {AbortSignal} signal */
   until(reached, signal) {
     return new Promise((resolve) => {
-      const look = () => reached() && resolve(undefined);
-      this.addEventListener("change", look, { signal });
-      signal.addEventListener("abort", () => resolve(undefined), { once: true });
+      const look = () => {
+        if (!reached() && !signal.aborted) return;
+        this.removeEventListener("change", look);
+        signal.removeEventListener("abort", look);
+        resolve(undefined);
+      };
+      this.addEventListener("change", look);
+      signal.addEventListener("abort", look);
       look();
     });
   }
