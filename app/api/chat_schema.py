@@ -18,19 +18,19 @@ from app.engine.base import ModelInfo
 from app.errors import InvalidRequest
 from app.messages import GenerationRequest, Operation, ToolChoice
 
-_MOST_MESSAGES = 4096
-_MOST_TOOLS = 128  # OpenAI's
+MOST_MESSAGES = 4096
+MOST_TOOLS = 128  # OpenAI's
 
 
 class ChatBody(SamplingFields):
     """What differs from a plain completion. `modalities` may only say what is so anyway."""
 
-    messages: list[MessageFields] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    messages: list[MessageFields] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormatFields | None = None
-    tools: list[ToolFields] = Field(default_factory=list, max_length=_MOST_TOOLS)
+    tools: list[ToolFields] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: ToolChoiceField = ToolChoice()
     parallel_tool_calls: bool = True
     modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1)

@@ -19,27 +19,27 @@ from app.errors import InvalidRequest
 from app.messages import GenerationRequest, Operation, SamplingParams
 
 MOST_CHOICES = 16
-_MOST_STOPS = 16
-_LONGEST_STOP = 256  # characters
-_MOST_BIASES = 300  # OpenAI's
-_MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512  # OpenAI's
+MOST_STOPS = 16
+LONGEST_STOP = 256  # characters
+MOST_BIASES = 300  # OpenAI's
+MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # OpenAI's
 _COLDEST = 0.0001  # below it nothing but the most likely token is left, and dividing by it overflows
 _TOKEN_ID = re.compile(r"[0-9]{1,7}")
 
 
 def _stop_list(value: Any) -> Any:
     value = [value] if isinstance(value, str) else value
-    if not isinstance(value, list) or len(value) > _MOST_STOPS or not all(isinstance(stop, str) for stop in value):
-        raise PydanticCustomError("stop", f"must be a string or a list of up to {_MOST_STOPS} strings")
-    if any(not 0 < len(stop) <= _LONGEST_STOP for stop in value):
-        raise PydanticCustomError("stop", f"must have strings of 1 to {_LONGEST_STOP} characters")
+    if not isinstance(value, list) or len(value) > MOST_STOPS or not all(isinstance(stop, str) for stop in value):
+        raise PydanticCustomError("stop", f"must be a string or a list of up to {MOST_STOPS} strings")
+    if any(not 0 < len(stop) <= LONGEST_STOP for stop in value):
+        raise PydanticCustomError("stop", f"must have strings of 1 to {LONGEST_STOP} characters")
     return value
 
 
 def _biases(value: Any) -> Any:
     """Here and not by types, which would name the client's own keys in the error."""
-    if not isinstance(value, dict) or len(value) > _MOST_BIASES:
-        raise PydanticCustomError("bias", f"must be an object of up to {_MOST_BIASES} token ids and their biases")
+    if not isinstance(value, dict) or len(value) > MOST_BIASES:
+        raise PydanticCustomError("bias", f"must be an object of up to {MOST_BIASES} token ids and their biases")
     for token, bias in value.items():
         number = isinstance(bias, int | float) and not isinstance(bias, bool)
         if not _TOKEN_ID.fullmatch(token) or not number or not -100 <= bias <= 100:
@@ -51,17 +51,17 @@ def _biases(value: Any) -> Any:
 
 
 def _labels(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) <= _MOST_METADATA and all(map(_is_label, value, value.values())):
+    if isinstance(value, dict) and len(value) <= MOST_METADATA and all(map(_is_label, value, value.values())):
         return value
     raise PydanticCustomError(
         "metadata",
-        f"must be an object of up to {_MOST_METADATA} strings of up to {_LONGEST_VALUE} characters, "
-        f"under names of up to {_LONGEST_KEY}",
+        f"must be an object of up to {MOST_METADATA} strings of up to {LONGEST_VALUE} characters, "
+        f"under names of up to {LONGEST_KEY}",
     )
 
 
 def _is_label(name: str, value: Any) -> bool:
-    return len(name) <= _LONGEST_KEY and isinstance(value, str) and len(value) <= _LONGEST_VALUE
+    return len(name) <= LONGEST_KEY and isinstance(value, str) and len(value) <= LONGEST_VALUE
 
 
 def _off(value: bool) -> bool:
@@ -71,7 +71,7 @@ def _off(value: bool) -> bool:
 
 
 Off = Annotated[bool, AfterValidator(_off), accepts({"const": False})]
-_METADATA = labels(_MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE)
+_METADATA = labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE)
 
 
 class StreamOptions(NullableBody):
@@ -93,12 +93,12 @@ class SamplingFields(ForModel):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    logit_bias: Annotated[
-        dict[int, float], BeforeValidator(_biases), accepts(numbers_by_token(_MOST_BIASES, 100))
-    ] = Field(default_factory=dict)
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_biases), accepts(numbers_by_token(MOST_BIASES, 100))] = (
+        Field(default_factory=dict)
+    )
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     n: int = Field(1, ge=1, le=MOST_CHOICES)
-    stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, _LONGEST_STOP, _MOST_STOPS))] = (
+    stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
         Field(default_factory=list)
     )
     stream: bool = False

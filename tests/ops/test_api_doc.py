@@ -6,12 +6,12 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.body import BODY_SECONDS
-from app.api.chat_schema import _MOST_MESSAGES, _MOST_TOOLS, ChatBody
+from app.api.chat_schema import MOST_MESSAGES, MOST_TOOLS, ChatBody
 from app.api.classic_schema import ClassicBody
 from app.api.completion_schema import MOST_ANSWERS, CompletionBody
 from app.api.openapi.errors import error_codes
 from app.api.openapi.operations import OPERATIONS
-from app.api.sampling_fields import _LONGEST_STOP, _MOST_BIASES, _MOST_METADATA, _MOST_STOPS, MOST_CHOICES
+from app.api.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
 from app.api.sse import HEARTBEAT_SECONDS
 from app.api.token_schema import TextToTokens, TokensToText
 from app.serving.tool_format import MOST_CALLS
@@ -64,8 +64,8 @@ def test_every_error_has_a_row() -> None:
     "said",
     [
         f"At most {MOST_CHOICES} choices (`n`), and {MOST_ANSWERS} answers to all prompts",
-        f"{_MOST_STOPS} stop strings of {_LONGEST_STOP} characters",
-        f"{_MOST_TOOLS} tools; {_MOST_MESSAGES:,} turns; {_MOST_BIASES} biases; {_MOST_METADATA} labels",
+        f"{MOST_STOPS} stop strings of {LONGEST_STOP} characters",
+        f"{MOST_TOOLS} tools; {MOST_MESSAGES:,} turns; {MOST_BIASES} biases; {MOST_METADATA} labels",
         f"at most {MOST_CALLS} calls",
         f"the body took longer than {BODY_SECONDS:.0f} seconds",
         f"every {HEARTBEAT_SECONDS:.0f} seconds a comment line",
