@@ -1,5 +1,7 @@
 """`python3 -m docker.stack up|down|restart|status|logs|smoke|prepare`, from the repository's root."""
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys

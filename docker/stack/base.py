@@ -1,5 +1,7 @@
 """What both ways of running the stack offer: `native.NativeStack` and `containers.ContainerStack`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Protocol
 

@@ -1,5 +1,7 @@
 """What the stack asks of its own services over HTTP: JSON in, JSON out."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -14,7 +16,7 @@ from docker.stack.config import Config
 _direct = build_opener(ProxyHandler({}))  # our own services are never behind the machine's web proxy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     status: int
     request_id: str | None

@@ -1,5 +1,7 @@
 """The compose command: which program it is, and with which files, project and environment it runs."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

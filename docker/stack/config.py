@@ -5,6 +5,8 @@ here a second time, because this package runs before the virtual environment exi
 of the two against each other.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Mode = Literal["", "docker", "native"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Config:
     """Paths are absolute; a relative one in the settings is meant from the repository's root."""
 

@@ -1,5 +1,7 @@
 """The stack in containers: compose.yaml, with what it needs brought in before, and watched until it is healthy."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

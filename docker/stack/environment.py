@@ -1,5 +1,7 @@
 """The virtual environment and the model: made when they are missing, quick to check when they are not."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

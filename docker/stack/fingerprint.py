@@ -1,5 +1,7 @@
 """What a running stack was started from: after a change `make up` starts it anew, else it leaves it alone."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

@@ -1,5 +1,7 @@
 """Several log files followed at once, through rotation."""
 
+from __future__ import annotations
+
 import os
 import selectors
 import subprocess

@@ -4,6 +4,8 @@
 which is half an hour here because a large model may load for that long.
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import time

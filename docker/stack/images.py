@@ -1,5 +1,7 @@
 """Base images: from the engine's store, else from their registry, else stand-ins built from Debian packages."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re

@@ -4,6 +4,8 @@ Everything lies below STATE_DIR: `native/` holds what is written anew at each st
 stay. Only HTTP_PORT and PROMETHEUS_PORT are fixed; the inner ports are whatever is free on loopback.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 from collections import deque

@@ -1,5 +1,7 @@
 """nginx's configuration: the values for its templates, and the rendering that its official image does itself."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from collections.abc import Mapping

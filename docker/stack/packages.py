@@ -1,5 +1,7 @@
 """What a native stack needs from the operating system: installed by apt as root on Debian, else named."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on every user's PATH; nginx lies there
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Package:
     name: str
     program: str  # how its presence is told

@@ -1,5 +1,7 @@
 """TCP ports: which are taken, which are free, and when somebody listens."""
 
+from __future__ import annotations
+
 import socket
 import time
 from contextlib import ExitStack

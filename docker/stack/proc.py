@@ -1,5 +1,7 @@
 """Processes of one stack, found in /proc whatever became of their parent, and ended for certain."""
 
+from __future__ import annotations
+
 import os
 import select
 import signal
@@ -12,7 +14,7 @@ MARKER = "SERVING_STACK"
 """In the environment of everything that a native stack starts; its value is the stack's state folder."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Process:
     pid: int
     command: str

@@ -1,5 +1,7 @@
 """Prometheus' configuration for the native stack: the repository's own, with this stack's addresses."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

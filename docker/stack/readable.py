@@ -1,5 +1,7 @@
 """Log lines for people: one line each, the same fields in the same places, whatever service wrote them."""
 
+from __future__ import annotations
+
 import json
 import re
 from typing import Any

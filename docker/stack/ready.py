@@ -1,5 +1,7 @@
 """Waiting until a native stack answers, while telling the operator what the app is doing."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable

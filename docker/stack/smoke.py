@@ -1,5 +1,7 @@
 """`make smoke`: one question through the proxy, and then its traces in the logs and in Prometheus."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """supervisor: its configuration for the native stack, and its control socket."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shlex
@@ -17,7 +19,7 @@ from docker.stack.base import StackError
 _SOCKET_PATH_LIMIT = 100  # bytes; the kernel's is 107
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Program:
     """One supervised process. They start by ascending `priority` and stop in the opposite order."""
 
