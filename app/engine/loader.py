@@ -45,10 +45,21 @@ def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn
     finally:
         transformers_logging.set_tqdm_hook(previous)
     refuse_spill(getattr(model, "hf_device_map", {}))
-    # The decoder moves the one hidden state between GPUs itself; accelerate's hooks would move rotary embeddings
-    # and masks again for every layer.
-    remove_hook_from_module(model, recurse=True)
+    remove_hooks(model)
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def remove_hooks(model: nn.Module) -> None:
+    """Undo accelerate's dispatch, in place: every module runs its class's own `forward` again.
+
+    Over several devices transformers gives each module a hook that moves its inputs. The decoder moves the one
+    hidden state itself; the hooks would move rotary embeddings and masks again for every layer. accelerate's own
+    removal leaves the wrapped `forward` behind as an attribute of each instance, where it hides the `forward` of
+    any class that the module is given later.
+    """
+    remove_hook_from_module(model, recurse=True)
+    for module in model.modules():
+        module.__dict__.pop("forward", None)
 
 
 def refuse_spill(device_map: Mapping[str, Any]) -> None:

@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
-from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 from torch import Tensor, nn
 from transformers import Cache
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
@@ -30,18 +29,15 @@ from app.engine.cache import SlotCache
 def absorb(model: nn.Module) -> int:
     """Give every DeepSeek-V2 attention module the forward pass below, in place. Returns how many.
 
-    Weights, names and accelerate's hooks stay as they are. Linear layers may be replaced afterwards, except
-    `kv_b_proj`, whose weight is read here.
+    Weights and names stay as they are. Linear layers may be replaced afterwards, except `kv_b_proj`, whose weight
+    is read here. Raises ValueError for a module whose instance has a `forward` of its own, as accelerate's hooks
+    leave one: it would go on running and hide the one below.
     """
     modules = [module for module in model.modules() if type(module) is DeepseekV2Attention]
     for module in modules:
-        hook = getattr(module, "_hf_hook", None)
-        if hook is not None:  # a hook has wrapped the stock forward pass: wrap the new one instead
-            remove_hook_from_module(module)
-            del module.__dict__["forward"]  # where accelerate puts the stock one back
+        if "forward" in module.__dict__:
+            raise ValueError("an attention module has a forward pass of its own: remove accelerate's hooks first")
         module.__class__ = AbsorbedAttention
-        if hook is not None:
-            add_hook_to_module(module, hook)
     return len(modules)
 
 

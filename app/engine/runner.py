@@ -18,6 +18,7 @@ from app.engine.cache import SlotCache
 from app.engine.cleanup import Cleaner
 from app.engine.commands import Submit
 from app.engine.decoder import Decoder
+from app.engine.device_faults import lost_device, ran_out_of_memory
 from app.engine.sampler import Sampled, Sampler
 from app.engine.scheduler import Scheduler
 from app.engine.sequence import Chunk, Copy, Decision
@@ -102,13 +103,8 @@ class Runner:
         failure: ServingError | None = None
         try:
             chunks, sampled = self._compute(decision)
-        except torch.OutOfMemoryError:
-            failure = OutOfMemory("There was not enough memory for this request.", retry_after=5)
-        except Exception as error:  # one step's failure is its requests' failure, not the server's
-            if _poisons(error):
-                raise DevicePoisonedError(str(error)) from error
-            _log.exception("a step failed")
-            failure = GenerationFailed()
+        except Exception as error:  # noqa: BLE001  # one step's failure is its requests' failure, not the server's
+            failure = self._failure(error)
         # Outside the handlers: a traceback pins the tensors of every frame that it passed through.
         if isinstance(failure, OutOfMemory):
             self._shed(failure)
@@ -118,6 +114,15 @@ class Runner:
             self._scheduler.advance(decision)
             self._accept(chunks, sampled)
             self._report(decision, time.monotonic() - begun)
+
+    def _failure(self, error: Exception) -> ServingError:
+        """What the step's requests are told. Raises DevicePoisonedError when no later step could succeed."""
+        if isinstance(error, RuntimeError) and (lost := lost_device(self._decoder.devices)) is not None:
+            raise DevicePoisonedError(lost) from error
+        if ran_out_of_memory(error):
+            return OutOfMemory("There was not enough memory for this request.", retry_after=5)
+        _log.error("a step failed", exc_info=error)
+        return GenerationFailed()
 
     @torch.inference_mode()
     def _compute(self, decision: Decision) -> tuple[Sequence[Chunk], list[Sampled]]:
@@ -189,8 +194,3 @@ class Runner:
         if load != self._load:
             self._load = load
             self._observers.notify(load)
-
-
-def _poisons(error: Exception) -> bool:
-    """Whether a CUDA context is beyond repair: after these, every later call fails too."""
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)

@@ -48,6 +48,7 @@ class Crossing:
 
 
 _recordings: list[list[Crossing]] = []
+_lost: list[torch.device] = []
 _living: weakref.WeakValueDictionary[int, "SimTensor"] = weakref.WeakValueDictionary()
 
 
@@ -67,6 +68,16 @@ def crossings() -> Iterator[list[Crossing]]:
         yield recording
     finally:
         _recordings[:] = [other for other in _recordings if other is not recording]
+
+
+@contextmanager
+def lost(device: torch.device) -> Iterator[None]:
+    """Every computation on the GPU fails, as after a fault that breaks a CUDA context."""
+    _lost.append(device)
+    try:
+        yield
+    finally:
+        _lost.remove(device)
 
 
 def allocated(device: torch.device) -> int:
@@ -132,6 +143,14 @@ class SimTensor(Tensor):
     def tolist(self) -> Any:
         return self.elem.tolist()
 
+    def data_ptr(self) -> int:
+        """accelerate tells by it which parameters are tied; a wrapper's own is 0, and then all of them would be."""
+        return self.elem.data_ptr()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SimTensor":
+        copied = memo[id(self)] = SimTensor(self.elem.clone(), self.device)  # torch would copy an empty storage
+        return copied
+
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the operation
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -150,6 +169,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else source
     if target.type == TYPE and target.index is None:
         target = torch.device(TYPE, 0)
+    if source in _lost or target in _lost:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     if "device" in kwargs:
         kwargs = kwargs | {"device": torch.device("cpu")}
 

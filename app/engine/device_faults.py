@@ -1,0 +1,41 @@
+"""What an exception from a device means: memory that ended, a device that is lost, or one failed step.
+
+The text of an error does not tell: cuBLAS reports a failed allocation as "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
+and the device is as good as before. After a fault that breaks a CUDA context (an illegal address, a failed assert,
+an ECC error) every later call of the process fails with the same error, so the device is asked by using it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+_FAILED_ALLOCATIONS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""How libraries below PyTorch's allocator, and the driver itself, say that there was no memory left."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether the step failed for want of device memory, whoever noticed it."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FAILED_ALLOCATIONS)
+
+
+def lost_device(devices: Sequence[torch.device]) -> str | None:
+    """What the first unusable device answers to a small computation; None when all of them compute.
+
+    A device without free memory is not lost. Waits for what runs on the devices.
+    """
+    for device in devices:
+        try:
+            _use(device)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                return f"{device}: {error}"
+    return None
+
+
+def _use(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)
+    if torch.ones(2, device=device).sum().item() != 2:
+        raise RuntimeError("it computes 1 + 1 wrong")

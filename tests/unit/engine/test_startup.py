@@ -1,0 +1,107 @@
+"""The product's own way from a folder to an answer: plan, load, adapt, warm-up, self-check, one answer.
+
+Two GPUs are simulated; everything in front of them is the product's. transformers dispatches the checkpoint over
+them with accelerate's hooks, as it does over two real GPUs, which is where the first real start once failed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from app.engine.base import Phase
+from app.engine.brief import Brief
+from app.engine.inference import build_runner
+from app.engine.mla import AbsorbedAttention
+from app.engine.model_info import read_config, read_model_info
+from app.engine.placement import Gpu, plan
+from app.engine.startup import bring_up
+from app.engine.vitals import Vitals
+from app.observer import Observers, PhaseChanged
+from app.settings import DType, Settings
+from tests.support.driving import Driver, Heard, reference
+from tests.support.simgpu import crossings, gpus
+from tests.support.tiny import tiny_deepseek, tiny_llama
+
+PROMPT = list(range(10, 150))
+MIB = 2**20
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "llama": tiny_llama,
+    "llama with a head of its own": lambda: tiny_llama(tie_word_embeddings=False),
+    "deepseek": lambda: tiny_deepseek(yarn=True),
+}
+
+
+@pytest.fixture(params=list(FAMILIES))
+def make(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Any:
+    gpus()
+    with torch.inference_mode():
+        yield
+
+
+class Started:
+    """A model brought up by the product's own code on so many simulated GPUs."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.heard = Heard()
+        observers = Observers([self.heard])
+        settings = Settings(dtype=DType.FLOAT32, prefill_chunk=48, gpu_reserve=0)
+        info = read_model_info(folder, folder.name)
+        present = [Gpu(index, "simulated", 64 * MIB, 64 * MIB) for index in range(count)]
+        placed = plan(read_config(folder), present, reserve_gib=0, dtype_bytes=4)
+        self.shares = placed.shares
+        self.brief = Brief(settings, folder, info, placed, observers)
+        self.vitals = Vitals(observers)
+        self.decoder = bring_up(self.brief, self.vitals)
+
+    def ask(self, prompt: list[int]) -> list[int]:
+        driver: Driver
+        runner = build_runner(self.brief, self.decoder, lambda emission: driver.take(emission))  # noqa: PLW0108  # the driver comes into being below
+        driver = Driver(runner, runner._scheduler, self.heard)
+        return driver.ask("a", prompt)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_saved_model_answers_as_generate_does(make: Callable[[], Any], count: int, tmp_path: Path) -> None:
+    stock = make()
+    stock.save_pretrained(tmp_path)
+    expected = reference(stock, PROMPT)
+    started = Started(tmp_path, count)
+    assert [bool(share.layers) for share in started.shares] == [True] * count
+    assert started.decoder.devices == list(gpus())[:count]
+    with crossings() as recorded:
+        assert started.ask(PROMPT) == expected
+    between = [crossing.shape for crossing in recorded if crossing.between_gpus]
+    one, back = (1, 1, stock.config.hidden_size), [(1, 1, stock.config.hidden_size)]
+    if not stock.config.tie_word_embeddings:  # a tied head lies beside the embedding, on the first GPU
+        back = []
+    steps = [(1, len(PROMPT), one[2]), *back, *([one, *back] * (len(expected) - 1))]
+    assert between == (steps if count == 2 else []), "one hidden state for each step, and nothing else"
+
+
+def test_the_attention_that_runs_over_two_gpus_is_the_absorbed_one(tmp_path: Path) -> None:
+    tiny_deepseek(yarn=True).save_pretrained(tmp_path)
+    decoder = Started(tmp_path, 2).decoder
+    attentions = [layer.self_attn for layer in decoder._layers]
+    assert all(_runs(attention) is AbsorbedAttention.forward for attention in attentions)
+
+
+def test_a_start_passes_through_its_phases(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    started = Started(tmp_path, 2)
+    phases = [event.phase for event in started.heard.events if isinstance(event, PhaseChanged)]
+    assert list(dict.fromkeys(phases)) == [Phase.LOADING, Phase.WARMING]
+
+
+def _runs(module: Any) -> Any:
+    """The function that a call of the module ends in."""
+    assert isinstance(module, nn.Module)
+    return getattr(module.forward, "__func__", module.forward)
