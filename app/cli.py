@@ -1,23 +1,18 @@
 """`python -m app …`: what an operator runs by hand."""
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from app.engine.catalogue import (
-    AUTO,
-    CATALOGUE,
-    Hub,
-    ModelNotAvailable,
-    choose_model,
-    local_folder,
-    look_up,
-    model_for_this_machine,
-)
-from app.engine.devices import available_memory, visible_gpus
+from app.engine.catalogue import CATALOGUE, Hub, ModelNotAvailable, look_up
+from app.engine.choosing import choose_for_next_start, decide
+from app.engine.devices import available_memory
+from app.engine.gpus import ask_torch, given, look
 from app.engine.manifest import DownloadFailed, is_complete
 from app.engine.model_info import read_config
 from app.engine.placement import DoesNotFit, Gpu, Plan, plan_for
@@ -35,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = _console()
     try:
-        options.run(options, load_settings(), console)
+        code: int | None = options.run(options, load_settings(), console)
     except _EXPECTED as error:
         _console(stderr=True).print(str(error), markup=False)
         return 1
-    return 0
+    return code or 0
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -68,15 +63,22 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="how a model and its KV cache fit the GPUs, from its config alone")
     plan.add_argument("--model", metavar="NAME|FOLDER", help="default: the MODEL setting")
-    plan.add_argument("--gpus", type=_gpus, metavar="24GiB,24GiB", help="default: the visible ones")
+    plan.add_argument("--gpus", type=_sizes, metavar="24GiB,24GiB", help="default: the visible ones")
     plan.set_defaults(run=_plan)
+
+    gpus = commands.add_parser("gpus", help="the GPUs that can be used, or why not; 1 when there is none")
+    gpus.add_argument("--json", action="store_true", help="for programs")
+    gpus.set_defaults(run=_gpus)
+
+    choose = commands.add_parser("choose", help="the model that will be served, and on stderr why")
+    choose.set_defaults(run=_choose)
 
     settings = commands.add_parser("settings", help="every setting with its value")
     settings.set_defaults(run=_settings)
     return parser
 
 
-def _gpus(text: str) -> list[Gpu]:
+def _sizes(text: str) -> list[Gpu]:
     try:
         sizes = [parse_size(part) for part in text.split(",")]
     except ValueError as error:
@@ -91,10 +93,13 @@ def _list(_options: argparse.Namespace, settings: Settings, console: Console) ->
         table.add_row(model.name, str(model.source), gib(model.size), present, model.licence)
     console.print(table)
     try:
-        choice = choose_model(settings)
-        console.print(f"\nServed: {choice.name} from {choice.folder}: {choice.reason}", markup=False)
-    except ModelNotAvailable as error:
+        choice = choose_for_next_start(settings)
+    except (ModelNotAvailable, DoesNotFit) as error:
         console.print(f"\nServed: none. {error}", markup=False)
+        return
+    console.print(f"\nServed: {choice.name} from {choice.folder}: {choice.reason}", markup=False)
+    if choice.name in CATALOGUE and not is_complete(choice.folder):
+        console.print(f"It is not there yet. Fetch it: python -m app models fetch {choice.name}", markup=False)
 
 
 def _fetch(options: argparse.Namespace, settings: Settings, console: Console) -> None:
@@ -105,12 +110,11 @@ def _fetch(options: argparse.Namespace, settings: Settings, console: Console) ->
 
 
 def _plan(options: argparse.Namespace, settings: Settings, console: Console) -> None:
-    gpus = visible_gpus() if options.gpus is None else options.gpus
-    name = options.model or settings.model
-    if name == AUTO:
-        name = model_for_this_machine(settings, gpus)[0].name
-    config = look_up(name).config() if name in CATALOGUE else read_config(local_folder(name))
-    plan = plan_for(settings, config, gpus, available_memory())
+    gpus = look() if options.gpus is None else given(options.gpus)
+    choice = decide(settings.model_copy(update={"model": options.model or settings.model}), gpus)
+    name = choice.name
+    config = look_up(name).config() if name in CATALOGUE else read_config(choice.folder)
+    plan = plan_for(settings, config, choice.gpus, available_memory())
     console.print(f"{name}: {plan.parameters:,} parameters, {gib(plan.weights)} of weights")
     if plan.shares:
         console.print(_shares(plan))
@@ -138,6 +142,54 @@ def _shares(plan: Plan) -> Table:
             share.gpu.name,
         )
     return table
+
+
+def _choose(_options: argparse.Namespace, settings: Settings, console: Console) -> None:
+    choice = choose_for_next_start(settings)
+    console.print(choice.name, markup=False)
+    _console(stderr=True).print(f"{choice.name}: {choice.reason}", markup=False)
+
+
+def _gpus(options: argparse.Namespace, _settings: Settings, console: Console) -> int:
+    found = look()
+    versions = {"torch": found.torch, "cuda": found.cuda}
+    if found.torch is None:  # not asked, because the driver shows nothing that it could use
+        answer = ask_torch()
+        versions = {name: answer[name] for name in versions}
+    if options.json:
+        told = {
+            **versions,
+            "driver": found.driver,
+            "gpus": _for_programs(found.usable),
+            "seen": _for_programs(found.seen),
+            "problem": found.problem,
+        }
+        print(json.dumps(told))
+        return 0 if found.usable else 1
+    console.print(
+        f"driver {found.driver or 'none'}, PyTorch {versions['torch'] or 'none'}, CUDA {versions['cuda'] or 'none'}"
+    )
+    table = Table("GPU", "memory", "free", "capability", "name", box=None)
+    for gpu in _for_programs(found.usable):
+        table.add_row(str(gpu["index"]), gib(gpu["total"]), gib(gpu["free"]), gpu["capability"], gpu["name"])
+    if found.usable:
+        console.print(table)
+    if found.problem is not None:
+        console.print(found.problem, markup=False)
+    return 0 if found.usable else 1
+
+
+def _for_programs(gpus: Iterable[Gpu]) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": gpu.index,
+            "name": gpu.name,
+            "total": gpu.total,
+            "free": gpu.free,
+            "capability": "unknown" if gpu.capability is None else "{}.{}".format(*gpu.capability),
+        }
+        for gpu in gpus
+    ]
 
 
 def _settings(_options: argparse.Namespace, settings: Settings, console: Console) -> None:

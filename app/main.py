@@ -80,7 +80,8 @@ def build() -> FastAPI:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     from app.engine.brief import brief_for  # noqa: PLC0415
-    from app.engine.catalogue import ModelNotAvailable, choose_model  # noqa: PLC0415
+    from app.engine.catalogue import ModelNotAvailable  # noqa: PLC0415
+    from app.engine.choosing import choose_model  # noqa: PLC0415
     from app.engine.local import LocalEngine  # noqa: PLC0415
     from app.engine.placement import DoesNotFit  # noqa: PLC0415
     from app.engine.sizes import UnknownArchitecture  # noqa: PLC0415
@@ -95,7 +96,7 @@ def build() -> FastAPI:
         _log.info("serving %s: %s", choice.name, choice.reason)
         metrics = Metrics(CollectorRegistry())
         observers = Observers([LogObserver(settings), metrics])
-        engine = LocalEngine(brief_for(settings, choice.name, choice.folder, observers))
+        engine = LocalEngine(brief_for(settings, choice.name, choice.folder, observers, choice.gpus))
         return create_app(settings, engine, Prompts(choice.folder, engine.model), observers, metrics.render)
     except (SettingsError, ModelNotAvailable, DoesNotFit, UnknownArchitecture, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)

@@ -1,12 +1,13 @@
 """What the inference thread is told at its start."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.engine.base import Capacity, ModelInfo
-from app.engine.devices import available_memory, visible_gpus
+from app.engine.devices import available_memory
 from app.engine.model_info import read_config, read_model_info
-from app.engine.placement import Plan, plan_for
+from app.engine.placement import Gpu, Plan, plan_for
 from app.observer import Observers
 from app.settings import Settings
 
@@ -26,8 +27,8 @@ class Brief:
         return Capacity(self.settings.max_sequences, min(wanted, self.plan.kv_tokens))
 
 
-def brief_for(settings: Settings, name: str, folder: Path, observers: Observers) -> Brief:
-    """The brief for a model on the devices of this machine. Raises DoesNotFit, UnknownArchitecture."""
+def brief_for(settings: Settings, name: str, folder: Path, observers: Observers, gpus: Sequence[Gpu] = ()) -> Brief:
+    """The brief for a model on these GPUs, without any on the CPU. Raises DoesNotFit, UnknownArchitecture."""
     info = read_model_info(folder, name)
-    plan = plan_for(settings, read_config(folder), visible_gpus(), available_memory())
+    plan = plan_for(settings, read_config(folder), gpus, available_memory())
     return Brief(settings, folder, info, plan, observers)

@@ -1,24 +1,16 @@
-"""The models that this project knows by name, and which one is served.
+"""The models that this project knows by name; which one is served says `choosing.py`.
 
 The configurations are carried along, so that a plan (`placement.py`) needs no download. Nothing here touches the
 network or imports torch.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from app.engine.devices import available_memory, visible_gpus
-from app.engine.manifest import is_complete
-from app.engine.placement import DoesNotFit, Gpu, plan_for
-from app.engine.units import gib
-from app.settings import Settings
-
-AUTO = "auto"
 _CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -123,32 +115,6 @@ def look_up(name: str) -> CatalogueModel:
         raise UnknownModel(f"no model is called {name!r}; known are {_names()}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The model to serve, the folder with its files, and why it is this one."""
-
-    name: str
-    folder: Path
-    reason: str
-
-
-def choose_model(settings: Settings) -> Choice:
-    """What the MODEL setting means on this machine. Raises ModelNotAvailable."""
-    name, reason = settings.model, "MODEL says so"
-    if name == AUTO:
-        model, reason = model_for_this_machine(settings, visible_gpus())
-        name = model.name
-    if name in CATALOGUE:
-        folder = settings.models_dir / name
-        if not is_complete(folder):
-            raise ModelNotAvailable(
-                f"{name} was chosen ({reason}), and is not in {settings.models_dir}. "
-                f"Fetch it: python -m app models fetch {name}"
-            )
-        return Choice(name, folder, reason)
-    return Choice(Path(name).resolve().name, local_folder(name), reason)
-
-
 def local_folder(name: str) -> Path:
     """A folder with a model's files, given by its path. Raises ModelNotAvailable."""
     folder = Path(name)
@@ -159,18 +125,6 @@ def local_folder(name: str) -> Path:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise ModelNotAvailable(f"MODEL={name}: a model's folder has a config.json and *.safetensors files")
     return folder
-
-
-def model_for_this_machine(settings: Settings, gpus: Sequence[Gpu]) -> tuple[CatalogueModel, str]:
-    """What MODEL=auto means, and why."""
-    if not gpus:
-        return EMBEDDED, "no GPU is visible"
-    try:
-        fitting = plan_for(settings, DEEPSEEK.config(), gpus, available_memory())
-    except DoesNotFit as error:
-        return EMBEDDED, f"{DEEPSEEK.name} does not fit the visible GPUs: {error}"
-    memory = " + ".join(gib(gpu.free) for gpu in gpus)
-    return DEEPSEEK, f"it fits the visible GPUs ({memory} free), with room for {fitting.kv_tokens:,} tokens"
 
 
 def _names() -> str:

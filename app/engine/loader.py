@@ -27,7 +27,6 @@ def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn
 
     Raises LoadError when part of it would spill to the CPU or the disk. Never runs code from the folder.
     """
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the plan counts the GPUs as the driver does
     # A pool of loading threads would each get an OpenMP pool of its own, and halve the speed of every later step.
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
     attention.register()

@@ -18,6 +18,7 @@ from contextlib import suppress
 from app.engine.base import Capacity, EngineStatus, ModelInfo, Phase
 from app.engine.brief import Brief
 from app.engine.commands import Cancel, Command, Stop, Submit
+from app.engine.devices import use_bus_order
 from app.engine.vitals import Vitals
 from app.errors import EngineStalled, ModelLoading, ShuttingDown
 from app.messages import EngineEvent, EngineRequest, Finished
@@ -114,6 +115,7 @@ class LocalEngine:
         # default 1,024 of them. A layer has four, and making them anew for a step costs 3 ms.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
         try:
+            use_bus_order()
             from app.engine.inference import think  # noqa: PLC0415  # imports torch, on the thread that uses it
 
             think(self._brief, self._vitals, self._commands, self._emit)

@@ -32,6 +32,8 @@ class Gpu:
     name: str
     total: int
     free: int
+    capability: tuple[int, int] | None = None  # CUDA's compute capability
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

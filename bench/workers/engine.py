@@ -11,7 +11,7 @@ from typing import Any
 
 from app.engine.base import Phase
 from app.engine.brief import brief_for
-from app.engine.catalogue import choose_model
+from app.engine.choosing import choose_model
 from app.engine.local import LocalEngine
 from app.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
 from app.observer import Event, Observers, PhaseChanged, StepDone
@@ -48,7 +48,7 @@ def main() -> None:
 async def started(heard: Heard) -> LocalEngine:
     settings = load_settings(None)
     choice = choose_model(settings)
-    engine = LocalEngine(brief_for(settings, choice.name, choice.folder, Observers([heard])))
+    engine = LocalEngine(brief_for(settings, choice.name, choice.folder, Observers([heard]), choice.gpus))
     await engine.start()
     while (status := engine.status()).phase is not Phase.READY:
         if status.phase is Phase.FAILED or not status.alive:

@@ -13,16 +13,6 @@ from docker.stack.config import ROOT, Config
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 EMBEDDED = "smollm2-135m"
-_ASK = """
-import sys
-from app.engine.catalogue import model_for_this_machine
-from app.engine.devices import visible_gpus
-from app.settings import SettingsError, load_settings
-try:
-    print(model_for_this_machine(load_settings(), visible_gpus())[0].name)
-except SettingsError as error:
-    sys.exit(str(error))
-"""
 
 
 def ensure_dependencies(which: Literal["runtime", "dev"]) -> None:
@@ -39,9 +29,10 @@ def ensure_node_client() -> None:
 
 
 def ensure_model(config: Config) -> None:
-    """The model that the app will serve lies in MODELS_DIR. Raises StackError."""
-    name = _chosen() if config.model == "auto" else config.model
-    if not Path(name).is_dir():
+    """The model that the app will serve lies in MODELS_DIR. Raises StackError, before any download where none can be
+    served."""
+    name = _chosen()
+    if not Path(config.model).is_dir():
         fetch_model(config, name)
 
 
@@ -51,10 +42,11 @@ def fetch_model(config: Config, name: str) -> None:
 
 
 def _chosen() -> str:
-    """What MODEL=auto means here: asked of the app, which knows the GPUs and the plan."""
-    done = subprocess.run([PYTHON, "-c", _ASK], check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    """What MODEL means here: asked of the app, which knows the GPUs and the plan, and says why on stderr."""
+    command = [str(PYTHON), "-m", "app", "choose"]
+    done = subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise StackError("The app cannot choose a model; its message is above. MODEL chooses by hand.")
+        raise StackError("No model can be served; the reason is above.")
     return done.stdout.strip()
 
 
