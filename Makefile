@@ -19,6 +19,10 @@ python:
 up: python ## Set up what is missing, start the stack, and return when it answers
 	@$(STACK) up
 
+.PHONY: doctor
+doctor: python ## Say whether the stack can start here, and what to do where it cannot
+	@$(STACK) doctor
+
 .PHONY: down
 down: python ## Stop the stack; nothing is left running
 	@$(STACK) down

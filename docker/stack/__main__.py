@@ -1,4 +1,4 @@
-"""`python3 -m docker.stack up|down|restart|status|logs|smoke|prepare`, from the repository's root."""
+"""`python3 -m docker.stack up|doctor|down|restart|status|logs|smoke|prepare`, from the repository's root."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Callable
 
-from docker.stack import packages
+from docker.stack import doctor, packages, venvs
 from docker.stack.base import Stack, StackError
-from docker.stack.compose import engine_answers
 from docker.stack.config import Config, load_config
 from docker.stack.containers import ContainerStack
 from docker.stack.environment import EMBEDDED, ensure_dependencies, ensure_node_client, fetch_model
+from docker.stack.mode import Choice, choose
 from docker.stack.native import NativeStack
 from docker.stack.readable import readable
 from docker.stack.ready import served_model
@@ -20,12 +20,12 @@ from docker.stack.smoke import smoke
 
 
 def up(config: Config) -> None:
-    if not config.mode:
-        print("Docker answers: starting containers" if engine_answers() else "No Docker: starting plain processes")
-    stack = _wanted(config)
-    other: Stack = NativeStack(config) if isinstance(stack, ContainerStack) else ContainerStack(config)
+    choice = choose(config)
+    stack, other = _stacks(config, choice)
     if other.processes():
         raise StackError("This STATE_DIR's stack runs already in the other MODE: make down first.")
+    doctor.preflight(doctor.examine(config, choice, running=bool(stack.processes())))
+    print({"docker": "Starting containers", "native": "Starting plain processes"}[choice.mode] + f": {choice.why}")
     stack.up()
     print(f"\nServing {served_model(config)}")
     for name, address in stack.services().items():
@@ -36,6 +36,12 @@ def up(config: Config) -> None:
         f"  curl -X POST '{config.address}' -H 'Content-Type: application/json'{key} "
         '-d \'{"prompt": "Write a Python function that reverses a string.", "history": []}\''
     )
+
+
+def examine(config: Config) -> None:
+    choice = choose(config)
+    running = any(stack.processes() for stack in _stacks(config, choice))
+    doctor.report(doctor.examine(config, choice, running=running))
 
 
 def down(config: Config) -> None:
@@ -68,7 +74,7 @@ def ask(config: Config) -> None:
 
 def prepare(config: Config) -> None:
     """Everything that the tests need."""
-    packages.ensure(packages.TESTS)
+    packages.ensure(packages.TESTS, venvs.find_python())
     ensure_dependencies("dev")
     ensure_node_client()
     fetch_model(config, EMBEDDED)
@@ -76,6 +82,7 @@ def prepare(config: Config) -> None:
 
 COMMANDS: dict[str, Callable[[Config], None]] = {
     "up": up,
+    "doctor": examine,
     "down": down,
     "restart": restart,
     "status": status,
@@ -85,10 +92,10 @@ COMMANDS: dict[str, Callable[[Config], None]] = {
 }
 
 
-def _wanted(config: Config) -> Stack:
-    if (config.mode or ("docker" if engine_answers() else "native")) == "docker":
-        return ContainerStack(config)
-    return NativeStack(config)
+def _stacks(config: Config, choice: Choice) -> tuple[Stack, Stack]:
+    """The one to start, and the other."""
+    native, containers = NativeStack(config), ContainerStack(config)
+    return (containers, native) if choice.mode == "docker" else (native, containers)
 
 
 def _running(config: Config) -> Stack:

@@ -36,6 +36,7 @@ class Config:
     drain_seconds: int
     request_timeout: float
     startup_deadline: float
+    gpu_reserve: float
 
     @property
     def stop_seconds(self) -> int:
@@ -71,6 +72,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT /
         drain_seconds=int(_number(values, "DRAIN_SECONDS", 30)),
         request_timeout=_number(values, "REQUEST_TIMEOUT", 600),
         startup_deadline=_number(values, "STARTUP_DEADLINE", 1800),
+        gpu_reserve=_number(values, "GPU_RESERVE", 2),
     )
 
 

@@ -1,25 +1,21 @@
-"""The virtual environment and the model: made when they are missing, quick to check when they are not."""
+"""The packages and the model: installed and fetched when they are missing, quick to check when they are not."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
 from docker.stack.base import StackError
 from docker.stack.config import ROOT, Config
+from docker.stack.venvs import PYTHON, ensure_venv
 
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
 EMBEDDED = "smollm2-135m"
 
 
 def ensure_dependencies(which: Literal["runtime", "dev"]) -> None:
     """A virtual environment that holds one of the locks of requirements/. Raises StackError."""
-    if not _works(PYTHON):
-        print(f"Making the virtual environment {VENV}", flush=True)
-        _run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    ensure_venv()
     _run([str(ROOT / "requirements" / "install.sh"), str(PYTHON), which])
 
 
@@ -48,13 +44,6 @@ def _chosen() -> str:
     if done.returncode != 0:
         raise StackError("No model can be served; the reason is above.")
     return done.stdout.strip()
-
-
-def _works(python: Path) -> bool:
-    """False also for one that was left half made, or whose base Python is gone."""
-    if not python.exists():
-        return False
-    return subprocess.run([python, "-c", "import pip"], check=False, capture_output=True).returncode == 0
 
 
 def _run(command: list[str]) -> None:

@@ -10,20 +10,17 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
-from docker.stack import nginx, packages, ports, proc, prometheus, supervisor
+from docker.stack import packages, proc, supervisor, venvs
 from docker.stack.base import StackError
-from docker.stack.config import ROOT, Config
-from docker.stack.environment import PYTHON, VENV, ensure_dependencies, ensure_model
+from docker.stack.config import Config
+from docker.stack.environment import ensure_dependencies, ensure_model
 from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
-from docker.stack.readable import readable
+from docker.stack.programs import ESSENTIAL, SERVICES, SIDECARS, lay_out, not_installed
 from docker.stack.ready import wait_until_ready
-from docker.stack.supervisor import Program, Supervisor
-
-SERVICES = ("app", "nginx", "nginx-exporter", "prometheus")
-LAST_LINES = 15  # of the log of a service that ended, shown to the operator
+from docker.stack.supervisor import Supervisor
+from docker.stack.watch import Watch
 
 
 class NativeStack:
@@ -39,23 +36,25 @@ class NativeStack:
         if not running and proc.of_stack(self._config.state_dir):
             print("Processes of an earlier start are left: stopping them", flush=True)
             self.down()
-        if not running:
-            self._refuse_taken_ports()
-        packages.ensure(packages.RUNTIME)
+        packages.ensure(packages.RUNTIME, venvs.find_python())
         ensure_dependencies("runtime")
         ensure_model(self._config)
         if running and not self._is_current():
             print("What runs was started from other settings or other code: starting it anew", flush=True)
             self.down()
             running = False
-        watch = _Watch(self._supervisor, self._logs)
+        watch = Watch(self._supervisor, self._logs)
         try:
-            if not running:
+            if running:
+                self._wake_sidecars()
+            else:
                 self._start()
             wait_until_ready(self._config, watch)
         except BaseException:  # also Ctrl-C: half a stack is worse than none
-            self.down()
+            if not running:
+                self.down()
             raise
+        self._tell_what_is_missing(watch)
 
     def down(self) -> None:
         if self._supervisor.alive():
@@ -87,80 +86,55 @@ class NativeStack:
         return [str(process) for process in proc.of_stack(self._config.state_dir)]
 
     def services(self) -> dict[str, str]:
-        return {
+        addresses = {
             "model": self._config.address,
             "Prometheus": f"http://127.0.0.1:{self._config.prometheus_port}",
             "logs": str(self._logs),
         }
+        if not self._runs("prometheus"):
+            del addresses["Prometheus"]
+        return addresses
+
+    def _runs(self, name: str) -> bool:
+        return self._supervisor.programs().get(name, {}).get("statename") == "RUNNING"
 
     def _is_current(self) -> bool:
-        """What runs was started from what lies here now, and none of it has ended."""
-        states = [info["statename"] for info in self._supervisor.programs().values()]
+        """What runs was started from what lies here now, and the service itself has not ended."""
+        programs = self._supervisor.programs()
         return (
             self._fingerprint.exists()
             and self._fingerprint.read_text(encoding="ascii") == fingerprint(self._config)
-            and all(state in ("STARTING", "RUNNING") for state in states)
+            and all(programs[name]["statename"] in ("STARTING", "RUNNING") for name in ESSENTIAL)
         )
-
-    def _refuse_taken_ports(self) -> None:
-        wanted = {
-            "HTTP_PORT": (self._config.http_host, self._config.http_port),
-            "PROMETHEUS_PORT": ("127.0.0.1", self._config.prometheus_port),
-        }
-        taken = [f"{name}={port}" for name, (host, port) in wanted.items() if ports.taken(host, port)]
-        if taken:
-            raise StackError(f"Something else listens on {', '.join(taken)}: stop it, or choose another port.")
 
     def _start(self) -> None:
         config, folder = self._config, self._folder
-        for each in (folder, self._logs, config.state_dir / "prometheus-data"):
-            each.mkdir(parents=True, exist_ok=True)
-        app, status, exporter = (f"127.0.0.1:{port}" for port in ports.free_ports(3))
-        listen = f"[{config.http_host}]" if ":" in config.http_host else config.http_host
-        nginx.write(
-            folder / "nginx",
-            nginx.variables(config, listen=f"{listen}:{config.http_port}", internal=status, app=app),
-        )
-        own = f"127.0.0.1:{config.prometheus_port}"
-        prometheus.write(folder / "prometheus", {"app": app, "nginx": exporter, "prometheus": own})
-        programs = [
-            Program(
-                name="nginx",
-                command=nginx.command(folder / "nginx"),
-                directory=folder / "nginx",
-                priority=10,
-                stop_signal="QUIT",
-            ),
-            Program(
-                name="app",
-                command=[str(VENV / "bin" / "gunicorn"), "--config", "docker/gunicorn.conf.py"],
-                directory=ROOT,
-                priority=20,
-                stop_seconds=config.stop_seconds,
-            ),
-            Program(
-                name="nginx-exporter",
-                command=[
-                    packages.program("prometheus-nginx-exporter"),
-                    f"-nginx.scrape-uri=http://{status}/stub_status",
-                    f"-web.listen-address={exporter}",
-                    "-nginx.retries=20",  # it ends when nginx is not there yet
-                    "-nginx.retry-interval=1s",
-                ],
-                directory=folder,
-                priority=30,
-            ),
-            Program(
-                name="prometheus",
-                command=prometheus.command(folder / "prometheus", config.state_dir / "prometheus-data", own),
-                directory=folder,
-                priority=40,
-            ),
-        ]
+        self._make_private_folders()
+        app, programs = lay_out(config, folder)
         settings = supervisor.write_config(folder, self._logs, programs)
         self._fingerprint.write_text(fingerprint(config), encoding="ascii")
-        print("Starting the app, nginx and Prometheus", flush=True)
-        supervisor.start(PYTHON, settings, self._environment(app))
+        print(f"Starting {', '.join(program.name for program in programs)}", flush=True)
+        supervisor.start(venvs.PYTHON, settings, self._environment(app))
+
+    def _make_private_folders(self) -> None:
+        """Logs and metrics hold what people asked: they are this user's alone, and so are those of earlier starts."""
+        for each in (self._folder, self._logs, self._config.state_dir / "prometheus-data"):
+            each.mkdir(parents=True, exist_ok=True)
+            each.chmod(0o700)
+        for log in self._logs.iterdir():
+            log.chmod(0o600)
+
+    def _wake_sidecars(self) -> None:
+        """Those that supervisor has given up get another chance with each `make up`."""
+        for name, info in self._supervisor.programs().items():
+            if info["statename"] in ("FATAL", "EXITED", "STOPPED"):
+                self._supervisor.start(name)
+
+    def _tell_what_is_missing(self, watch: Watch) -> None:
+        for name in not_installed():
+            print(f"Serving without {name}, which is not installed: apt-get install {SIDECARS[name]}", flush=True)
+        for name, words in watch.lost().items():
+            print(f"Serving without {name}, which keeps ending. Its last words:\n{words}", flush=True)
 
     def _environment(self, app: str) -> dict[str, str]:
         host, _, port = app.partition(":")
@@ -173,31 +147,3 @@ class NativeStack:
             "MODELS_DIR": str(self._config.models_dir),
             "PYTHONUNBUFFERED": "1",
         }
-
-
-class _Watch:
-    """While the stack starts nothing may end: raises StackError with the last words of a service that did."""
-
-    def __init__(self, control: Supervisor, logs: Path) -> None:
-        self._control = control
-        self._logs = {name: logs / f"{name}.log" for name in SERVICES}
-        self._old = {name: path.stat().st_size for name, path in self._logs.items() if path.exists()}
-        self._pids: dict[str, int] = {}
-
-    def __call__(self) -> None:
-        for name, info in self._control.programs().items():
-            pid = info["pid"] or self._pids.get(name, 0)
-            ended = info["statename"] in ("BACKOFF", "EXITED", "FATAL")
-            if ended or self._pids.setdefault(name, pid) != pid:
-                # supervisor forgets the code of what ended in its first seconds, or was started again
-                code = f" (code {info['exitstatus']})" if info["statename"] == "EXITED" else ""
-                raise StackError(f"{name} ended{code}. Its last words:\n{self._last_words(name)}")
-
-    def _last_words(self, name: str) -> str:
-        """Of this start, not of those before."""
-        if not self._logs[name].exists():
-            return "(none)"
-        with self._logs[name].open("rb") as log:
-            log.seek(self._old.get(name, 0))
-            lines = [line.decode(errors="replace").rstrip("\n") for line in deque(log, LAST_LINES)]
-        return "\n".join(readable(name, line, colour=False) for line in lines)

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from docker.stack import venvs
 from docker.stack.base import StackError
 
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -22,59 +23,101 @@ class Package:
     name: str
     program: str  # how its presence is told
     service: bool = False  # Debian would start it on its own ports
+    essential: bool = True  # without the others the stack serves, and says what is missing
 
 
 RUNTIME = (
     Package("nginx", "nginx", service=True),
-    Package("prometheus", "prometheus", service=True),
-    Package("prometheus-nginx-exporter", "prometheus-nginx-exporter", service=True),
+    Package("prometheus", "prometheus", service=True, essential=False),
+    Package("prometheus-nginx-exporter", "prometheus-nginx-exporter", service=True, essential=False),
 )
-TESTS = (*RUNTIME, Package("curl", "curl"), Package("git", "git"), Package("chromium", "chromium"))
+TESTS = (
+    *(replace(package, essential=True) for package in RUNTIME),
+    Package("curl", "curl"),
+    Package("git", "git"),
+    Package("chromium", "chromium"),
+)
 
 
 def program(name: str) -> str:
     """The path of a program. Raises StackError when it is not installed."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
+    found = _which(name)
     if found is None:
         raise StackError(f"{name} is not installed.")
     return found
 
 
-def ensure(packages: tuple[Package, ...]) -> None:
-    """Install what is missing. Raises StackError saying what to install where this user cannot."""
-    missing = [package for package in packages if not _has(package.program)]
-    names = [package.name for package in missing]
-    if not _can_make_venv():
-        names += ["python3-venv", "ca-certificates"]
-    if not names:
+def installed(name: str) -> bool:
+    return _which(name) is not None
+
+
+def missing(packages: tuple[Package, ...], python: str) -> tuple[Package, ...]:
+    """Those of them that are not here, and what `python` needs for a virtual environment."""
+    return (*(each for each in packages if not installed(each.program)), *_missing_for_venv(python))
+
+
+def names(packages: tuple[Package, ...]) -> str:
+    return ", ".join(package.name for package in packages)
+
+
+def can_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def remedy(packages: tuple[Package, ...]) -> str:
+    """The line that installs them, where this user cannot."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    line = f"{sudo}apt-get install --no-install-recommends {' '.join(package.name for package in packages)}"
+    services = " ".join(package.name for package in packages if package.service)
+    disable = f" && {sudo}systemctl disable --now {services}" if services else ""
+    return f"On Debian and Ubuntu: {line}{disable}"
+
+
+def ensure(packages: tuple[Package, ...], python: str | None = sys.executable) -> None:
+    """Install what is missing. Raises StackError saying what to install where this user cannot.
+
+    What is not essential is left out where it cannot be had. `python` is to make the virtual environment.
+    """
+    if python is None:
+        raise StackError(f"{venvs.MISSING}. {venvs.REMEDY}.")
+    lacking = missing(packages, python)
+    essential = tuple(package for package in lacking if package.essential)
+    if can_install():
+        _install(essential, tuple(package for package in lacking if not package.essential))
+    elif essential:
+        raise StackError(f"Not installed: {names(lacking)}. {remedy(lacking)}")
+
+
+def _install(essential: tuple[Package, ...], optional: tuple[Package, ...]) -> None:
+    if not (essential or optional):
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise StackError(
-            f"Missing: {', '.join(names)}. Install them first, on Debian: "
-            f"apt-get install --no-install-recommends {' '.join(names)}   "
-            "(Debian then starts its own nginx and Prometheus: systemctl disable --now nginx prometheus)"
-        )
-    print(f"Installing by apt: {', '.join(names)}", flush=True)
+    print(f"Installing by apt: {names((*essential, *optional))}", flush=True)
     with no_service_starts():
         _apt("update")
-        _apt("install", "--yes", "--no-install-recommends", *names)
-    for package in missing:
+        if essential:
+            _apt("install", "--yes", "--no-install-recommends", *(package.name for package in essential))
+        for package in optional:  # each by itself: a name that this system's archive lacks stops all of a call
+            try:
+                _apt("install", "--yes", "--no-install-recommends", package.name)
+            except StackError as error:
+                print(f"Going on without {package.name}: {error}", flush=True)
+    for package in (*essential, *optional):
         if package.service:  # nor at the next boot: the stack starts its own
             subprocess.run(["update-rc.d", package.name, "disable"], check=False, capture_output=True)
 
 
-def _has(name: str) -> bool:
-    try:
-        program(name)
-    except StackError:
-        return False
-    return True
+def _which(name: str) -> str | None:
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
 
 
-def _can_make_venv() -> bool:
-    """Debian's python3 lacks ensurepip until python3-venv is installed."""
-    check = subprocess.run([sys.executable, "-c", "import ensurepip, venv"], check=False, capture_output=True)
-    return check.returncode == 0
+def _missing_for_venv(python: str) -> tuple[Package, ...]:
+    """Debian's Pythons lack ensurepip until their own package of it is installed."""
+    check = subprocess.run([python, "-c", "import ensurepip, venv"], check=False, capture_output=True)
+    if check.returncode == 0:
+        return ()
+    name = Path(python).name
+    own = f"{name}-venv" if name.startswith("python3.") else "python3-venv"
+    return (Package(own, python), Package("ca-certificates", python))
 
 
 @contextmanager

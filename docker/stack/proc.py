@@ -27,8 +27,8 @@ def of_stack(state_dir: Path) -> list[Process]:
     """Everything that this stack started and that runs."""
     mark = f"{MARKER}={state_dir}".encode()
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for entry in Path("/proc").glob("[0-9]*"):  # empty on macOS, where only containers run
+        if int(entry.name) == os.getpid():
             continue
         try:
             if _belongs(entry, mark, state_dir):

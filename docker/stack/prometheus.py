@@ -31,6 +31,7 @@ def command(folder: Path, data: Path, address: str) -> list[str]:
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={data}",
         "--storage.tsdb.retention.time=30d",
+        "--storage.tsdb.retention.size=2GB",
         f"--web.listen-address={address}",
         "--enable-feature=exemplar-storage",
     ]

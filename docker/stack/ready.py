@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 
 from docker.stack.base import StackError
 from docker.stack.client import ask
 from docker.stack.config import Config
+from docker.stack.watch import Watch
 
 POLL_SECONDS = 0.3
+SIDECAR_SECONDS = 60  # Prometheus may read back a long log of its own; the model does not wait for it
 
 
 def served_model(config: Config) -> str | None:
@@ -21,25 +22,34 @@ def served_model(config: Config) -> str | None:
     return str(answer.body.get("model", "unknown"))
 
 
-def wait_until_ready(config: Config, still_alive: Callable[[], None]) -> None:
-    """Return when the model and Prometheus answer.
-
-    `still_alive` is called at every look and raises StackError when waiting is pointless.
-    """
+def wait_until_ready(config: Config, watch: Watch) -> None:
+    """Return when the model answers, and Prometheus too where it stays. Raises StackError as `watch` does."""
     deadline = time.monotonic() + config.startup_deadline + 60
+    sidecars = None  # until when they are waited for, once the model is ready
     teller = _Teller()
     try:
         while True:
-            still_alive()
-            model = served_model(config)
-            if model is not None and _prometheus_ready(config):
-                return
-            teller.tell(_what_it_does(config) if model is None else "the model is ready; waiting for Prometheus")
+            watch.look()
+            if served_model(config) is None:
+                teller.tell(_what_it_does(config))
+            else:
+                waiting = _waiting(config, watch)
+                sidecars = sidecars or time.monotonic() + SIDECAR_SECONDS
+                if not waiting or time.monotonic() > sidecars:
+                    return
+                teller.tell(f"the model is ready; waiting for {', '.join(waiting)}")
             if time.monotonic() > deadline:
                 raise StackError(f"Not ready within {config.startup_deadline + 60:g} s (STARTUP_DEADLINE).")
             time.sleep(POLL_SECONDS)
     finally:
         teller.end()
+
+
+def _waiting(config: Config, watch: Watch) -> list[str]:
+    waiting = watch.settling()
+    if not waiting and watch.stays("prometheus") and not _prometheus_ready(config):
+        return ["prometheus"]
+    return waiting
 
 
 def _prometheus_ready(config: Config) -> bool:

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -60,6 +61,7 @@ def write_config(folder: Path, logs: Path, programs: list[Program]) -> Path:
             logfile_backups=2,
             childlogdir=logs,
             directory=folder,
+            umask="077",  # every log, after a rotation too: they hold prompts
             **({"user": "root"} if os.getuid() == 0 else {}),
         ),
         *(_program(program, logs) for program in programs),
@@ -72,7 +74,8 @@ def write_config(folder: Path, logs: Path, programs: list[Program]) -> Path:
 def start(python: Path, config: Path, environment: dict[str, str]) -> None:
     """Returns when supervisor runs in the background. Its children get `environment`."""
     command = [str(python), "-m", "supervisor.supervisord", "--configuration", str(config)]
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    # Its own log is opened before its setting `umask` holds.
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, umask=0o077)
     if done.returncode != 0:
         raise StackError(f"supervisor did not start: {(done.stderr or done.stdout).strip()}")
 
@@ -97,14 +100,19 @@ class Supervisor:
         """By name: `statename`, `pid`, `exitstatus`, `spawnerr`, …, as supervisor's documentation has them."""
         return {info["name"]: info for info in self._call("getAllProcessInfo")}
 
+    def start(self, name: str) -> None:
+        """Ask for a program that does not run. Returns at once, also when it ends at once: its state tells."""
+        with suppress(StackError):
+            self._call("startProcess", name, False)
+
     def shut_down(self) -> None:
         """Ask for the end of everything. Returns at once."""
         self._call("shutdown")
 
-    def _call(self, method: str) -> Any:
+    def _call(self, method: str, *arguments: object) -> Any:
         proxy = ServerProxy("http://supervisor", transport=_UnixTransport(self._path))
         try:
-            return getattr(proxy.supervisor, method)()
+            return getattr(proxy.supervisor, method)(*arguments)
         except (OSError, HTTPException, Fault) as error:
             raise StackError(f"supervisor does not answer: {error}") from None
         finally:

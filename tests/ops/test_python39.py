@@ -23,6 +23,12 @@ def test_its_syntax_and_imports_are_those_of_python_39(path: Path) -> None:
 
 def test_it_calls_nothing_that_python_39_lacks() -> None:
     """vermin knows since when each module, function and argument of the standard library exists."""
-    vermin = [Path(sys.executable).with_name("vermin"), "--target=3.9-", "--no-tips", "--violations", *map(str, HOST)]
+    vermin = [
+        str(Path(sys.executable).with_name("vermin")),
+        "--target=3.9-",
+        "--no-tips",
+        "--violations",
+        *map(str, HOST),
+    ]
     done = subprocess.run(vermin, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

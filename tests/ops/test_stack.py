@@ -17,7 +17,7 @@ from app.settings import Settings
 from docker.stack import packages, ports, proc
 from docker.stack.base import StackError
 from docker.stack.config import ROOT, load_config, read_env_file
-from docker.stack.environment import PYTHON
+from docker.stack.venvs import PYTHON
 from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
 from docker.stack.readable import readable

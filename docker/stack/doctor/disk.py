@@ -1,0 +1,116 @@
+"""Free disk for what a first start brings: PyTorch and its libraries, the weights, and room for logs and metrics."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker.stack.compose import project_name
+from docker.stack.config import Config
+from docker.stack.doctor.finding import Finding, failed, passed, warning
+from docker.stack.doctor.graphics import serves_the_large_model
+from docker.stack.gpus import MODEL, SMALL, Gpus
+from docker.stack.venvs import VENV
+
+GB = 10**9
+DATA = 3 * GB
+"""Logs are bounded to 300 MB a service, and Prometheus to 2 GB."""
+_WEIGHTS = {MODEL: 31.5 * GB, SMALL: 0.9 * GB}  # the small one is unpacked and converted beside itself
+_ENVIRONMENT = {"cpu": 3 * GB, "gpu": 12 * GB}  # as installed, and once more as the wheels in pip's cache
+_IMAGE = {"cpu": 7 * GB, "gpu": 25 * GB}  # the environment as a build stage, in the image, and in the build's cache
+
+
+@dataclass(frozen=True)
+class _Need:
+    what: str
+    where: Path
+    size: float
+
+
+def check_disk(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
+    """One line for each disk."""
+    by_disk: dict[int, list[_Need]] = {}
+    for need in _needs(config, mode, gpus):
+        by_disk.setdefault(_existing(need.where).stat().st_dev, []).append(need)
+    for needs in by_disk.values():
+        yield _judge(needs)
+
+
+def _judge(needs: list[_Need]) -> Finding:
+    where = _existing(needs[0].where)
+    free, wanted = shutil.disk_usage(where).free, sum(need.size for need in needs)
+    parts = ", ".join(f"{need.size / GB:.1f} GB for {need.what}" for need in needs)
+    text = f"{free / GB:.1f} GB are free at {where}; wanted are {parts}"
+    if free < wanted - DATA:
+        return failed("disk", text, "Make room, or choose other disks (STATE_DIR, MODELS_DIR; Docker's data-root)")
+    return warning("disk", text, "Logs and metrics may end it") if free < wanted else passed("disk", text)
+
+
+def _needs(config: Config, mode: str, gpus: Gpus) -> Iterator[_Need]:
+    return _native(config, gpus) if mode == "native" else _docker_host(config, gpus)
+
+
+def _native(config: Config, gpus: Gpus) -> Iterator[_Need]:
+    if not any(VENV.glob(".installed-*")):
+        yield _Need("PyTorch and the packages", VENV, _ENVIRONMENT[_size(gpus)])
+    name = _missing_model(config, gpus)
+    if name is not None:
+        missing = _WEIGHTS[name] - _partial(config.models_dir, name)
+        yield _Need(f"the weights of {name}", config.models_dir, missing)
+    yield _Need("logs and metrics", config.state_dir, DATA)
+
+
+def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
+    root = _docker_root()
+    if root is None:
+        return
+    if not _built(config):  # with the first build the weights come into a volume
+        yield _Need("the images", root, _IMAGE[_size(gpus)])
+        if _missing_model(config, gpus) == MODEL:  # the small one lies in its image
+            yield _Need(f"the weights of {MODEL}", root, _WEIGHTS[MODEL])
+    yield _Need("logs and metrics", root, DATA)
+
+
+def _size(gpus: Gpus) -> str:
+    return "gpu" if gpus.found else "cpu"
+
+
+def _missing_model(config: Config, gpus: Gpus) -> str | None:
+    """The model of the catalogue that has to be fetched; a fetch writes the manifest last."""
+    if config.model not in ("auto", *_WEIGHTS):
+        return None
+    name = MODEL if serves_the_large_model(config, gpus) else SMALL
+    return None if (config.models_dir / name / "manifest.json").is_file() else name
+
+
+def _partial(models_dir: Path, name: str) -> float:
+    """What an interrupted fetch left is not fetched again."""
+    return sum(path.stat().st_size for path in (models_dir / f"{name}.partial").rglob("*") if path.is_file())
+
+
+def _existing(path: Path) -> Path:
+    """The folder that a new one would be made in."""
+    while not os.access(path, os.F_OK):
+        path = path.parent
+    return path
+
+
+def _docker_root() -> Path | None:
+    """Where the engine keeps images and volumes; None when that is another machine, or a virtual one."""
+    done = _docker("info", "--format", "{{.DockerRootDir}}")
+    root = Path(done or "/nonexistent")
+    return root if root.parent.is_dir() and done else None
+
+
+def _built(config: Config) -> bool:
+    mine = f"label=com.docker.compose.project={project_name(config)}"
+    return _docker("images", "--quiet", "--filter", mine) != ""
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""

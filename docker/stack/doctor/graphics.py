@@ -1,0 +1,104 @@
+"""GPUs: the driver against the build of PyTorch, the memory against the plan, and Docker's way to them.
+
+The rule is the app's (app/engine/choosing.py): cards that could hold the model and cannot be used end the start;
+cards that are too small get the small model, and a line says why.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from docker.stack.config import Config
+from docker.stack.doctor.finding import Finding, failed, passed, warning
+from docker.stack.gpus import GIB, MODEL, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
+
+_ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose"
+_BUILDS = {"cuda": "PyTorch's default CUDA build", "cu126": "PyTorch's CUDA 12.6 build", "cpu": "PyTorch's CPU build"}
+_TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+_CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
+
+
+def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
+    if not gpus.found:
+        yield _without(config, gpus)
+        return
+    if gpus.problem:
+        yield warning("GPUs", gpus.problem, "`nvidia-smi` and the kernel's log (`dmesg`) show which one fails")
+    if not gpus.could_hold_the_model(config.gpu_reserve):
+        yield _too_small(config, gpus)
+    else:
+        yield passed("GPUs", str(gpus))
+    strict = needed(config, gpus)
+    yield _driver(gpus, strict=strict)
+    if mode == "docker":
+        yield _toolkit(strict=strict)
+
+
+def needed(config: Config, gpus: Gpus) -> bool:
+    """Whether a start without these GPUs would be another one than was meant."""
+    if config.model == "auto":
+        return gpus.could_hold_the_model(config.gpu_reserve)
+    return config.model != SMALL
+
+
+def serves_the_large_model(config: Config, gpus: Gpus) -> bool:
+    return config.model == MODEL or (
+        config.model == "auto" and bool(gpus.found) and gpus.could_hold_the_model(config.gpu_reserve)
+    )
+
+
+def _without(config: Config, gpus: Gpus) -> Finding:
+    if not gpus.problem:
+        return passed("GPUs", "none: the model runs on the CPU")
+    remedy = f"Install or repair the driver ({_newest()}); if nvidia-smi fails after an update, restart the machine"
+    if gpus.broken and config.model != SMALL:
+        return failed("GPUs", gpus.problem, f"{remedy}. {_ON_PURPOSE}")
+    return warning("GPUs", f"{gpus.problem}: the model runs on the CPU", remedy)
+
+
+def _too_small(config: Config, gpus: Gpus) -> Finding:
+    need = (
+        f"{MODEL} needs {WEIGHTS / GIB:.2f} GiB for its weights, and {config.gpu_reserve:g} GiB of each GPU stay "
+        f"free (GPU_RESERVE): too much for {gpus}"
+    )
+    if config.model == MODEL:
+        return failed("GPUs", need, f"Leave MODEL away: {SMALL} is served then; `python -m app plan` says more")
+    if config.model == "auto":
+        return warning("GPUs", f"{need}: {SMALL} is served")
+    return passed("GPUs", str(gpus))
+
+
+def _driver(gpus: Gpus, *, strict: bool) -> Finding:
+    if gpus.driver_number >= OLDEST_DRIVER:
+        return passed("driver", f"{gpus.driver}: {_BUILDS.get(torch_build(), torch_build())} is installed for it")
+    text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
+    remedy = f"Update the driver ({_newest()})"
+    return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if strict else warning("driver", text, remedy)
+
+
+def _newest() -> str:
+    return f"580 or newer is best, {OLDEST_DRIVER} the oldest that works"
+
+
+def _toolkit(*, strict: bool) -> Finding:
+    """Docker reaches GPUs by a runtime, by CDI or by a hook: one is enough. The start itself tries it."""
+    info = subprocess.run(
+        ["docker", "info", "--format", "{{json .Runtimes}}"], check=False, capture_output=True, text=True
+    )
+    runtimes = json.loads(info.stdout) if info.stdout.strip().startswith("{") else {}
+    hook = shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli")
+    specifications = [file for folder in _CDI for file in folder.glob("*nvidia*")]
+    for way, there in (
+        ("runtime", "nvidia" in runtimes),
+        ("hook", bool(hook)),
+        ("CDI specification", bool(specifications)),
+    ):
+        if there:
+            return passed("toolkit", f"Docker can be given GPUs: NVIDIA's {way} is there")
+    text = "Docker cannot be given the GPUs: NVIDIA's container toolkit is not here"
+    remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
+    return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if strict else warning("toolkit", text, remedy)

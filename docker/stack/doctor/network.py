@@ -1,0 +1,52 @@
+"""The ports that the stack will listen on, unless it is the stack itself that listens there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+
+from docker.stack import listeners, ports, proc
+from docker.stack.compose import project_name
+from docker.stack.config import Config
+from docker.stack.doctor.finding import Finding, failed, passed
+
+_PUBLISHED = re.compile(r":(\d+)->")
+
+
+def check_ports(config: Config, mode: str) -> Iterator[Finding]:
+    taken = False
+    ours = _published(config)
+    for name, (host, port) in _wanted(config, mode).items():
+        if not ports.taken(host, port) or port in ours:
+            continue
+        holder = listeners.holder(port)
+        if holder.pid in {process.pid for process in proc.of_stack(config.state_dir)}:
+            continue
+        taken = True
+        remedy = f"Stop it, or choose another port: make up {name}={ports.free_ports(1)[0]}"
+        yield failed("ports", f"{name}={port} is taken: {holder} listens there", remedy)
+    if not taken:
+        numbers = ", ".join(str(port) for _, port in _wanted(config, mode).values())
+        yield passed("ports", f"{numbers}: free, or this stack's own")
+
+
+def _wanted(config: Config, mode: str) -> dict[str, tuple[str, int]]:
+    wanted = {
+        "HTTP_PORT": (config.http_host, config.http_port),
+        "PROMETHEUS_PORT": ("127.0.0.1", config.prometheus_port),
+    }
+    if mode == "docker":  # there is no native Grafana
+        wanted["GRAFANA_PORT"] = ("127.0.0.1", config.grafana_port)
+    return wanted
+
+
+def _published(config: Config) -> set[int]:
+    """Of this project's containers: Docker's proxy listens for them, as root and under its own name."""
+    mine = f"label=com.docker.compose.project={project_name(config)}"
+    ask = ["docker", "ps", "--format", "{{.Ports}}", "--filter", mine]
+    try:
+        done = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return set()
+    return {int(port) for port in _PUBLISHED.findall(done.stdout)}

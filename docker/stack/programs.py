@@ -1,0 +1,85 @@
+"""The processes of a native stack. The app and nginx are the service; it also serves without the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docker.stack import nginx, packages, ports, prometheus, venvs
+from docker.stack.config import ROOT, Config
+from docker.stack.supervisor import Program
+
+ESSENTIAL = ("app", "nginx")
+SIDECARS = {"nginx-exporter": "prometheus-nginx-exporter", "prometheus": "prometheus"}
+"""Service → the program that it needs, which is also the Debian package's name."""
+SERVICES = (*ESSENTIAL, *SIDECARS)
+
+
+def not_installed() -> list[str]:
+    """The sidecars that this machine does not have."""
+    return [name for name, program in SIDECARS.items() if not packages.installed(program)]
+
+
+def lay_out(config: Config, folder: Path) -> tuple[str, list[Program]]:
+    """Write every configuration below FOLDER; the app's HOST:PORT, and what supervisor is to run."""
+    app, status, exporter = (f"127.0.0.1:{port}" for port in ports.free_ports(3))
+    listen = f"[{config.http_host}]" if ":" in config.http_host else config.http_host
+    nginx.write(
+        folder / "nginx",
+        nginx.variables(config, listen=f"{listen}:{config.http_port}", internal=status, app=app),
+    )
+    programs = [_nginx(folder), _app(config)]
+    missing = not_installed()
+    if "nginx-exporter" not in missing:
+        programs.append(_exporter(folder, status=status, listen=exporter))
+    if "prometheus" not in missing:
+        own = f"127.0.0.1:{config.prometheus_port}"
+        targets = {"app": app, "nginx": exporter, "prometheus": own}
+        if "nginx-exporter" in missing:
+            del targets["nginx"]
+        prometheus.write(folder / "prometheus", targets)
+        programs.append(_prometheus(config, folder, listen=own))
+    return app, programs
+
+
+def _nginx(folder: Path) -> Program:
+    return Program(
+        name="nginx",
+        command=nginx.command(folder / "nginx"),
+        directory=folder / "nginx",
+        priority=10,
+        stop_signal="QUIT",
+    )
+
+
+def _app(config: Config) -> Program:
+    return Program(
+        name="app",
+        command=[str(venvs.VENV / "bin" / "gunicorn"), "--config", "docker/gunicorn.conf.py"],
+        directory=ROOT,
+        priority=20,
+        stop_seconds=config.stop_seconds,
+    )
+
+
+def _exporter(folder: Path, *, status: str, listen: str) -> Program:
+    return Program(
+        name="nginx-exporter",
+        command=[
+            packages.program(SIDECARS["nginx-exporter"]),
+            f"-nginx.scrape-uri=http://{status}/stub_status",
+            f"-web.listen-address={listen}",
+            "-nginx.retries=20",  # it ends when nginx is not there yet
+            "-nginx.retry-interval=1s",
+        ],
+        directory=folder,
+        priority=30,
+    )
+
+
+def _prometheus(config: Config, folder: Path, *, listen: str) -> Program:
+    return Program(
+        name="prometheus",
+        command=prometheus.command(folder / "prometheus", config.state_dir / "prometheus-data", listen),
+        directory=folder,
+        priority=40,
+    )
