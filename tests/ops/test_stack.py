@@ -17,11 +17,11 @@ from app.settings import Settings
 from docker.stack import packages, ports, proc
 from docker.stack.base import StackError
 from docker.stack.config import ROOT, load_config, read_env_file
-from docker.stack.venvs import PYTHON
 from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
 from docker.stack.readable import readable
 from docker.stack.supervisor import Program, Supervisor, socket_path, start, write_config
+from docker.stack.venvs import PYTHON
 from tests.support.patience import PATIENCE
 
 
@@ -99,7 +99,7 @@ class TestUp:
             API_KEYS_FILE=str(keys),
         )
         assert done.returncode == 1, done.stdout
-        assert "Starting the app" in done.stdout
+        assert "Starting nginx, app" in done.stdout
         assert re.search(r"^app ended( \(code 3\))?\. Its last words:$", done.stderr, re.MULTILINE)
         assert "cannot start" in done.stderr
         assert "API_KEYS_FILE" in done.stderr
