@@ -65,6 +65,10 @@ unit: prepare ## The quick tests alone: no model, no servers
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
 	$(VENV)/bin/python -m bench $(or $(ONLY),all)
 
+.PHONY: gpu-check
+gpu-check: ## Measure what this machine's GPUs make of the engine, with random weights: OUT=DIR
+	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m bench.gpu_check --out $(or $(OUT),gpu-check)
+
 .PHONY: lint
 lint: ## Style, imports between rooms, shell scripts, YAML
 	$(VENV)/bin/ruff check

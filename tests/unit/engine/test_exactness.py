@@ -22,6 +22,7 @@ PLACES: dict[str, Callable[[Any], object]] = {
     "one device": lambda _: None,
     "as served without a GPU": lambda model: adapt(over_slots(model), torch.float32, on_gpu=False),
     "two GPUs": lambda model: split(model, 2),
+    "a real GPU": lambda model: model.to("cuda"),
 }
 
 
@@ -50,6 +51,8 @@ class Case:
 @pytest.fixture(scope="module", params=[(family, place) for place in PLACES for family in FAMILIES], ids="-".join)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     family, place = request.param
+    if place == "a real GPU" and not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU that torch can use")
     with torch.inference_mode():
         yield Case(FAMILIES[family], PLACES[place])
 

@@ -1,0 +1,82 @@
+"""Runs the sections, writes what they find after each, and prints the table."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+
+import torch  # after the order of the devices is set
+
+from app.engine.devices import visible_gpus
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.checkpoint import config_for
+from bench.gpu_check.report import Report
+from bench.gpu_check.sections.attention import attention
+from bench.gpu_check.sections.baseline import baseline
+from bench.gpu_check.sections.decode import decode, profile
+from bench.gpu_check.sections.environment import environment
+from bench.gpu_check.sections.exactness import exactness
+from bench.gpu_check.sections.faults import faults
+from bench.gpu_check.sections.load import load
+from bench.gpu_check.sections.memory import memory
+from bench.gpu_check.sections.prefill import prefill
+
+SECTIONS = {
+    "environment": environment,
+    "faults": faults,
+    "exactness": exactness,
+    "attention": attention,
+    "load": load,
+    "decode": decode,
+    "profile": profile,
+    "prefill": prefill,
+    "memory": memory,
+    "baseline": baseline,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=480, help="no section starts after this; default 480")
+    parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="the folder for gpu-check.json")
+    parser.add_argument("--only", nargs="*", choices=list(SECTIONS), help="the environment and these sections alone")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    report = Report(options.out)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=_roomy()) as work:
+        bench = _bench(Path(work) / "checkpoint", options.seconds)
+        for name, section in SECTIONS.items():
+            if options.only and name not in {"environment", *options.only}:
+                continue
+            if time.monotonic() - begun > options.seconds:
+                print(f"left out for want of time: {name}")
+                continue
+            report.run(name, lambda section=section: section(bench))  # type: ignore[misc]  # bound per loop
+    print("\n" + report.table())
+    print("\nOne card shows neither copies between GPUs nor the idle time of two in series.")
+    return 1 if report.failed else 0
+
+
+def _bench(folder: Path, seconds: float) -> Bench:
+    gpus = tuple(visible_gpus()) if torch.cuda.is_available() else ()
+    config, note = config_for(sum(gpu.free for gpu in gpus))
+    return Bench(gpus=gpus, config=config, note=note, folder=folder, seconds=seconds)
+
+
+def _roomy() -> str | None:
+    """A folder in memory for 31 GB of weights, where there is one."""
+    shared = Path("/dev/shm")  # noqa: S108  # a checkpoint of random weights, for this run alone
+    if not shared.is_dir():
+        return None
+    about = os.statvfs(shared)
+    return str(shared) if about.f_bavail * about.f_frsize > 40 * 2**30 else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What the sections share: the devices, the checkpoint, and the engine that the product's start-up made of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.engine.brief import Brief
+from app.engine.decoder import Decoder
+from app.engine.placement import Gpu
+from app.observer import Observers
+
+
+@dataclass(slots=True)
+class Bench:
+    """One check. `ceiling_bytes` and `ceiling_flops` are measured by the first section."""
+
+    gpus: tuple[Gpu, ...]
+    config: Any  # a DeepseekV2Config with every field set
+    note: str
+    folder: Path
+    seconds: float
+    ceiling_bytes: float = 0.0  # per second
+    ceiling_flops: float = 0.0  # per second, bfloat16
+    brief: Brief | None = None
+    decoder: Decoder | None = None
+    observers: Observers = field(default_factory=Observers)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0) if self.gpus else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.gpus else torch.float32
+
+    @property
+    def engine(self) -> Decoder:
+        """Raises RuntimeError when the load failed."""
+        if self.decoder is None:
+            raise RuntimeError("the model was not loaded: see the section on loading")
+        return self.decoder
+
+    def synchronize(self) -> None:
+        for gpu in self.gpus:
+            torch.cuda.synchronize(gpu.index)
+
+    def median_ms(self, run: Callable[[], object], *, tries: int = 10, warm: int = 3) -> float:
+        """Milliseconds of one call until the devices are done; the median of some."""
+        for _ in range(warm):
+            run()
+        times = []
+        for _ in range(tries):
+            self.synchronize()
+            begun = time.perf_counter()
+            run()
+            self.synchronize()
+            times.append(time.perf_counter() - begun)
+        return sorted(times)[len(times) // 2] * 1000

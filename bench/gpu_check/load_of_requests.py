@@ -1,0 +1,59 @@
+"""A runner with requests of given lengths in work, driven step by step."""
+
+import random
+import time
+from collections.abc import Iterable
+
+from app.engine.commands import Submit
+from app.engine.inference import build_runner
+from app.engine.runner import Emission, Runner
+from app.messages import EngineRequest, SamplingParams, TokenEvent
+from bench.gpu_check.bench import Bench
+
+
+class Driven:
+    """Requests with random prompts on the check's engine."""
+
+    def __init__(self, bench: Bench, *, seed: int = 0) -> None:
+        if bench.brief is None:
+            raise RuntimeError("the model was not loaded: see the section on loading")
+        self._random = random.Random(seed)  # noqa: S311  # prompts
+        self._vocabulary = bench.config.vocab_size
+        self._left: set[str] = set()
+        self.tokens: dict[str, list[int]] = {}
+        self.errors: dict[str, str] = {}
+        self.runner: Runner = build_runner(bench.brief, bench.engine, self._take)
+
+    def prompt(self, length: int) -> list[int]:
+        return [self._random.randrange(3, self._vocabulary) for _ in range(length)]
+
+    def submit(self, name: str, prompt: Iterable[int], max_tokens: int) -> None:
+        params = SamplingParams(seed=0, temperature=0.0)
+        request = EngineRequest(id=name, tokens=tuple(prompt), max_tokens=max_tokens, sampling=params)
+        self.tokens[name] = []
+        self._left.add(name)
+        self.runner.submit(Submit(request, time.monotonic()))
+
+    def until_all_decode(self) -> None:
+        """Steps until every request has its first token or its end."""
+        while any(not self.tokens[name] for name in self._left):
+            self.runner.step()
+
+    def run(self) -> None:
+        while self.runner.step():
+            pass
+
+    def cancel_all(self) -> None:
+        for name in list(self._left):
+            self.runner.cancel(name)
+        self._left.clear()
+        self.runner.step()
+
+    def _take(self, emission: Emission) -> None:
+        for name, event in emission:
+            if isinstance(event, TokenEvent):
+                self.tokens[name].append(event.token)
+            else:
+                self._left.discard(name)
+                if event.error is not None:
+                    self.errors[name] = event.error.code

@@ -1,0 +1,85 @@
+"""What the sections found: rows as they come, written after each, and a table at the end."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+TABLE_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finding. `ok` is None for a figure without a bound."""
+
+    name: str
+    value: float | str
+    unit: str = ""
+    ok: bool | None = None
+    note: str = ""
+    detail: Any = None  # for the JSON alone
+
+    def line(self) -> str:
+        value = f"{self.value:,.4g}" if isinstance(self.value, float) else str(self.value)
+        mark = {None: "", True: "ok", False: "FAILED"}[self.ok]
+        return f"  {self.name:44} {value:>12} {self.unit:10} {mark:6} {self.note}".rstrip()
+
+
+@dataclass(slots=True)
+class Section:
+    name: str
+    seconds: float = 0.0
+    error: str = ""
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or any(row.ok is False for row in self.rows)
+
+
+class Report:
+    """Every section's findings, in a folder that is written anew after each section."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self.sections: list[Section] = []
+
+    def run(self, name: str, work: Callable[[], Iterator[Row]]) -> None:
+        """Run one section. Whatever it raises is noted, and the next section runs all the same."""
+        section = Section(name)
+        self.sections.append(section)
+        print(f"== {name}", flush=True)
+        begun = time.monotonic()
+        try:
+            for row in work():
+                section.rows.append(row)
+                print(row.line(), flush=True)
+        except Exception as error:  # noqa: BLE001  # a failing section must not stop the others
+            section.error = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        section.seconds = round(time.monotonic() - begun, 1)
+        self._write()
+
+    @property
+    def failed(self) -> bool:
+        return any(section.failed for section in self.sections)
+
+    def table(self) -> str:
+        """At most TABLE_LINES lines."""
+        lines = []
+        for section in self.sections:
+            lines.append(
+                f"{section.name} ({section.seconds:g} s){'  FAILED: ' + section.error if section.error else ''}"
+            )
+            lines += [row.line() for row in section.rows]
+        if len(lines) > TABLE_LINES:
+            lines = [*lines[: TABLE_LINES - 1], f"… and {len(lines) - TABLE_LINES + 1} more lines in the JSON"]
+        return "\n".join(line[:160] for line in lines)
+
+    def _write(self) -> None:
+        self._out.mkdir(parents=True, exist_ok=True)
+        document = [asdict(section) for section in self.sections]
+        (self._out / "gpu-check.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Decode steps: how long one takes against what memory bandwidth allows, and where its time goes."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.report import Row
+
+CASES = ((1, 128), (1, 2048), (1, 8192), (8, 2048), (32, 2048), (64, 512))
+"""(sequences, tokens of context)."""
+
+SMALL_CASES = ((1, 64), (4, 64))
+STEPS = 20
+
+
+def decode(bench: Bench) -> Iterator[Row]:
+    for batch, context in CASES if bench.gpus else SMALL_CASES:
+        step, parts = _measure(bench, batch, context)
+        floor = step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
+        shares = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+        yield Row(
+            f"decode step, batch {batch}, context {context}",
+            step,
+            "ms",
+            note=f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}; {shares}",
+            detail={"floor_ms": floor, "parts_ms": parts},
+        )
+
+
+def step_bytes(bench: Bench, batch: int, context: int) -> float:
+    """Bytes that one decode step has to read: the weights that it uses, and the caches.
+
+    Of E experts, `batch` tokens with k each hit E * (1 - (1 - k/E)^batch) on average when routed evenly.
+    """
+    config, size = bench.config, bench.dtype.itemsize
+    experts = config.n_routed_experts
+    hit = experts * (1 - (1 - config.num_experts_per_tok / experts) ** batch)
+    expert = 3 * config.hidden_size * config.moe_intermediate_size
+    moe_layers = config.num_hidden_layers - config.first_k_dense_replace
+    routed_all = moe_layers * experts * expert
+    parameters = sum(p.numel() for layer in bench.engine._layers for p in layer.parameters())  # noqa: SLF001  # the weights that a step reads
+    head = config.vocab_size * config.hidden_size
+    cache = batch * context * config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim)
+    total: float = (parameters - routed_all + moe_layers * hit * expert + head + cache) * size
+    return total
+
+
+def _measure(bench: Bench, batch: int, context: int) -> tuple[float, dict[str, float]]:
+    """Median milliseconds of a step with every sequence decoding, and of its parts on the host."""
+    driven = Driven(bench)
+    for number in range(batch):
+        driven.submit(str(number), driven.prompt(context), STEPS + 40)
+    driven.until_all_decode()
+    clock = Clock(driven)
+    steps: list[float] = []
+    for _ in range(STEPS + 5):
+        bench.synchronize()
+        begun = time.perf_counter()
+        driven.runner.step()
+        bench.synchronize()
+        steps.append((time.perf_counter() - begun) * 1000)
+    parts = clock.medians()
+    driven.cancel_all()
+    steps = sorted(steps[5:])
+    return steps[len(steps) // 2], parts
+
+
+class Clock:
+    """Times the parts of each step on the host: decide, lay out and launch the layers, sample and wait, emit."""
+
+    def __init__(self, driven: Driven) -> None:
+        self._times: dict[str, list[float]] = {}
+        runner = driven.runner
+        self._wrap(runner._scheduler, "decide", "decide")  # noqa: SLF001  # the step is taken apart on purpose
+        self._wrap(runner._decoder, "forward", "launch")  # noqa: SLF001  # likewise
+        self._wrap(runner._sampler, "sample", "sample and wait")  # noqa: SLF001  # likewise
+        self._wrap(runner, "_flush", "emit")
+
+    def medians(self) -> dict[str, float]:
+        return {name: sorted(times)[len(times) // 2] for name, times in self._times.items()}
+
+    def _wrap(self, owner: Any, method: str, name: str) -> None:
+        inner: Callable[..., Any] = getattr(type(owner), method)
+        times = self._times.setdefault(name, [])
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return inner(owner, *args, **kwargs)
+            finally:
+                times.append((time.perf_counter() - begun) * 1000)
+
+        setattr(owner, method, timed)
+
+
+def profile(bench: Bench) -> Iterator[Row]:
+    """Launches, copies and waits of one decode step, as torch's profiler counts them."""
+    for batch in (1, 32) if bench.gpus else (1,):
+        driven = Driven(bench)
+        for number in range(batch):
+            driven.submit(str(number), driven.prompt(512 if bench.gpus else 64), 60)
+        driven.until_all_decode()
+        for _ in range(5):
+            driven.runner.step()
+        bench.synchronize()
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if bench.gpus:
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(activities=activities) as profiler:
+            driven.runner.step()
+            bench.synchronize()
+        driven.cancel_all()
+        yield from _counts(profiler, batch)
+
+
+def _counts(profiler: Any, batch: int) -> Iterator[Row]:
+    averages = profiler.key_averages()
+    counts = {event.key: event.count for event in averages}
+    launched = sum(count for key, count in counts.items() if key.startswith(("cudaLaunchKernel", "cuLaunchKernel")))
+    copies = sum(count for key, count in counts.items() if key.startswith("cudaMemcpy"))
+    waits = sum(count for key, count in counts.items() if key in {"cudaStreamSynchronize", "cudaEventSynchronize"})
+    kernels = [event for event in averages if event.device_type.name == "CUDA"]
+    kernels.sort(key=lambda event: -event.self_device_time_total)
+    busy = sum(event.self_device_time_total for event in kernels) / 1000
+    operations = sum(count for key, count in counts.items() if key.startswith("aten::"))
+    top = [[event.key[:90], event.count, round(event.self_device_time_total / 1000, 3)] for event in kernels[:25]]
+    yield Row(
+        f"one decode step, batch {batch}: launches",
+        str(launched),
+        note=f"{operations} operations, {copies} copies, {waits} waits, devices busy {busy:.2f} ms",
+        detail={"counts": {k: v for k, v in counts.items() if k.startswith("cu")}, "kernels": top},
+    )

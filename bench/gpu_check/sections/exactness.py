@@ -1,0 +1,84 @@
+"""Four layers in float32: greedy tokens through the engine against `generate` on the same device."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from app.engine.brief import Brief
+from app.engine.model_info import read_config, read_model_info
+from app.engine.placement import plan_for
+from app.engine.startup import bring_up
+from app.engine.vitals import Vitals
+from app.settings import DType, Settings
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.checkpoint import random_model, save
+from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.report import Row
+
+LENGTHS = (1, 7, 64, 300, 1500, 33)
+NEW = 24
+
+
+@torch.inference_mode()
+def exactness(bench: Bench) -> Iterator[Row]:
+    small = copy.deepcopy(bench.config)
+    small.num_hidden_layers = 4
+    with TemporaryDirectory(dir=bench.folder.parent) as folder:
+        yield from _compare(bench, small, Path(folder))
+
+
+def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
+    model = random_model(config, bench.device, torch.float32)
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            parameter.data.mul_(5)  # wide enough that next tokens do not nearly tie
+    save(model, folder)
+    del model
+    stock = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, device_map={"": 0} if bench.gpus else None
+    )
+    settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=32_768)
+    plan = plan_for(settings, read_config(folder), bench.gpus[:1], 2**40)
+    small = Bench(bench.gpus[:1], bench.config, bench.note, folder, bench.seconds)
+    small.brief = Brief(settings, folder, read_model_info(folder, "exactness"), plan, bench.observers)
+    small.decoder = bring_up(small.brief, Vitals(bench.observers))
+    driven = Driven(small, seed=3)
+    prompts = {str(length): driven.prompt(length) for length in LENGTHS}
+    prompts["shares a prefix"] = [*prompts["1500"][:1000], 5, 6, 7]
+    for name, prompt in prompts.items():
+        driven.submit(name, prompt, NEW)
+    driven.submit("cancelled", driven.prompt(500), NEW)
+    for _ in range(9):
+        driven.runner.step()
+    driven.runner.cancel("cancelled")
+    driven.run()
+    driven.submit("again", prompts["1500"], NEW)
+    driven.run()
+    prompts["again"] = prompts["1500"]
+    wrong = [name for name, prompt in prompts.items() if driven.tokens[name] != _generate(stock, prompt, bench)]
+    yield Row(
+        "prompts answered as generate does, float32",
+        f"{len(prompts) - len(wrong)} of {len(prompts)}",
+        ok=not wrong,
+        note=f"differ: {', '.join(wrong)}" if wrong else "concurrent, chunked, prefix reuse, one cancelled",
+    )
+
+
+def _generate(model: Any, prompt: list[int], bench: Bench) -> list[int]:
+    ids = torch.tensor([prompt], device=bench.device)
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        min_new_tokens=1,
+        max_new_tokens=NEW,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    answer: list[int] = output[0, len(prompt) :].tolist()
+    return answer

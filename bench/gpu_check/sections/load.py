@@ -1,0 +1,45 @@
+"""The product's own start-up on a checkpoint: plan, load, adapt, warm-up, self-check; bytes against the plan."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from app.engine.brief import Brief
+from app.engine.mla import AbsorbedAttention
+from app.engine.model_info import read_config, read_model_info
+from app.engine.placement import plan_for
+from app.engine.startup import bring_up
+from app.engine.vitals import Vitals
+from app.settings import DType, Settings
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.checkpoint import random_model, save
+from bench.gpu_check.report import Row
+
+
+def load(bench: Bench) -> Iterator[Row]:
+    begun = time.monotonic()
+    size = save(random_model(bench.config, bench.device, bench.dtype), bench.folder)
+    yield Row("checkpoint written", size / 1e9, "GB", note=f"{time.monotonic() - begun:.0f} s. {bench.note}".strip())
+    if bench.gpus:
+        torch.cuda.empty_cache()
+    before = _allocated(bench)
+    settings = Settings(dtype=DType.AUTO if bench.gpus else DType.FLOAT32, max_sequences=64)
+    info = read_model_info(bench.folder, "gpu-check")
+    plan = plan_for(settings, read_config(bench.folder), bench.gpus, 2**40)
+    brief = Brief(settings, bench.folder, info, plan, bench.observers)
+    begun = time.monotonic()
+    with torch.inference_mode():
+        decoder = bring_up(brief, Vitals(bench.observers))
+    bench.brief, bench.decoder = brief, decoder
+    yield Row("the product's start-up", time.monotonic() - begun, "s", note="load, adapt, warm-up, self-check")
+    absorbed = sum(isinstance(layer.self_attn, AbsorbedAttention) for layer in decoder._layers)  # noqa: SLF001  # what runs
+    yield Row("layers with absorbed attention", str(absorbed), ok=absorbed == bench.config.num_hidden_layers)
+    if bench.gpus:
+        held = _allocated(bench) - before
+        ratio = held / plan.weights
+        yield Row("weights on the devices / plan", ratio, ok=abs(ratio - 1) <= 0.02, note=f"{held / 2**30:.2f} GiB")
+
+
+def _allocated(bench: Bench) -> int:
+    return sum(torch.cuda.memory_allocated(gpu.index) for gpu in bench.gpus)

@@ -1,0 +1,67 @@
+"""Prefill: tokens per second in chunks of several sizes, with nothing and with a long context before them."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from app.engine.cache import SlotCache
+from app.engine.scheduler import ALONE, Scheduler
+from app.engine.sequence import Sequence
+from app.engine.shelves import Shelves
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.report import Row
+
+CASES = ((512, 0), (2048, 0), (4096, 0), (2048, 8192))
+"""(tokens of a chunk, tokens before it)."""
+
+SMALL_CASES = ((32, 0), (32, 64))
+TRIES = 3
+
+
+def prefill(bench: Bench) -> Iterator[Row]:
+    prompts = Driven(bench)
+    for chunk, before in CASES if bench.gpus else SMALL_CASES:
+        seconds = min(_chunk_seconds(bench, prompts.prompt(before + chunk), chunk) for _ in range(TRIES))
+        used = 2 * active_parameters(bench) * chunk / seconds / bench.ceiling_flops
+        yield Row(
+            f"prefill, chunk {chunk} behind {before}",
+            chunk / seconds,
+            "tokens/s",
+            note=f"{seconds * 1000:.1f} ms; weights alone {used:.0%} of the matrix product's ceiling",
+        )
+
+
+def active_parameters(bench: Bench) -> float:
+    """Parameters that multiply one token: attention, shared and chosen experts; no embedding, no head."""
+    config = bench.config
+    every = sum(p.numel() for layer in bench.engine._layers for p in layer.parameters())  # noqa: SLF001  # as loaded
+    expert = 3 * config.hidden_size * config.moe_intermediate_size
+    idle = config.n_routed_experts - config.num_experts_per_tok
+    active: float = every - (config.num_hidden_layers - config.first_k_dense_replace) * idle * expert
+    return active
+
+
+@torch.inference_mode()
+def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
+    """Of the last chunk alone; what lies before it is computed first."""
+    room = len(tokens) + 16
+    # Where nobody decodes the scheduler takes ALONE chunks at once.
+    scheduler = Scheduler(Shelves(2 * room, 2 * room), max_sequences=1, chunk=chunk // ALONE)
+    sequence = Sequence("prefill", tokens, 1)
+    scheduler.add(sequence)
+    cache = SlotCache(2 * room)
+    seconds = 0.0
+    while sequence.computed < len(tokens):
+        decision = scheduler.decide()
+        if decision is None:
+            raise RuntimeError("the scheduler has nothing to do before the prompt ends")
+        cache.reserve(decision.extents)
+        bench.synchronize()
+        begun = time.perf_counter()
+        bench.engine.forward(decision, cache)
+        bench.synchronize()
+        seconds = time.perf_counter() - begun
+        scheduler.advance(decision)
+    return seconds
