@@ -12,7 +12,7 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 import torch  # after the order of the devices is set
 
-from app.engine.devices import visible_gpus
+from app.engine.devices import ask_driver
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import config_for
 from bench.gpu_check.report import Report
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _bench(folder: Path, seconds: float) -> Bench:
-    gpus = tuple(visible_gpus()) if torch.cuda.is_available() else ()
+    gpus = ask_driver().gpus if torch.cuda.is_available() else ()
     config, note = config_for(sum(gpu.free for gpu in gpus))
     return Bench(gpus=gpus, config=config, note=note, folder=folder, seconds=seconds)
 
