@@ -62,8 +62,7 @@ class Golden:
 
 
 COUNTING = Golden(prompt="for i in range(10):\n    print(i)\n" * 2 + "for i in range(10):\n   ", answer=" print(i)")
-"""The embedded model's lead is at least 1.06 in the logit at each token, in float32 and bfloat16. On DeepSeek's model
-it was not run: that a model of its size goes on with a third repetition is the assumption."""
+"""The embedded model's lead is at least 1.06 in the logit at each token, in float32 and bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,7 @@ class CatalogueModel:
     source: HubSource | WheelSource
     size: int  # bytes on the disk, when it is fetched
     golden: Golden = COUNTING
+    golden_verified: bool = False  # somebody saw its real weights give that answer
 
     def config(self) -> dict[str, Any]:
         """What its `config.json` says, without any download."""
@@ -90,6 +90,7 @@ EMBEDDED = CatalogueModel(
         weights_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
     size=272_588_000,
+    golden_verified=True,
 )
 """Served where no GPU is: small enough for any machine."""
 
@@ -102,7 +103,8 @@ DEEPSEEK = CatalogueModel(
     ),
     size=31_420_000_000,
 )
-"""The model that this stack is made for: two GPUs of 24 GB."""
+"""The model that this stack is made for: two GPUs of 24 GB. Its golden answer is assumed: that a model of its size
+goes on with a third repetition."""
 
 CATALOGUE = MappingProxyType({model.name: model for model in (DEEPSEEK, EMBEDDED)})
 

@@ -98,7 +98,11 @@ def _measure_size(experts: Any, tokens: int, seconds: float) -> dict[str, float]
 
 def _best_time(run: Callable[[], Any], device: torch.device, seconds: float) -> float:
     """The shortest of the runs that fit into `seconds`, at least one, after one that is not counted."""
-    wait = (lambda: None) if device.type == "cpu" else torch.get_device_module(device).synchronize
+
+    def wait() -> None:
+        if device.type != "cpu":  # for this device: the current one may be another, and idle
+            torch.get_device_module(device).synchronize(device)
+
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while best == float("inf") or time.perf_counter() < end:

@@ -69,6 +69,11 @@ class Plan:
         """Most bytes of weights per GPU, as accelerate takes it. Empty without GPUs."""
         return {share.gpu.index: share.gpu.free - share.reserve for share in self.shares}
 
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Those that hold a part of the model. Empty without GPUs."""
+        return tuple(share.gpu for share in self.shares if share.modules)
+
     def requests_of(self, tokens: int) -> int:
         """How many requests of this length, prompt and answer together, fit at once."""
         return self.kv_tokens // tokens

@@ -4,10 +4,12 @@ float32, others only emulate it, five times slower. See docs/decisions/0003-spee
 
 import logging
 import time
+from collections.abc import Sequence
 
 import torch
 
 from app.engine.packed import PackedLinear, can_pack
+from app.engine.placement import Gpu
 from app.settings import DType
 
 _log = logging.getLogger(__name__)
@@ -19,13 +21,21 @@ WIDTH, HEIGHT = 1024, 2048
 """Of the weight that is measured: 8 MB in float32, more than a second-level cache holds, as a model's weights are."""
 
 
-def choose_dtype(wanted: DType, *, on_gpu: bool) -> torch.dtype:
-    """What `DTYPE` says; `auto`: bfloat16 where the device is good at it, else float16 on GPUs, float32 on CPUs."""
+BFLOAT16_FROM = (8, 0)
+"""Compute capability: Ampere. torch says yes to older cards as well, and emulates it there."""
+
+
+def choose_dtype(wanted: DType, gpus: Sequence[Gpu] = ()) -> torch.dtype:
+    """What `DTYPE` says; `auto`: bfloat16 where every device is good at it, else float16 on GPUs, float32 on a CPU.
+
+    `gpus` are those that hold a part of the model; none: the CPU.
+    """
     if wanted is not DType.AUTO:
         dtype: torch.dtype = getattr(torch, wanted.value)
         return dtype
-    if on_gpu:
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if gpus:
+        weakest = min(gpu.capability or (0, 0) for gpu in gpus)
+        return torch.bfloat16 if weakest >= BFLOAT16_FROM else torch.float16
     if not can_pack(torch.bfloat16):
         return torch.float32
     return _faster(torch.float32, torch.bfloat16)

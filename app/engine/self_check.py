@@ -38,7 +38,7 @@ def check(decoder: Decoder, name: str, folder: Path) -> None:
     check_copies(decoder.devices)
     model = CATALOGUE.get(name)
     if model is not None:
-        check_golden(decoder, folder, model.golden)
+        check_golden(decoder, folder, model.golden, verified=model.golden_verified)
     _log.info("the self-check is passed", extra={"golden_prompt": model is not None})
 
 
@@ -53,16 +53,24 @@ def check_copies(devices: Sequence[torch.device]) -> None:
             )
 
 
-def check_golden(decoder: Decoder, folder: Path, golden: Golden) -> None:
-    """The golden prompt must be continued as it is known to be. Raises SelfCheckFailed."""
+def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bool) -> None:
+    """The golden prompt must be continued as it is known to be; where that is only assumed, another answer is told in
+    the log. Raises SelfCheckFailed."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     prompt = [*_leading(folder), *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
     expected = tokenizer.encode(golden.answer, add_special_tokens=False).ids
     answer = tokenizer.decode(greedy(decoder, prompt, len(expected) + 1))
-    if not answer.startswith(golden.answer):
+    if answer.startswith(golden.answer):
+        return
+    if verified:
         raise SelfCheckFailed(
             f"The golden prompt gave {answer!r}, not {golden.answer!r}: the weights, a kernel or a device is wrong."
         )
+    _log.warning(
+        "the golden prompt gave another answer than assumed; nobody has seen this model's, so look whether its "
+        "answers make sense",
+        extra={"answer": answer, "assumed": golden.answer},
+    )
 
 
 def greedy(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:

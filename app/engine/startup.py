@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 @torch.inference_mode()
 def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     """Load, adapt, warm up, check. Raises LoadError, UnsupportedModel, SelfCheckFailed."""
-    dtype = choose_dtype(brief.settings.dtype, on_gpu=bool(brief.plan.shares))
+    dtype = choose_dtype(brief.settings.dtype, brief.plan.gpus)
     vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
     if brief.settings.compile is Compile.LAYERS and not brief.plan.shares:
         raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused by hand. Say COMPILE=off.")

@@ -110,12 +110,15 @@ def test_an_implementation_that_does_not_run_is_left_out(
     assert any("no kernel" in record.__dict__.get("reason", "") for record in caplog.records)
 
 
-def test_experts_on_a_gpu_are_measured_there() -> None:
+def test_experts_on_a_gpu_are_measured_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+    monkeypatch.setattr(torch.get_device_module(gpus()[1]), "synchronize", lambda device=None: waited.append(device))
     model = tiny_deepseek()
     split(model, 1)
     block = model.model.layers[1].mlp.experts
     assert block.gate_up_proj.device == gpus()[1]
     assert set(measure(block, (1,), seconds=0.01)[1]) >= {"batched_mm", "eager"}
+    assert set(waited) == {gpus()[1]}, "not for the current device, which is another one"
 
 
 def test_lites_experts_copy_more_than_is_allowed_from_eight_tokens_on() -> None:

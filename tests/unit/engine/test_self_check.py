@@ -1,7 +1,9 @@
 """An engine whose devices or weights are wrong does not come up."""
 
 import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from app.engine import self_check
-from app.engine.catalogue import COUNTING, EMBEDDED, Golden
+from app.engine.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
 from app.engine.decoder import Decoder
 from app.engine.loader import load
 from app.engine.placement import Plan
-from app.engine.self_check import SelfCheckFailed, check_copies, check_golden, greedy
+from app.engine.self_check import SelfCheckFailed, check, check_copies, check_golden, greedy
 from tests.support import simgpu
 from tests.support.driving import over_slots, reference
 from tests.support.split import split
@@ -69,11 +71,26 @@ class TestEmbedded:
 
     def test_the_golden_prompt_is_continued_as_known(self, model: nn.Module, embedded_model: Path) -> None:
         with torch.inference_mode():
-            check_golden(Decoder(model), embedded_model, EMBEDDED.golden)
+            check_golden(Decoder(model), embedded_model, EMBEDDED.golden, verified=True)
 
     def test_another_answer_is_refused(self, model: nn.Module, embedded_model: Path) -> None:
         with torch.inference_mode(), pytest.raises(SelfCheckFailed, match="golden"):
-            check_golden(Decoder(model), embedded_model, Golden(COUNTING.prompt, " print(j)"))
+            check_golden(Decoder(model), embedded_model, Golden(COUNTING.prompt, " print(j)"), verified=True)
+
+    def test_another_answer_than_one_that_nobody_has_seen_is_told_and_the_start_goes_on(
+        self,
+        model: nn.Module,
+        embedded_model: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        assumed = replace(DEEPSEEK, golden=Golden(COUNTING.prompt, " print(j)"))
+        monkeypatch.setattr(self_check, "CATALOGUE", {assumed.name: assumed})
+        with torch.inference_mode(), caplog.at_level(logging.WARNING, logger=self_check.__name__):
+            check(Decoder(model), assumed.name, embedded_model)
+        (record,) = caplog.records
+        told = record.__dict__
+        assert (told["answer"].startswith(COUNTING.answer), told["assumed"]) == (True, " print(j)")
 
     def test_two_mixed_up_layers_are_found(self, model: nn.Module, embedded_model: Path) -> None:
         layers = model.model.layers  # type: ignore[union-attr]  # nn.Module types attributes as tensors
@@ -81,9 +98,13 @@ class TestEmbedded:
         layers[0].mlp, layers[9].mlp = second, first  # type: ignore[index,union-attr]  # likewise
         try:
             with torch.inference_mode(), pytest.raises(SelfCheckFailed):
-                check_golden(Decoder(model), embedded_model, EMBEDDED.golden)
+                check_golden(Decoder(model), embedded_model, EMBEDDED.golden, verified=True)
         finally:
             layers[0].mlp, layers[9].mlp = first, second  # type: ignore[index,union-attr]  # likewise
+
+
+def test_the_catalogue_says_whose_answer_was_seen() -> None:
+    assert (EMBEDDED.golden_verified, DEEPSEEK.golden_verified) == (True, False)
 
 
 def test_a_text_begins_with_bos_where_the_model_wants_it(tmp_path: Path) -> None:
