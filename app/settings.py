@@ -60,6 +60,12 @@ class Compile(StrEnum):
     LAYERS = "layers"
 
 
+class FlashAttn(StrEnum):
+    AUTO = "auto"
+    BUILD = "build"
+    OFF = "off"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -77,6 +83,13 @@ class Settings(BaseSettings):
     dtype: DType = Field(DType.AUTO, description="what the weights are computed in; auto: chosen for the device")
     compile: Compile = Field(
         Compile.OFF, description="on GPUs: layers puts what lies between the attentions through torch.compile; off"
+    )
+    flash_attn: FlashAttn = Field(
+        FlashAttn.AUTO,
+        description="on GPUs, the library flash-attn: auto (where a wheel fits), build (compiled: an hour), off",
+    )
+    cache_dir: Path = Field(
+        Path("var/cache"), description="what is compiled at run time on GPUs; must be writable and executable"
     )
     gpu_reserve: float = Field(
         2.0, ge=0, le=64, description="GiB per GPU that weights and KV cache leave free for activations"

@@ -7,6 +7,7 @@ ordered by slot, then the prompt chunks. A `Group` is the decoding rows of one s
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -37,16 +38,28 @@ class Group:
     dense: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Span:
-    """A prompt chunk: the positions start…end-1 of one slot. No mask: causal from position 0."""
+    """A prompt chunk: the positions start…end-1 of one slot."""
 
     capacity: int
     slot: int
     start: int
     end: int
     tokens: slice
-    mask: Tensor | None  # additive, [end - start, end]
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """Additive, [end - start, end]; none for a chunk that begins at position 0, which is plainly causal. Made on
+        the device when the first layer asks, because some kernels need none and it can be tens of megabytes."""
+        if self.start == 0:
+            return None
+        positions = torch.arange(self.end, device=self.device)
+        hidden = positions[None, :] > positions[self.start :, None]
+        mask = torch.zeros(self.end - self.start, self.end, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(hidden, float("-inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +158,5 @@ def _group(capacity: int, chunks: Items[Chunk], offset: int, device: torch.devic
 
 def _span(chunk: Chunk, offset: int, device: torch.device, dtype: torch.dtype) -> Span:
     start, end = chunk.start, chunk.start + chunk.length
-    mask = None
-    if start > 0:
-        hidden = torch.arange(end)[None, :] > torch.arange(start, end)[:, None]
-        mask = torch.zeros(chunk.length, end, dtype=dtype).masked_fill_(hidden, float("-inf")).to(device)
     slot = chunk.sequence.placed
-    return Span(slot.capacity, slot.index, start, end, slice(offset, offset + chunk.length), mask)
+    return Span(slot.capacity, slot.index, start, end, slice(offset, offset + chunk.length), device, dtype)

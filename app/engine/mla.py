@@ -12,9 +12,6 @@ The softmax factor of YaRN is part of the stock module's `scaling` and is used i
 Shapes: n sequences, h heads, q queries, l cached tokens.
 """
 
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -24,6 +21,8 @@ from transformers import Cache
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
 
 from app.engine.cache import SlotCache
+from app.engine.prefill import SDPA, Kernel, choose_kernel
+from app.settings import FlashAttn
 
 
 def absorb(model: nn.Module) -> int:
@@ -41,8 +40,25 @@ def absorb(model: nn.Module) -> int:
     return len(modules)
 
 
+def use_kernels(model: nn.Module, wanted: FlashAttn) -> str | None:
+    """Give every module the best kernel of its device for prompts; the kernels' names, or None without such modules.
+
+    Raises LoadError where FLASH_ATTN=build cannot be had.
+    """
+    kernels: dict[torch.device, Kernel] = {}
+    for module in model.modules():
+        if isinstance(module, AbsorbedAttention):
+            weight = module.kv_b_proj.weight
+            if weight.device not in kernels:
+                kernels[weight.device] = choose_kernel(weight.device, weight.dtype, module.qk_head_dim, wanted)
+            module.prefill = kernels[weight.device]
+    return " and ".join(sorted({kernel.name for kernel in kernels.values()})) or None
+
+
 class AbsorbedAttention(DeepseekV2Attention):
     """The stock module's weights, arguments and results; another way to compute them."""
+
+    prefill: Kernel = SDPA  # of the expanded form: `use_kernels` sets the device's best
 
     def forward(  # type: ignore[override]  # transformers annotates a third result that there is not
         self,
@@ -72,16 +88,20 @@ class AbsorbedAttention(DeepseekV2Attention):
         `causal` says that the mask, or its absence, means just that: query i of q sees the first l - q + i + 1.
         """
         queries, length = query.shape[2], latent.shape[2]
-        absorbed = absorbed_is_cheaper(
-            queries, length, rank=self.kv_lora_rank, nope=self.qk_nope_head_dim, value=self.v_head_dim
-        )
-        if mask is None and queries > 1 and (absorbed or queries != length):  # else SDPA's own causal mask fits
+        absorbed = self._absorbs(queries, length)
+        masked = absorbed or (self.prefill.needs_mask and queries != length)  # else SDPA's own causal mask fits
+        if mask is None and queries > 1 and masked:
             mask = _causal_mask(queries, length, query.device)
         if absorbed:
             output = self._absorbed(query, latent, rope, mask)
         else:
             output = self._expanded(query, latent, rope, mask, causal=causal)
         return output.transpose(1, 2).flatten(2)
+
+    def _absorbs(self, queries: int, length: int) -> bool:
+        return absorbed_is_cheaper(
+            queries, length, rank=self.kv_lora_rank, nope=self.qk_nope_head_dim, value=self.v_head_dim
+        )
 
     def _project(self, hidden_states: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries `[n, h, q, nope + rope]`, and what the cache holds of the new tokens."""
@@ -113,7 +133,9 @@ class AbsorbedAttention(DeepseekV2Attention):
         for span in layout.spans:
             slot = slice(span.slot, span.slot + 1)
             latent, rope = slots.view(self.layer_idx, span.capacity, slot, span.end)
-            outputs.append(self.attend(query[:, :, span.tokens], latent, rope, span.mask, causal=True))
+            masked = self.prefill.needs_mask or self._absorbs(span.end - span.start, span.end)
+            mask = span.mask if masked else None
+            outputs.append(self.attend(query[:, :, span.tokens], latent, rope, mask, causal=True))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _absorbed(self, query: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
@@ -132,14 +154,8 @@ class AbsorbedAttention(DeepseekV2Attention):
         """
         key, value = self.expand_kv(latent, rope)
         value = F.pad(value, (0, self.qk_head_dim - self.v_head_dim))
-        flash = _flash_attention(query.device, query.dtype) if causal else None
-        if flash is not None:
-            output = flash(query, key, value, self.scaling)
-        else:
-            output = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None and query.shape[2] > 1, scale=self.scaling
-            )
-        return output[..., : self.v_head_dim]
+        kernel = self.prefill if causal else SDPA
+        return kernel.attend(query, key, value, mask, self.scaling)[..., : self.v_head_dim]
 
 
 def absorbed_is_cheaper(queries: int, length: int, *, rank: int, nope: int, value: int) -> bool:
@@ -191,30 +207,3 @@ def _products(rows: Tensor, columns: Tensor) -> Tensor:
 def _causal_mask(queries: int, length: int, device: torch.device) -> Tensor:
     positions = torch.arange(length, device=device)
     return positions[None, :] <= positions[length - queries :, None]
-
-
-Flash = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-
-
-@cache
-def _flash_attention(device: torch.device, dtype: torch.dtype) -> Flash | None:
-    """FlashAttention 2 for this device, or None where it is not installed or cannot run.
-
-    Not run by any test: it needs an Ampere or newer GPU. Its `causal` aligns the last query with the last key.
-    """
-    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
-        return None
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return None
-    try:
-        flash_attn_func = import_module("flash_attn").flash_attn_func
-    except ImportError:
-        return None
-
-    def flash(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """`[n, h, tokens, dim]` as everywhere here; the library wants tokens before heads."""
-        q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        output: Tensor = flash_attn_func(q, k, v, softmax_scale=scaling, causal=True)
-        return output.transpose(1, 2)
-
-    return flash
