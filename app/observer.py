@@ -113,7 +113,15 @@ class PhaseChanged:
     elapsed: float  # seconds since the start
 
 
-Event = RequestFinished | RequestRefused | EngineLoad | CleanedUp | StepDone | PhaseChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionChosen:
+    """What computes attention in the model that was just made ready: names of kernels."""
+
+    prefill: str
+    decode: str
+
+
+Event = RequestFinished | RequestRefused | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen
 
 
 class Observer(Protocol):

@@ -12,16 +12,18 @@ from app.engine.brief import Brief
 from app.engine.cache import SlotCache
 from app.engine.compiling import compile_layers
 from app.engine.decoder import Decoder
-from app.engine.llama import fuse
+from app.engine.llama import FusedLlamaLayer, fuse
 from app.engine.loader import LoadError, load
-from app.engine.mla import absorb
+from app.engine.mla import absorb, use_kernels
 from app.engine.packed import can_pack, pack
 from app.engine.precision import choose_dtype
+from app.engine.prefill import SDPA, flash_attn, settle_sdpa
 from app.engine.scheduler import Scheduler
 from app.engine.sequence import Sequence
 from app.engine.shelves import Shelves
 from app.engine.vitals import Vitals
-from app.settings import Compile
+from app.observer import AttentionChosen
+from app.settings import Compile, FlashAttn
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     adapted = adapt(model, dtype, on_gpu=bool(brief.plan.shares))
     if brief.settings.compile is Compile.LAYERS:
         adapted["compiled_modules"] = compile_layers(model)
+    attention = choose_attention(model, brief.settings.flash_attn, on_gpu=bool(brief.plan.shares))
     decoder = Decoder(model, experts.choose(model))
     warm_up(decoder)
     vitals.enter(Phase.WARMING, "self-check")
@@ -49,12 +52,28 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
         extra={
             "dtype": str(dtype),
             "devices": [str(device) for device in decoder.devices],
+            "prefill": attention.prefill,
+            "decode": attention.decode,
             **adapted,
             "load_s": round(loaded - begun, 2),
             "warm_s": round(time.monotonic() - loaded, 2),
         },
     )
+    brief.observers.notify(attention)
     return decoder
+
+
+def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> AttentionChosen:
+    """Which attention runs, once the model is adapted. Raises LoadError where FLASH_ATTN=build cannot be had."""
+    if on_gpu:
+        settle_sdpa()
+        if wanted is FlashAttn.BUILD:
+            flash_attn(wanted)  # whatever the model: what somebody waited an hour for must be there
+    prefill = use_kernels(model, wanted)
+    if prefill is not None:
+        return AttentionChosen(prefill=prefill, decode="absorbed")
+    own = "compiled kernels" if any(type(module) is FusedLlamaLayer for module in model.modules()) else SDPA.name
+    return AttentionChosen(prefill=own, decode=own)
 
 
 def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, int]:

@@ -5,7 +5,7 @@ rest carries the prefix `serving_`. Base units, `_total` on counters, ratios fro
 label: never a prompt, a key, a path or a request id.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 # OpenTelemetry's advice for gen_ai.server.request.duration.
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -116,6 +116,9 @@ class EngineFamilies:
         )
         self.startup = Gauge(
             "serving_engine_startup_seconds", "From the start until the engine was ready.", registry=registry
+        )
+        self.attention = Info(
+            "serving_attention", "What computes attention for prompts and for decode steps.", registry=registry
         )
         self.step = Histogram(
             "serving_engine_step_duration_seconds",

@@ -19,6 +19,7 @@ from app.messages import FinishReason, Timings, Usage
 from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
 from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
 from app.observer import (
+    AttentionChosen,
     CleanedUp,
     DeviceMemory,
     EngineLoad,
@@ -75,6 +76,8 @@ class Metrics:
                     self._device(device)
             case PhaseChanged():
                 self._phase(event)
+            case AttentionChosen():
+                self._engine.attention.info({"prefill": event.prefill, "decode": event.decode})
 
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""

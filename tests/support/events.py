@@ -14,6 +14,7 @@ from app.messages import (
     Usage,
 )
 from app.observer import (
+    AttentionChosen,
     Choice,
     CleanedUp,
     DeviceMemory,
@@ -97,6 +98,7 @@ def one_of_every_kind() -> list[Event]:
     """An hour in the life of the stack, in one breath."""
     return [
         PhaseChanged("loading", "weights", 0.5),
+        AttentionChosen(prefill="torch flash", decode="absorbed"),
         PhaseChanged("ready", "smollm2-135m", 3.5),
         EngineLoad(running=3, waiting=2, kv_tokens_used=1024, kv_tokens_total=65536),
         StepDone("prefill", 1, 36, 0.025),

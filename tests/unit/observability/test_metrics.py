@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from app.errors import every_error
 from app.messages import Finished, FinishReason, Timings, Usage
 from app.observability.metrics import Metrics
-from app.observer import CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
+from app.observer import AttentionChosen, CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
 from app.settings import SettingsError
 from tests.support.events import (
     ANSWERED,
@@ -212,6 +212,11 @@ def test_the_process_and_the_libraries_are_exported(exposed: Exposed) -> None:
     body = exposed.metrics.render("")[0].decode()
     assert "process_resident_memory_bytes " in body
     assert 'serving_build_info{torch="' in body
+
+
+def test_which_attention_runs_is_known_once_the_model_is_ready(exposed: Exposed) -> None:
+    exposed.after(AttentionChosen(prefill="flash-attn 2.8.3", decode="absorbed"))
+    assert exposed.value("serving_attention_info", prefill="flash-attn 2.8.3", decode="absorbed") == 1
 
 
 def test_no_label_holds_what_a_client_wrote(exposed: Exposed) -> None:
