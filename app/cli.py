@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def _list(_options: argparse.Namespace, settings: Settings, console: Console) ->
 
 
 def _fetch(options: argparse.Namespace, settings: Settings, console: Console) -> None:
+    os.environ["TQDM_DISABLE"] = "1"  # there is one bar, ours, in place of one for each file of each client
     from app.engine.fetch import fetch  # noqa: PLC0415  # the hubs' clients take a second to import
 
     folder = fetch(options.name, options.dir or settings.models_dir, hub=options.hub)

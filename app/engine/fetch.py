@@ -15,6 +15,7 @@ from app.engine.catalogue import CatalogueModel, Hub, HubSource, WheelSource, lo
 from app.engine.embedded import build_embedded
 from app.engine.hubs import HubUnreachable, RemoteFile, download, listing
 from app.engine.manifest import DownloadFailed, is_complete, seal
+from app.engine.progress import shown, size_of
 from app.engine.units import gib
 
 
@@ -57,9 +58,10 @@ def _from_hub(model: CatalogueModel, source: HubSource, work: Path, hub: Hub | N
     chosen, files = _first_listing(source, [hub] if hub else list(Hub), console)
     ready = work / chosen.value  # each client leaves its own traces of an unfinished download
     size = sum(file.size for file in files)
-    _require_space(ready.parent, size - _already_there(ready))
-    console.print(f"Fetching {len(files)} files, {gib(size)}, from {chosen.value}: {source}")
-    download(chosen, source, files, ready)
+    _require_space(ready.parent, size - size_of(ready))
+    console.print(f"Fetching {len(files)} files, {gib(size)}, from {chosen.value}: {source}", soft_wrap=True)
+    with shown(ready, size, console):
+        download(chosen, source, files, ready)
     _remove_traces(ready, files)
     console.print("Computing checksums")
     origin = {"model": model.name, "source": str(source), "hub": chosen.value}
@@ -82,10 +84,6 @@ def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DownloadFailed(f"{folder} needs {gib(needed)} more, and its disk has {gib(free)} free")
-
-
-def _already_there(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _remove_traces(folder: Path, files: Sequence[RemoteFile]) -> None:

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, RepoFile, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, missing in its __all__
-from modelscope_hub import HubApi, HubError, TqdmCallback
+from modelscope_hub import HubApi, HubError
 
 from app.engine.catalogue import Hub, HubSource
 from app.engine.manifest import Checksum, DownloadFailed
@@ -49,7 +49,9 @@ def listing(hub: Hub, source: HubSource) -> list[RemoteFile]:
 
 
 def download(hub: Hub, source: HubSource, files: Sequence[RemoteFile], folder: Path) -> None:
-    """The files into `folder`, with progress bars on stderr. Files that are there already stay.
+    """The files into `folder`. Files that are there already stay.
+
+    Each client shows bars of its own unless `TQDM_DISABLE` is set before it is imported.
 
     Raises DownloadFailed.
     """
@@ -64,7 +66,6 @@ def download(hub: Hub, source: HubSource, files: Sequence[RemoteFile], folder: P
                 revision=_MODELSCOPE_REVISION,
                 local_dir=folder,
                 allow_patterns=[file.path for file in files],
-                progress_callbacks=[TqdmCallback],
             )
     except _FAILURES as error:
         raise DownloadFailed(

@@ -12,6 +12,7 @@ from docker.stack.base import Stack, StackError
 from docker.stack.config import Config, load_config
 from docker.stack.containers import ContainerStack
 from docker.stack.environment import EMBEDDED, ensure_dependencies, ensure_node_client, fetch_model
+from docker.stack.handing_on import hand_on
 from docker.stack.mode import Choice, choose
 from docker.stack.native import NativeStack
 from docker.stack.readable import readable
@@ -115,6 +116,7 @@ def main() -> int:
     parser.add_argument("command", choices=COMMANDS)
     command = parser.parse_args().command
     signal.signal(signal.SIGTERM, _end)
+    hand_on()
     try:
         COMMANDS[command](load_config())
     except StackError as error:

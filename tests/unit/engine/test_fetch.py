@@ -1,12 +1,18 @@
 """Fetching, through the command line and the hubs' real clients, from a hub on loopback."""
 
 import hashlib
+import io
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from rich.console import Console
@@ -17,7 +23,9 @@ from app.engine.embedded import build_embedded
 from app.engine.fetch import FolderInTheWay, fetch
 from app.engine.manifest import DownloadFailed, is_complete, seal
 from app.engine.model_info import read_model_info
+from app.engine.progress import shown
 from tests.support.hub import Hub, serve
+from tests.support.patience import PATIENCE
 
 NAME = DEEPSEEK.name
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens there
@@ -39,7 +47,9 @@ def hub() -> Iterator[Hub]:
         yield listening
 
 
-def run(folder: Path, *options: str, huggingface: str, modelscope: str = NOWHERE) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *options: str, huggingface: str, modelscope: str = NOWHERE, terminal: int | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "HF_ENDPOINT": huggingface,
@@ -51,10 +61,35 @@ def run(folder: Path, *options: str, huggingface: str, modelscope: str = NOWHERE
     return subprocess.run(
         [sys.executable, "-m", "app", "models", "fetch", NAME, "--dir", str(folder), *options],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
         check=False,
     )
+
+
+class Lines(io.StringIO):
+    """What was written, for who waits for a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._changed:
+            self._changed.notify_all()
+            return super().write(text)
+
+    def wait_for(self, part: str) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: part in self.getvalue(), PATIENCE)
+
+
+def read_all(screen: IO[bytes], into: list[bytes]) -> None:
+    """Until the terminal's other end is closed, which reads as an error."""
+    with suppress(OSError):
+        while piece := screen.read(4096):
+            into.append(piece)
 
 
 def check_model(folder: Path, hub: Hub) -> None:
@@ -77,6 +112,41 @@ def test_fetches_data_and_no_code_and_the_second_time_asks_nobody(hub: Hub, tmp_
     second = run(tmp_path / "models", huggingface=hub.url)
     assert second.returncode == 0, second.stderr
     assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_a_log_gets_lines_that_say_how_far_it_is_and_no_bars(hub: Hub, tmp_path: Path, source: str) -> None:
+    result = run(tmp_path / "models", "--from", source, huggingface=hub.url, modelscope=hub.url)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^100%  0\.02 GiB of 0\.02 GiB, \d+ MB/s$", result.stderr, re.MULTILINE)
+    assert "\r" not in result.stderr
+    assert "it/s" not in result.stderr
+
+
+def test_a_download_says_how_far_it_is_while_it_runs(tmp_path: Path) -> None:
+    output = Lines()
+    with shown(tmp_path, 400, Console(file=output), log_seconds=0.01):
+        (tmp_path / "part").write_bytes(b"x" * 100)
+        assert output.wait_for(" 25%")
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_on_a_terminal_there_is_one_bar(hub: Hub, tmp_path: Path, source: str) -> None:
+    reading, terminal = pty.openpty()
+    with os.fdopen(reading, "rb", buffering=0) as screen:
+        drawn: list[bytes] = []
+        reader = threading.Thread(target=read_all, args=(screen, drawn))
+        reader.start()
+        result = run(
+            tmp_path / "models", "--from", source, huggingface=hub.url, modelscope=hub.url, terminal=terminal
+        )
+        os.close(terminal)
+        reader.join()
+    assert result.returncode == 0
+    text = b"".join(drawn).decode()
+    assert "━" in text
+    assert re.search(r"100 %.*24\.4/24\.4 MiB", text)
+    assert "it/s" not in text
 
 
 @pytest.mark.parametrize(("source", "kept"), [("huggingface", 10_485_760), ("modelscope", 15_000_000)])
