@@ -6,9 +6,10 @@ import sys
 from rich.console import Console
 
 from bench.errors import BenchError
+from bench.gpu_check.report import load_all as load_checks
 from bench.load import command
 from bench.measures import MEASUREMENTS
-from bench.report import markdown
+from bench.report import document, markdown
 from bench.results import RESULTS, load_all, save
 from bench.run import Measurement, perform
 from docker.stack.base import StackError
@@ -53,7 +54,7 @@ def _measure(chosen: list[Measurement], arguments: argparse.Namespace) -> int:
 def _write_table() -> int:
     results = load_all([measurement.name for measurement in MEASUREMENTS])
     path = RESULTS.parent / "RESULTS.md"
-    path.write_text(markdown(results), encoding="utf-8")
+    path.write_text(document(results, load_checks(RESULTS / "gpu")), encoding="utf-8")
     print(f"{path} has {len(results)} of {len(MEASUREMENTS)} measurements")
     return 0
 

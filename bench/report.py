@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from bench.gpu_check.report import Check
+from bench.gpu_check.table import markdown as gpu_markdown
 from bench.machine import QUIET, Machine
 from bench.results import Cell, Result, Row, Spread
 
@@ -10,6 +12,11 @@ _HEAD = """# Results
 Written by `make bench` from `bench/results/`; [README.md](README.md) says what each measurement does. Every figure
 is a ratio of contestants that took turns in one run: the median of the rounds, with the lowest and the highest.
 """
+
+
+def document(results: Sequence[Result], checks: Sequence[Check]) -> str:
+    """The whole file: the measurements, then the runs on real GPUs."""
+    return f"{markdown(results)}\n{gpu_markdown(checks)}" if checks else markdown(results)
 
 
 def markdown(results: Sequence[Result]) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -15,7 +16,7 @@ import torch  # after the order of the devices is set
 from app.engine.devices import ask_driver
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import config_for
-from bench.gpu_check.report import Report
+from bench.gpu_check.report import Check, Report
 from bench.gpu_check.sections.attention import attention
 from bench.gpu_check.sections.baseline import baseline
 from bench.gpu_check.sections.decode import decode, profile
@@ -25,6 +26,7 @@ from bench.gpu_check.sections.faults import faults
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
 from bench.gpu_check.sections.prefill import prefill
+from bench.machine import commit
 
 SECTIONS = {
     "environment": environment,
@@ -43,14 +45,17 @@ SECTIONS = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
     parser.add_argument("--seconds", type=float, default=480, help="no section starts after this; default 480")
-    parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="the folder for gpu-check.json")
+    parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="the folder for CARD.json")
     parser.add_argument("--only", nargs="*", choices=list(SECTIONS), help="the environment and these sections alone")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    report = Report(options.out)
     begun = time.monotonic()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # the small model's steps are too short to share
     with tempfile.TemporaryDirectory(dir=_roomy()) as work:
         bench = _bench(Path(work) / "checkpoint", options.seconds)
+        card = " + ".join(gpu.name for gpu in bench.gpus) or "no GPU"
+        report = Report(options.out, Check(card, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit()))
         for name, section in SECTIONS.items():
             if options.only and name not in {"environment", *options.only}:
                 continue

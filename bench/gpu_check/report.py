@@ -1,6 +1,7 @@
 """What the sections found: rows as they come, written after each, and a table at the end."""
 
 import json
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -40,12 +41,23 @@ class Section:
         return bool(self.error) or any(row.ok is False for row in self.rows)
 
 
-class Report:
-    """Every section's findings, in a folder that is written anew after each section."""
+@dataclass(slots=True)
+class Check:
+    """One run on one machine: what a result file holds."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self.sections: list[Section] = []
+    card: str
+    date: str  # UTC, to the minute
+    commit: str
+    sections: list[Section] = field(default_factory=list)
+
+
+class Report:
+    """Every section's findings, in a file that is written anew after each section."""
+
+    def __init__(self, out: Path, check: Check) -> None:
+        self._path = out / f"{slug(check.card)}.json"
+        self._check = check
+        self.sections = check.sections
 
     def run(self, name: str, work: Callable[[], Iterator[Row]]) -> None:
         """Run one section. Whatever it raises is noted, and the next section runs all the same."""
@@ -80,6 +92,22 @@ class Report:
         return "\n".join(line[:160] for line in lines)
 
     def _write(self) -> None:
-        self._out.mkdir(parents=True, exist_ok=True)
-        document = [asdict(section) for section in self.sections]
-        (self._out / "gpu-check.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(asdict(self._check), indent=1) + "\n", encoding="utf-8")
+
+
+def slug(card: str) -> str:
+    """A file's name for a card: NVIDIA H100 80GB HBM3 is nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
+
+
+def load_all(folder: Path) -> list[Check]:
+    """The committed runs, one for each card."""
+    return [_check(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.json"))]
+
+
+def _check(document: dict[str, Any]) -> Check:
+    sections = [
+        Section(**section | {"rows": [Row(**row) for row in section["rows"]]}) for section in document["sections"]
+    ]
+    return Check(**document | {"sections": sections})

@@ -36,7 +36,7 @@ try:
     torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)
     print("raised nothing")
 except RuntimeError as error:
-    print("raised", type(error).__name__, str(error).splitlines()[0][:90], "memory:", ran_out_of_memory(error))
+    print("raised", type(error).__name__, "taken for want of memory:", ran_out_of_memory(error))
 print("found", lost_device([device]))
 """
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from bench.gpu_check.report import load_all as load_checks
 from bench.machine import Machine
 from bench.measures import MEASUREMENTS
-from bench.report import markdown
+from bench.report import document, markdown
 from bench.results import RESULTS, Finding, Result, Row, Spread, Table, load_all, save
 
 MACHINE = Machine(
@@ -60,4 +61,5 @@ def test_the_table_is_written_from_partial_runs_in_the_order_of_the_measurements
 def test_the_committed_table_is_the_one_that_the_committed_results_give() -> None:
     results = load_all([measurement.name for measurement in MEASUREMENTS])
     path = RESULTS.parent / "RESULTS.md"
-    assert (path.read_text(encoding="utf-8") if path.exists() else markdown([])) == markdown(results)
+    expected = document(results, load_checks(RESULTS / "gpu"))
+    assert (path.read_text(encoding="utf-8") if path.exists() else document([], [])) == expected
