@@ -10,6 +10,7 @@ from app.engine import experts, self_check
 from app.engine.base import Phase
 from app.engine.brief import Brief
 from app.engine.cache import SlotCache
+from app.engine.caches import use_caches
 from app.engine.compiling import compile_layers
 from app.engine.decoder import Decoder
 from app.engine.llama import FusedLlamaLayer, fuse
@@ -23,7 +24,7 @@ from app.engine.sequence import Sequence
 from app.engine.shelves import Shelves
 from app.engine.vitals import Vitals
 from app.observer import AttentionChosen
-from app.settings import Compile, FlashAttn
+from app.settings import Compile, FlashAttn, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
     if brief.settings.compile is Compile.LAYERS and not brief.plan.shares:
         raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused by hand. Say COMPILE=off.")
+    if brief.plan.shares:
+        _use_caches(brief.settings)
     begun = time.monotonic()
     model = load(brief.folder, dtype, brief.plan, vitals.progress)
     loaded = time.monotonic()
@@ -61,6 +64,15 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
     )
     brief.observers.notify(attention)
     return decoder
+
+
+def _use_caches(settings: Settings) -> None:
+    """Where something will be compiled, it must be possible. Raises LoadError."""
+    missing = use_caches(settings.cache_dir)
+    if missing and settings.compile is Compile.LAYERS:
+        raise LoadError(f"COMPILE=layers cannot compile here: {'; '.join(missing)}. COMPILE=off serves without.")
+    if missing:
+        _log.info("nothing can be compiled at run time here", extra={"missing": missing})
 
 
 def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> AttentionChosen:

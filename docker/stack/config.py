@@ -30,6 +30,7 @@ class Config:
     grafana_port: int
     state_dir: Path
     models_dir: Path
+    cache_dir: Path
     model: str
     api_keys_file: Path | None
     max_body_bytes: int
@@ -66,6 +67,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT /
         grafana_port=_port(values, "GRAFANA_PORT", 3000),
         state_dir=state_dir,
         models_dir=_path(values["MODELS_DIR"]) if "MODELS_DIR" in values else state_dir / "models",
+        cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
         model=values.get("MODEL", "auto"),
         api_keys_file=_path(keys_file) if keys_file else None,
         max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),

@@ -145,5 +145,6 @@ class NativeStack:
             "APP_PORT": port,
             "HTTP_HOST": self._config.http_host,
             "MODELS_DIR": str(self._config.models_dir),
+            "CACHE_DIR": str(self._config.cache_dir),
             "PYTHONUNBUFFERED": "1",
         }

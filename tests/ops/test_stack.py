@@ -50,6 +50,7 @@ class TestConfig:
         for name in ("http_host", "max_body_bytes", "drain_seconds", "request_timeout", "startup_deadline", "model"):
             assert getattr(config, name) == Settings.model_fields[name].default, name
         assert config.models_dir == ROOT / Settings.model_fields["models_dir"].default
+        assert config.cache_dir == ROOT / Settings.model_fields["cache_dir"].default
 
     def test_the_environment_beats_the_env_file(self, tmp_path: Path) -> None:
         file = tmp_path / ".env"

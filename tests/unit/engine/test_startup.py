@@ -4,6 +4,7 @@ Two GPUs are simulated; everything in front of them is the product's. transforme
 them with accelerate's hooks, as it does over two real GPUs, which is where the first real start once failed.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from torch import nn
 
 from app.engine.base import Phase
 from app.engine.brief import Brief
+from app.engine.caches import VARIABLES
 from app.engine.inference import build_runner
+from app.engine.loader import LoadError
 from app.engine.mla import AbsorbedAttention
 from app.engine.model_info import read_config, read_model_info
 from app.engine.placement import Gpu, plan
 from app.engine.startup import bring_up
 from app.engine.vitals import Vitals
-from app.observer import Observers, PhaseChanged
-from app.settings import DType, Settings
+from app.observer import AttentionChosen, Observers, PhaseChanged
+from app.settings import Compile, DType, Settings
 from tests.support.driving import Driver, Heard, reference
 from tests.support.simgpu import crossings, gpus
 from tests.support.tiny import tiny_deepseek, tiny_llama
@@ -41,7 +44,9 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Any]:
 
 
 @pytest.fixture(autouse=True)
-def _inference() -> Any:
+def _inference(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in (*VARIABLES, "CC"):
+        monkeypatch.setenv(name, "")  # what a start on GPUs sets goes with the test
     gpus()
     with torch.inference_mode():
         yield
@@ -50,10 +55,12 @@ def _inference() -> Any:
 class Started:
     """A model brought up by the product's own code on so many simulated GPUs."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, **values: Any) -> None:
         self.heard = Heard()
         observers = Observers([self.heard])
-        settings = Settings(dtype=DType.FLOAT32, prefill_chunk=48, gpu_reserve=0)
+        settings = Settings(
+            dtype=DType.FLOAT32, prefill_chunk=48, gpu_reserve=0, cache_dir=folder / "cache", **values
+        )
         info = read_model_info(folder, folder.name)
         present = [Gpu(index, "simulated", 64 * MIB, 64 * MIB) for index in range(count)]
         placed = plan(read_config(folder), present, reserve_gib=0, dtype_bytes=4)
@@ -92,6 +99,28 @@ def test_the_attention_that_runs_over_two_gpus_is_the_absorbed_one(tmp_path: Pat
     decoder = Started(tmp_path, 2).decoder
     attentions = [layer.self_attn for layer in decoder._layers]
     assert all(_runs(attention) is AbsorbedAttention.forward for attention in attentions)
+
+
+@pytest.mark.parametrize(("make_one", "decode"), [(tiny_llama, "sdpa"), (tiny_deepseek, "absorbed")])
+def test_a_start_says_which_attention_runs(
+    make_one: Callable[[], Any], decode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_one().save_pretrained(tmp_path)
+    with caplog.at_level(logging.INFO, logger="app.engine.startup"):
+        started = Started(tmp_path, 2)
+    assert AttentionChosen(prefill="sdpa", decode=decode) in started.heard.events
+    told = next(record.__dict__ for record in caplog.records if record.message == "the model is ready")
+    assert (told["prefill"], told["decode"]) == ("sdpa", decode)
+
+
+def test_a_start_that_cannot_compile_what_it_was_told_to_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    (tmp_path / "cache").touch()
+    with pytest.raises(LoadError, match=r"COMPILE=layers cannot compile here: .*CACHE_DIR.*COMPILE=off"):
+        Started(tmp_path, 2, compile=Compile.LAYERS)
+    assert Started(tmp_path, 2).decoder.devices, "which without COMPILE is no reason to end"
 
 
 def test_a_start_passes_through_its_phases(tmp_path: Path) -> None:
