@@ -84,7 +84,7 @@ def _missing_model(config: Config, gpus: Gpus) -> str | None:
     if config.model not in ("auto", *_WEIGHTS):
         return None
     name = MODEL if serves_the_large_model(config, gpus) else SMALL
-    return None if (config.models_dir / name / "manifest.json").is_file() else name
+    return None if os.access(config.models_dir / name / "manifest.json", os.F_OK) else name
 
 
 def _partial(models_dir: Path, name: str) -> float:

@@ -1,0 +1,403 @@
+"""The preflight: what it finds on machines that are not ours, and what it tells to do."""
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from app.engine.catalogue import DEEPSEEK
+from app.engine.placement import Gpu, plan
+from docker.stack import doctor, gpus, mode, packages, proc, venvs
+from docker.stack.config import ROOT, Config, load_config
+from docker.stack.doctor import disk, graphics, machine, network, software
+from docker.stack.doctor.finding import Finding, Level, passed, warning
+from tests.support.stubs import nvidia_smi, play
+
+RTX = ("NVIDIA GeForce RTX 4090", 24_564)
+LAPTOP = ("NVIDIA GeForce RTX 4060 Laptop GPU", 8_188)
+H100 = ("NVIDIA H100 80GB HBM3", 81_559)
+NOBODY = 65_534
+ON_PURPOSE = "MODEL=smollm2-135m"
+
+
+def configured(tmp_path: Path, **settings: str) -> Config:
+    return load_config({"STATE_DIR": str(tmp_path / "state"), **settings}, tmp_path / "none")
+
+
+def levels(findings: Iterator[Finding]) -> dict[str, Level]:
+    return {finding.check: finding.level for finding in findings}
+
+
+@contextmanager
+def a_folder_of(owner: int) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, owner, -1)
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@contextmanager
+def listening(environment: Mapping[str, str]) -> Iterator[str]:
+    """The port of a process that listens."""
+    serve = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]); input()"
+    command = [sys.executable, "-uc", serve]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate("\n")
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Path:
+    """A bus with a graphics card of NVIDIA's, and a network card."""
+    for number, vendor, kind in (("0", "0x10de", "0x030000"), ("1", "0x8086", "0x020000")):
+        device = tmp_path / "bus" / number
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+    return tmp_path / "bus"
+
+
+class TestGpus:
+    def see(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *cards: tuple[str, int],
+        driver: str,
+        visible: str | None = None,
+        **settings: str,
+    ) -> list[Finding]:
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(*cards, driver=driver))
+        found = gpus.look(visible)
+        return list(graphics.check_gpus(configured(tmp_path, **settings), "native", found))
+
+    @pytest.mark.parametrize(
+        ("driver", "build"), [("580.95.05", "default"), ("579.99", "CUDA 12.6"), ("525.60.13", "CUDA 12.6")]
+    )
+    def test_the_driver_decides_which_build_is_installed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, build: str
+    ) -> None:
+        findings = self.see(tmp_path, monkeypatch, RTX, RTX, driver=driver)
+        assert levels(iter(findings)) == {"GPUs": Level.OK, "driver": Level.OK}
+        assert build in findings[1].text
+
+    def test_a_driver_that_is_too_old_ends_the_start_of_two_large_cards(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = self.see(tmp_path, monkeypatch, RTX, RTX, driver="470.256.02")[1]
+        assert driver.level is Level.FAILED
+        assert "Update the driver" in driver.remedy
+        assert ON_PURPOSE in driver.remedy
+        on_purpose = self.see(tmp_path, monkeypatch, RTX, RTX, driver="470.256.02", MODEL="smollm2-135m")
+        assert levels(iter(on_purpose)) == {"GPUs": Level.OK, "driver": Level.WARNING}
+
+    @pytest.mark.parametrize(("cards", "holds"), [((RTX, RTX), True), ((H100,), True), ((RTX,), False)])
+    def test_cards_are_held_against_the_plan(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        cards: tuple[tuple[str, int], ...],
+        holds: bool,
+    ) -> None:
+        found = self.see(tmp_path, monkeypatch, *cards, driver="580.95")[0]
+        assert found.level is (Level.OK if holds else Level.WARNING)
+        assert ("smollm2-135m is served" in found.text) is not holds
+        named = self.see(tmp_path, monkeypatch, *cards, driver="580.95", MODEL="deepseek-coder-v2-lite")[0]
+        assert named.level is (Level.OK if holds else Level.FAILED)
+
+    def test_hidden_cards_are_not_counted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for visible in ("0", "GPU-00000001"):
+            found = self.see(tmp_path, monkeypatch, RTX, RTX, driver="580.95", visible=visible)[0]
+            assert "smollm2-135m is served" in found.text
+        assert not gpus.look("").found
+
+    def test_the_weights_are_those_of_the_apps_plan(self) -> None:
+        counted = plan(DEEPSEEK.config(), [Gpu(0, "large", 80 * gpus.GIB, 80 * gpus.GIB)], reserve_gib=2)
+        assert counted.weights == gpus.WEIGHTS
+        assert counted.kv_per_token * 2048 == gpus.LEAST_KV
+
+    def test_a_driver_that_does_not_answer_is_no_machine_without_gpus(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: Path
+    ) -> None:
+        said = "Failed to initialize NVML: Driver/library version mismatch"
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", f"echo '{said}'; exit 18")
+        found = gpus.look(None, bus)
+        broken = list(graphics.check_gpus(configured(tmp_path), "native", found))
+        assert levels(iter(broken)) == {"GPUs": Level.FAILED}
+        assert said in str(broken[0])
+        assert "restart the machine" in broken[0].remedy
+        small = graphics.check_gpus(configured(tmp_path, MODEL="smollm2-135m"), "native", found)
+        assert levels(small) == {"GPUs": Level.WARNING}
+        without_card = gpus.look(None, tmp_path / "no bus")
+        assert levels(graphics.check_gpus(configured(tmp_path), "native", without_card)) == {"GPUs": Level.OK}
+
+    def test_a_card_without_a_driver_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: Path
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        (found,) = graphics.check_gpus(configured(tmp_path), "native", gpus.look(None, bus))
+        assert found.level is Level.WARNING
+        assert "no driver" in found.text
+
+    @pytest.mark.parametrize(
+        ("runtimes", "level"), [('{"runc":{}}', Level.FAILED), ('{"nvidia":{},"runc":{}}', Level.OK)]
+    )
+    def test_docker_needs_a_way_to_the_cards(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtimes: str, level: Level
+    ) -> None:
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="580.95"))
+        play(tmp_path / "bin", monkeypatch, "docker", f"echo '{runtimes}'")
+        found = levels(graphics.check_gpus(configured(tmp_path), "docker", gpus.look(None)))
+        assert found["toolkit"] is level
+
+
+class TestMode:
+    FORBIDDEN = 'echo "permission denied while trying to connect to the Docker daemon socket" >&2; exit 1'
+    SILENT = 'echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock." >&2; exit 1'
+
+    def choose(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, **settings: str
+    ) -> mode.Choice:
+        if script is None:
+            monkeypatch.setenv("PATH", str(tmp_path))
+        else:
+            play(tmp_path / "bin", monkeypatch, "docker", script)
+        return mode.choose(configured(tmp_path, **settings))
+
+    def test_each_reason_why_docker_is_not_used_is_another_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.choose(tmp_path, monkeypatch, "echo 27.0").mode == "docker"
+        forbidden = self.choose(tmp_path, monkeypatch, self.FORBIDDEN)
+        assert forbidden.problem
+        assert "usermod -aG docker" in forbidden.remedy
+        assert "MODE=native" in forbidden.remedy
+        silent = self.choose(tmp_path, monkeypatch, self.SILENT)
+        assert (silent.mode, silent.problem) == ("native", "")
+        assert "does not answer" in silent.why
+        assert "systemctl start docker" in silent.note
+        absent = self.choose(tmp_path, monkeypatch, None)
+        assert (absent.mode, absent.problem, absent.note) == ("native", "", "")
+        assert len({forbidden.why, silent.why, absent.why}) == 3
+
+    def test_what_was_asked_for_is_never_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for script in (self.FORBIDDEN, self.SILENT):
+            assert self.choose(tmp_path, monkeypatch, script, MODE="docker").problem
+            native = self.choose(tmp_path, monkeypatch, script, MODE="native")
+            assert (native.mode, native.problem) == ("native", "")
+
+    def test_on_macos_it_is_docker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "system", lambda: "Darwin")
+        assert "use Docker" in self.choose(tmp_path, monkeypatch, "echo 27.0", MODE="native").remedy
+        assert "Docker Desktop" in self.choose(tmp_path, monkeypatch, self.SILENT).remedy
+        assert self.choose(tmp_path, monkeypatch, None).problem
+
+    def test_up_ends_with_the_sentence_and_touches_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        play(tmp_path / "bin", monkeypatch, "docker", self.FORBIDDEN)
+        environment = {**os.environ, "MODE": "", "STATE_DIR": str(tmp_path / "state")}
+        command = [sys.executable, "-m", "docker.stack", "up"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "usermod -aG docker" in done.stderr
+        assert not (tmp_path / "state").exists()
+
+
+class TestPorts:
+    def test_who_listens_there_is_named(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            settings = {"HTTP_PORT": str(port), "GRAFANA_PORT": str(port)}
+            native = list(network.check_ports(configured(tmp_path, **settings), "native"))
+            docker = list(network.check_ports(configured(tmp_path, **settings), "docker"))
+        assert [finding.level for finding in (*native, *docker)] == [Level.FAILED] * 3
+        assert f"HTTP_PORT={port}" in native[0].text
+        assert f"(process {os.getpid()})" in native[0].text
+        assert "make up HTTP_PORT=" in native[0].remedy
+        assert f"GRAFANA_PORT={port}" in docker[1].text
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
+    def test_another_users_process_is_known_by_its_user(self, tmp_path: Path) -> None:
+        with listening(os.environ) as port:
+            config = configured(tmp_path, HTTP_PORT=port)
+            with as_nobody():
+                (found,) = network.check_ports(config, "native")
+        assert "a process of the user root" in found.text
+
+    def test_our_own_stack_is_not_in_the_way(self, tmp_path: Path) -> None:
+        state = configured(tmp_path).state_dir
+        with listening({**os.environ, proc.MARKER: str(state)}) as port:
+            ours = levels(network.check_ports(configured(tmp_path, HTTP_PORT=port), "native"))
+            other = configured(tmp_path, HTTP_PORT=port, STATE_DIR=str(tmp_path / "other"))
+            theirs = levels(network.check_ports(other, "native"))
+        assert (ours, theirs) == ({"ports": Level.OK}, {"ports": Level.FAILED})
+
+
+class TestDisk:
+    def examine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, *cards: tuple[str, int]
+    ) -> Finding:
+        monkeypatch.setattr(disk, "VENV", tmp_path / "no .venv")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * disk.GB))
+        found = gpus.Gpus(tuple(gpus.Gpu(name, mebibytes * gpus.MIB) for name, mebibytes in cards), "580.95")
+        (finding,) = disk.check_disk(configured(tmp_path), "native", found)
+        return finding
+
+    def test_the_large_model_counts_where_it_would_be_served(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.examine(tmp_path, monkeypatch, 30).level is Level.OK
+        large = self.examine(tmp_path, monkeypatch, 30, RTX, RTX)
+        assert large.level is Level.FAILED
+        assert "31.5 GB for the weights of deepseek-coder-v2-lite" in large.text
+
+    def test_what_is_there_is_not_fetched_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        models = tmp_path / "state" / "models"
+        (models / "deepseek-coder-v2-lite.partial" / "huggingface").mkdir(parents=True)
+        with (models / "deepseek-coder-v2-lite.partial" / "huggingface" / "weights").open("wb") as sparse:
+            sparse.truncate(20 * disk.GB)
+        assert "11.5 GB for the weights" in self.examine(tmp_path, monkeypatch, 30, RTX, RTX).text
+        (models / "deepseek-coder-v2-lite").mkdir()
+        (models / "deepseek-coder-v2-lite" / "manifest.json").write_text("{}")
+        assert "for the weights" not in self.examine(tmp_path, monkeypatch, 30, RTX, RTX).text
+
+    def test_little_room_for_logs_is_a_warning(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        needed = disk._ENVIRONMENT["cpu"] / disk.GB + 0.9
+        assert self.examine(tmp_path, monkeypatch, needed + 1).level is Level.WARNING
+        assert self.examine(tmp_path, monkeypatch, needed - 0.1).level is Level.FAILED
+
+
+class TestMachine:
+    def test_a_containers_limit_counts(self, tmp_path: Path) -> None:
+        (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n")
+        (tmp_path / "limit").write_text(f"{gpus.GIB}\n")
+        assert machine.available_memory(tmp_path / "meminfo", tmp_path / "none") == 4 * gpus.GIB
+        assert machine.available_memory(tmp_path / "meminfo", tmp_path / "limit") == gpus.GIB
+        (tmp_path / "limit").write_text("max\n")
+        assert machine.available_memory(tmp_path / "meminfo", tmp_path / "limit") == 4 * gpus.GIB
+
+    @pytest.mark.parametrize(("free", "level"), [(3, Level.OK), (1.7, Level.WARNING), (1, Level.FAILED)])
+    def test_too_little_memory_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, level: Level
+    ) -> None:
+        monkeypatch.setattr(machine, "available_memory", lambda: int(free * gpus.GIB))
+        config = configured(tmp_path)
+        assert machine.check_memory(config, gpus.Gpus(), running=False).level is level
+        assert machine.check_memory(config, gpus.Gpus(), running=True).level is Level.OK
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs a folder of another user")
+    def test_a_folder_of_somebody_else_is_said(self) -> None:
+        with a_folder_of(0) as roots, a_folder_of(NOBODY) as own:
+            for folder, level in ((roots, Level.FAILED), (own, Level.OK)):
+                config = load_config({"STATE_DIR": str(folder / "state")}, folder / "none")
+                with as_nobody():
+                    (found,) = machine.check_permissions(config, "docker")
+                assert found.level is level, found
+
+    def test_a_clock_before_the_files_is_wrong(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("new")
+        assert machine.check_clock(tmp_path).level is Level.OK
+        os.utime(tmp_path / "file", (0, time.time() + 30 * 86_400))
+        found = machine.check_clock(tmp_path)
+        assert found.level is Level.FAILED
+        assert "certificates" in found.text
+
+
+class TestSoftware:
+    def lacking(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *programs: str) -> list[Finding]:
+        """What a user without root is told on a machine that has only these programs."""
+        monkeypatch.setattr(packages, "_SBIN", ())
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        for program in programs:
+            play(tmp_path / "bin", monkeypatch, program, "exit 0")
+        return list(software.check_software())
+
+    def test_without_nginx_it_cannot_start_and_the_line_that_installs_it_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = self.lacking(tmp_path, monkeypatch, "prometheus")[1]
+        assert found.level is Level.FAILED
+        assert "sudo apt-get install --no-install-recommends nginx prometheus-nginx-exporter" in found.remedy
+
+    def test_without_prometheus_it_starts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.lacking(tmp_path, monkeypatch, "nginx")[1]
+        assert found.level is Level.WARNING
+        assert "apt-get install --no-install-recommends prometheus" in found.remedy
+        packages.ensure(packages.RUNTIME)  # and the start goes on
+
+    def test_an_old_python_is_enough_where_a_newer_one_lies_beside_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(venvs, "sys", SimpleNamespace(version_info=(3, 10, 12), executable="/usr/bin/python3"))
+        (found,) = self.lacking(tmp_path, monkeypatch, "nginx", "prometheus", "prometheus-nginx-exporter")
+        assert (found.check, found.level) == ("python", Level.FAILED)
+        assert "python3.11-venv" in found.remedy
+        play(tmp_path / "bin", monkeypatch, "python3.12", f'exec {sys.executable} "$@"')
+        python, programs = software.check_software()
+        assert str(tmp_path / "bin" / "python3.12") in python.text
+        assert programs.level is Level.OK
+
+
+class TestReport:
+    def test_doctor_says_every_check_and_ends_with_the_verdict(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            environment = {
+                **os.environ,
+                "MODE": "native",
+                "STATE_DIR": str(tmp_path / "state"),
+                "HTTP_PORT": str(other.getsockname()[1]),
+            }
+            command = [sys.executable, "-m", "docker.stack", "doctor"]
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        checks = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
+        assert set(checks) >= {
+            "mode",
+            "python",
+            "programs",
+            "GPUs",
+            "memory",
+            "disk",
+            "ports",
+            "permissions",
+            "clock",
+        }
+        assert checks["ports"] == "FAILED"
+        assert "1 check failed" in done.stderr
+
+    def test_up_says_what_is_wrong_and_counts_the_rest(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        good = passed("clock", "right")
+        doctor.preflight([good, good, warning("GPUs", "too small")])
+        said = capsys.readouterr().out
+        assert "too small" in said
+        assert "right" not in said
+        assert "doctor: 2 checks passed" in said
