@@ -1,20 +1,29 @@
 #!/usr/bin/env bash
 # Installs the locked dependencies into a Python environment: install.sh PYTHON runtime|dev
-# Does nothing when the environment already holds exactly this lock.
+# Does nothing when the environment already holds exactly this lock and this build of torch.
+# TORCH_BUILD is cpu, cu126 or cuda; without it NVIDIA's driver decides (gpus.sh).
 set -euo pipefail
 python=$1 set=$2
 here=$(cd "$(dirname "$0")" && pwd)
 torch=$(sed -nE 's/^ *"(torch==[^"]+)",$/\1/p' "$here/../pyproject.toml")
-wanted=$(cat "$here/$set.lock" <(echo "$torch") | sha256sum | cut -d' ' -f1)
+build=${TORCH_BUILD:-$("$here/gpus.sh" build)}
+flash=${FLASH_ATTN:-auto}
+if [ "$build" = cpu ]; then flash=off; fi
+wanted="$(cat "$here/$set.lock" <(echo "$torch") | sha256sum | cut -d' ' -f1) $build $flash"
 stamp=$("$python" -c 'import sys; print(sys.prefix)')/.installed-$set
 
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
-echo "Installing $(grep -c '==' "$here/$set.lock") packages and $torch; the first time this takes some minutes"
+echo "Installing $(grep -c '==' "$here/$set.lock") packages and $torch ($build); the first time this takes some minutes"
 # On a terminal pip shows what it downloads; a log gets the line above.
 quiet=(--quiet)
 if [ -t 1 ]; then quiet=(); fi
 "$python" -m pip install "${quiet[@]}" --require-hashes --no-deps --requirement "$here/$set.lock"
-# Without a hash: the CPU build and the CUDA build of one version are different files, and which one pip finds
-# is the machine's own configuration (an index or a folder of wheels named to pip).
-"$python" -m pip install "${quiet[@]}" "$torch"
+# Another build of the same version would count as present.
+if [ -f "$stamp" ] && [ "$(cut -d' ' -f2 "$stamp")" != "$build" ]; then "$python" -m pip uninstall --quiet --yes torch; fi
+"$here/torch.sh" "$python" "$build"
+"$here/flash-attn.sh" "$python" "$flash"
+
+cd "$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
+size=$({ du -scm torch nvidia triton 2>/dev/null || true; } | tail -n 1 | cut -f 1)
+echo "torch $("$python" -c 'from importlib.metadata import version; print(version("torch"))') is installed: $size MB with what only it needs"
 echo "$wanted" > "$stamp"

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs flash-attn, at the version that pyproject.toml pins, beside the torch that is there:
+#   flash-attn.sh PYTHON auto|build|off
+#
+# auto   installs a wheel that was built for exactly this torch, CUDA and Python, and says so when there is none
+# build  compiles it (needs nvcc; about an hour). How many jobs run at once is left to flash-attn itself, which looks
+#        at the memory. FLASH_ATTN_CUDA_ARCHS names the GPUs' architectures; without it those of the GPUs here.
+# off    leaves it out
+#
+# Wheels lie in FLASH_ATTN_WHEELS, else in flash-attn's releases: a wheel's name says what it was built for.
+set -euo pipefail
+python=$1 mode=$2
+here=$(cd "$(dirname "$0")" && pwd)
+pin=$(sed -nE 's/^gpu = \["(flash-attn==[^"]+)"\]$/\1/p' "$here/../pyproject.toml")
+version=${pin#flash-attn==}
+wheels=${FLASH_ATTN_WHEELS-https://github.com/Dao-AILab/flash-attention/releases/download/v$version}
+needs=(einops==0.8.1) # what flash-attn imports beside torch
+
+pip() { "$python" -m pip "$@"; }
+
+# cu13torch2.13cxx11abiTRUE, as flash-attn's own builds are called
+built_for() {
+  "$python" -c '
+import torch
+major, minor = torch.__version__.split(".")[:2]
+print(f"cu{torch.version.cuda.split(chr(46))[0]}torch{major}.{minor}cxx11abi{str(torch._C._GLIBCXX_USE_CXX11_ABI).upper()}")'
+}
+
+auto() {
+  local target wheel tag
+  target=$(built_for)
+  tag=$("$python" -c 'import sys; print(f"cp{sys.version_info[0]}{sys.version_info[1]}")')
+  wheel=$wheels/flash_attn-$version+$target-$tag-$tag-linux_$(uname -m).whl
+  if pip install --quiet --no-deps --only-binary :all: "$pin+$target" 2>/dev/null ||
+    { [ -n "$wheels" ] && pip install --quiet --no-deps --retries 0 --timeout 10 "$wheel" 2>/dev/null; }; then
+    pip install --quiet --no-deps "${needs[@]}"
+    echo "flash-attn $version+$target is installed"
+  else
+    echo "flash-attn: no wheel of $version fits ($target, $tag): going on with PyTorch's own attention;" \
+      "FLASH_ATTN=build compiles it"
+  fi
+}
+
+# Compiled wheels are kept under what they were compiled for: pip's own cache knows nothing of torch.
+build() {
+  local kept
+  export FLASH_ATTN_CUDA_ARCHS=${FLASH_ATTN_CUDA_ARCHS:-$("$here/gpus.sh" archs)}
+  if [ -z "$FLASH_ATTN_CUDA_ARCHS" ]; then unset FLASH_ATTN_CUDA_ARCHS; fi
+  export FLASH_ATTENTION_FORCE_BUILD=TRUE # else its setup downloads a wheel, and `auto` would have found that one
+  unset MAX_JOBS
+  kept=${XDG_CACHE_HOME:-$HOME/.cache}/serving/flash-attn/$version-$(
+    "$python" -c 'import sys, torch; print(f"{sys.implementation.cache_tag}-torch{torch.__version__}-cuda{torch.version.cuda}")'
+  )-${FLASH_ATTN_CUDA_ARCHS//;/_}
+  if ! compgen -G "$kept/*.whl" >/dev/null; then
+    echo "Compiling flash-attn $version for ${FLASH_ATTN_CUDA_ARCHS:-all architectures}: this takes about an hour"
+    pip install --quiet --no-deps "${needs[@]}" ninja==1.13.2 wheel==0.48.0 packaging setuptools
+    # Without isolation, because the build has to see the torch that it is for.
+    pip wheel --no-deps --no-build-isolation --no-cache-dir --no-binary flash-attn --wheel-dir "$kept" "$pin"
+  fi
+  pip install --quiet --no-deps "${needs[@]}"
+  pip install --quiet --no-deps --force-reinstall "$kept"/*.whl
+  echo "flash-attn $version is installed, compiled for ${FLASH_ATTN_CUDA_ARCHS:-all architectures}"
+}
+
+case $mode in
+  auto) auto ;;
+  build) build ;;
+  off) ;;
+  *)
+    echo "FLASH_ATTN=$mode: allowed are auto, build and off" >&2
+    exit 2
+    ;;
+esac
