@@ -26,14 +26,17 @@ STACK_VARIABLES = {
     "HTTP_PROXY": "the proxy for downloads over http",
     "HTTPS_PROXY": "the proxy for downloads over https",
     "NO_PROXY": "hosts that are reached without a proxy",
-    "PYTHON_IMAGE": "the image that the app's CPU image is built on",
+    "PYTHON_IMAGE": "the image that the app's images are built on",
     "NGINX_IMAGE": "nginx' image",
     "NGINX_EXPORTER_IMAGE": "the nginx exporter's image",
     "PROMETHEUS_IMAGE": "Prometheus' image",
     "GRAFANA_IMAGE": "Grafana's image",
-    "CUDA_BUILD_IMAGE": "the image that the app's GPU image is built in",
-    "CUDA_IMAGE": "the image that the app's GPU image is built on",
-    "DCGM_EXPORTER_IMAGE": "the DCGM exporter's image",
+    "CUDA_BUILD_IMAGE": "an image with nvcc, for FLASH_ATTN=build alone",
+    "TORCH_BUILD": "cpu, cu126 or cuda: which build of PyTorch is installed; empty: by NVIDIA's driver",
+    "TORCH_CPU_INDEX": "where CPU builds of PyTorch are looked for first; empty: nowhere but where pip looks",
+    "TORCH_CUDA_INDEX": "where the CUDA 12.6 builds of PyTorch are, for drivers below 580",
+    "FLASH_ATTN_WHEELS": "a folder or address with wheels of flash-attn; empty: its own releases",
+    "FLASH_ATTN_CUDA_ARCHS": "what FLASH_ATTN=build compiles for, as in 80;90; empty: the GPUs that are there",
 }
 """Read by the Makefile, compose.yaml and the native supervisor, and never by the app itself."""
 

@@ -7,21 +7,24 @@
 #        at the memory. FLASH_ATTN_CUDA_ARCHS names the GPUs' architectures; without it those of the GPUs here.
 # off    leaves it out
 #
-# Wheels lie in FLASH_ATTN_WHEELS, else in flash-attn's releases: a wheel's name says what it was built for.
+# Wheels are looked for where pip looks, and in FLASH_ATTN_WHEELS (a folder, or the address of one; by default
+# flash-attn's own releases): a wheel's name says what it was built for.
 set -euo pipefail
 python=$1 mode=$2
 here=$(cd "$(dirname "$0")" && pwd)
 pin=$(sed -nE 's/^gpu = \["(flash-attn==[^"]+)"\]$/\1/p' "$here/../pyproject.toml")
 version=${pin#flash-attn==}
-wheels=${FLASH_ATTN_WHEELS-https://github.com/Dao-AILab/flash-attention/releases/download/v$version}
+wheels=${FLASH_ATTN_WHEELS:-https://github.com/Dao-AILab/flash-attention/releases/download/v$version}
 needs=(einops==0.8.1) # what flash-attn imports beside torch
 
 pip() { "$python" -m pip "$@"; }
 
-# cu13torch2.13cxx11abiTRUE, as flash-attn's own builds are called
+# cu13torch2.13cxx11abiTRUE, as flash-attn's own builds are called; nothing for a torch without CUDA
 built_for() {
   "$python" -c '
 import torch
+if not torch.version.cuda:
+    raise SystemExit
 major, minor = torch.__version__.split(".")[:2]
 print(f"cu{torch.version.cuda.split(chr(46))[0]}torch{major}.{minor}cxx11abi{str(torch._C._GLIBCXX_USE_CXX11_ABI).upper()}")'
 }
@@ -29,10 +32,11 @@ print(f"cu{torch.version.cuda.split(chr(46))[0]}torch{major}.{minor}cxx11abi{str
 auto() {
   local target wheel tag
   target=$(built_for)
+  if [ -z "$target" ]; then return; fi
   tag=$("$python" -c 'import sys; print(f"cp{sys.version_info[0]}{sys.version_info[1]}")')
   wheel=$wheels/flash_attn-$version+$target-$tag-$tag-linux_$(uname -m).whl
   if pip install --quiet --no-deps --only-binary :all: "$pin+$target" 2>/dev/null ||
-    { [ -n "$wheels" ] && pip install --quiet --no-deps --retries 0 --timeout 10 "$wheel" 2>/dev/null; }; then
+    pip install --quiet --no-deps --retries 0 --timeout 10 "$wheel" 2>/dev/null; then
     pip install --quiet --no-deps "${needs[@]}"
     echo "flash-attn $version+$target is installed"
   else
@@ -44,6 +48,10 @@ auto() {
 # Compiled wheels are kept under what they were compiled for: pip's own cache knows nothing of torch.
 build() {
   local kept
+  if ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-}/bin/nvcc" ]; then
+    echo "FLASH_ATTN=build needs nvcc of CUDA's toolkit, on PATH or in CUDA_HOME; FLASH_ATTN=off does without" >&2
+    exit 1
+  fi
   export FLASH_ATTN_CUDA_ARCHS=${FLASH_ATTN_CUDA_ARCHS:-$("$here/gpus.sh" archs)}
   if [ -z "$FLASH_ATTN_CUDA_ARCHS" ]; then unset FLASH_ATTN_CUDA_ARCHS; fi
   export FLASH_ATTENTION_FORCE_BUILD=TRUE # else its setup downloads a wheel, and `auto` would have found that one

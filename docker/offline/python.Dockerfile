@@ -1,8 +1,8 @@
-# Stands in for python:3.11-slim-bookworm: Debian's Python 3.11 under the names which that image has.
+# Stands in for python:3.11-slim-bookworm: Debian's Python 3.11 under the names which that image has, its headers too.
 FROM stand-in/debian:bookworm
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 python3-pip python3-venv \
+    && apt-get install -y --no-install-recommends libpython3.11-dev python3 python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/* /usr/lib/python3.11/EXTERNALLY-MANAGED \
     && ln -s /usr/bin/python3 /usr/local/bin/python \
     && ln -s /usr/bin/python3 /usr/local/bin/python3 \

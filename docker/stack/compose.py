@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from docker.stack import nginx, packages
 from docker.stack.base import StackError
@@ -28,20 +32,15 @@ def project_name(config: Config) -> str:
     return f"serving-{hashlib.sha256(str(config.state_dir).encode()).hexdigest()[:8]}"
 
 
-def compose_files() -> list[Path]:
-    """What is laid over one another: the stack, the GPU part where it can run, the operator's own changes."""
-    names = ["compose.yaml", *(["compose.gpu.yaml"] if has_gpus() else []), "compose.override.yaml"]
+def compose_files(*, gpus: bool = False, weights: bool = False) -> list[Path]:
+    """What is laid over one another: the stack, the GPU part, a folder with weights, the operator's own changes."""
+    names = [
+        "compose.yaml",
+        *(["compose.gpu.yaml"] if gpus else []),
+        *(["compose.weights.yaml"] if weights else []),
+        "compose.override.yaml",
+    ]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
-
-
-def has_gpus() -> bool:
-    """Whether containers can have two GPUs: they are visible, and the engine has NVIDIA's runtime."""
-    if shutil.which("nvidia-smi") is None:
-        return False
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, text=True).stdout
-    info = ["docker", "info", "--format", "{{json .Runtimes}}"]
-    runtimes = subprocess.run(info, check=False, capture_output=True, text=True).stdout
-    return listed.count("GPU ") >= 2 and "nvidia" in runtimes
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -59,6 +58,54 @@ def environment(config: Config) -> dict[str, str]:
         "PROXY_READ_TIMEOUT": values["PROXY_READ_TIMEOUT"],
         "STOP_GRACE_PERIOD": f"{config.stop_seconds}s",
     }
+
+
+class Compose:
+    """compose with one stack's files and variables. A start changes both, by what it finds out."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.variables = environment(config)
+        self.gpus = False
+        self.weights = False
+
+    def run(self, *arguments: str) -> None:
+        """On this terminal. Raises StackError."""
+        if subprocess.run(self._command(*arguments), check=False, env=self.variables).returncode != 0:
+            raise StackError(f"`compose {arguments[0]}` failed; its messages are above.")
+
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What it says, whatever becomes of it."""
+        return subprocess.run(
+            self._command(*arguments), check=False, env=self.variables, capture_output=True, text=True
+        )
+
+    def lines(self, *arguments: str) -> Iterator[str]:
+        """What it prints, as it comes, until closed."""
+        with subprocess.Popen(
+            self._command(*arguments), env=self.variables, stdout=subprocess.PIPE, text=True
+        ) as running:
+            try:
+                for line in running.stdout or ():
+                    yield line.rstrip("\n")
+            finally:
+                running.terminate()
+
+    def services(self) -> dict[str, Any]:
+        """The services that `up` would start, with every variable filled in. Raises StackError."""
+        done = self.ask("config", "--format", "json")
+        if done.returncode != 0:
+            raise StackError(f"`compose config` failed: {done.stderr.strip()}")
+        return dict(json.loads(done.stdout)["services"])
+
+    def _command(self, *arguments: str) -> list[str]:
+        files = compose_files(gpus=self.gpus, weights=self.weights)
+        options = [part for file in files for part in ("--file", str(file))]
+        return [*self._program, "--project-directory", str(ROOT), *options, *arguments]
+
+    @cached_property
+    def _program(self) -> list[str]:
+        return compose_program(self._config)
 
 
 def compose_program(config: Config) -> list[str]:

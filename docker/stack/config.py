@@ -17,6 +17,15 @@ from docker.stack.base import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 Mode = Literal["", "docker", "native"]
+INSTALL_SETTINGS = (
+    "TORCH_BUILD",
+    "TORCH_CPU_INDEX",
+    "TORCH_CUDA_INDEX",
+    "FLASH_ATTN",
+    "FLASH_ATTN_WHEELS",
+    "FLASH_ATTN_CUDA_ARCHS",
+)
+"""What requirements/install.sh reads from its environment; compose.yaml hands the same names to the image's build."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Config:
     state_dir: Path
     models_dir: Path
     cache_dir: Path
+    models_dir_given: bool
     model: str
     api_keys_file: Path | None
     max_body_bytes: int
@@ -68,6 +78,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT /
         state_dir=state_dir,
         models_dir=_path(values["MODELS_DIR"]) if "MODELS_DIR" in values else state_dir / "models",
         cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
+        models_dir_given="MODELS_DIR" in values,
         model=values.get("MODEL", "auto"),
         api_keys_file=_path(keys_file) if keys_file else None,
         max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),
@@ -78,8 +89,18 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT /
     )
 
 
+def install_settings(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT / ".env") -> dict[str, str]:
+    """The INSTALL_SETTINGS that somebody made: an empty one means something, as with TORCH_CPU_INDEX."""
+    values = {**_lines(env_file), **environ}
+    return {name: values[name] for name in INSTALL_SETTINGS if name in values}
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """`NAME=value` lines; quotes around a value and ` # comments` behind it are dropped, empty values left out."""
+    return {name: value for name, value in _lines(path).items() if value}
+
+
+def _lines(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     values = {}
@@ -90,8 +111,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         value = value.strip()
         quote = value[:1]
         value = value[1:].partition(quote)[0] if quote and quote in "'\"" else value.partition(" #")[0].strip()
-        if value:
-            values[name.strip().upper()] = value
+        values[name.strip().upper()] = value
     return values
 
 

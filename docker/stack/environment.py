@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Literal
 
 from docker.stack.base import StackError
-from docker.stack.config import ROOT, Config
+from docker.stack.config import ROOT, Config, install_settings
 from docker.stack.venvs import PYTHON, ensure_venv
 
 EMBEDDED = "smollm2-135m"
@@ -16,7 +17,7 @@ EMBEDDED = "smollm2-135m"
 def ensure_dependencies(which: Literal["runtime", "dev"]) -> None:
     """A virtual environment that holds one of the locks of requirements/. Raises StackError."""
     ensure_venv()
-    _run([str(ROOT / "requirements" / "install.sh"), str(PYTHON), which])
+    _run([str(ROOT / "requirements" / "install.sh"), str(PYTHON), which], {**os.environ, **install_settings()})
 
 
 def ensure_node_client() -> None:
@@ -46,7 +47,7 @@ def _chosen() -> str:
     return done.stdout.strip()
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, check=False, cwd=ROOT)
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment)
     if done.returncode != 0:
         raise StackError(f"`{' '.join(command)}` failed with code {done.returncode}; its messages are above.")

@@ -87,9 +87,17 @@ def look(visible: str | None, pci: Path = _PCI) -> Gpus:
 
 def torch_build() -> str:
     """cpu, cu126 or cuda: what `requirements/install.sh` would install here."""
-    script = [str(ROOT / "requirements" / "gpus.sh"), "build"]
-    done = subprocess.run(script, check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "cpu"
+    return _script("build") or "cpu"
+
+
+def flash_attention_archs() -> str:
+    """What flash-attn would be compiled for: `80;90`. Empty without GPUs."""
+    return _script("archs")
+
+
+def _script(what: str) -> str:
+    script = [str(ROOT / "requirements" / "gpus.sh"), what]
+    return subprocess.run(script, check=False, capture_output=True, text=True).stdout.strip()
 
 
 def _has_card(pci: Path) -> bool:

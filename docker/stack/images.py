@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 from docker.stack.base import StackError
-from docker.stack.config import ROOT
+from docker.stack.config import ROOT, install_settings
+from docker.stack.gpus import flash_attention_archs, torch_build
 
 OFFLINE = ROOT / "docker" / "offline"
 _REGISTRY_ANSWERED = ("manifest unknown", "not found: ", "denied", "unauthorized", "toomanyrequests")
+CUDA_12_BUILD_IMAGE = "nvidia/cuda:12.6.3-devel-ubuntu24.04"
+"""In place of compose.gpu.yaml's own where torch is the build for CUDA 12.6: nvcc has to be of the same CUDA."""
+_FLASH_ATTN = ("auto", "build", "off")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host")
 
 
@@ -27,30 +32,40 @@ def wanted(services: Mapping[str, Any]) -> dict[str, str]:
     """
     images = {name: service["image"] for name, service in services.items() if "build" not in service}
     for service in services.values():
-        for argument, value in service.get("build", {}).get("args", {}).items():
-            if argument.endswith("_IMAGE") and argument != "WHEELS_IMAGE":
+        arguments = service.get("build", {}).get("args", {})
+        unused = ("WHEELS_IMAGE", *(() if arguments.get("FLASH_ATTN") == "build" else ("CUDA_BUILD_IMAGE",)))
+        for argument, value in arguments.items():
+            if argument.endswith("_IMAGE") and argument not in unused:
                 images[argument.removesuffix("_IMAGE").lower()] = value
     return images
 
 
-def provide(images: Mapping[str, str]) -> set[str]:
-    """Bring the images in; the names of those that could not be had, and have no stand-in.
+def provide(images: Mapping[str, str], optional: Collection[str] = ()) -> dict[str, str]:
+    """Bring the images in; name → reason of those that could not be had, and have no stand-in.
 
-    Raises StackError when a registry answers and refuses: a wrong name must not turn into a stand-in.
+    Raises StackError when a registry answers and refuses what is not optional: a wrong name must not turn into a
+    stand-in.
     """
-    silent: set[str] = set()  # registries that do not answer: asking again would only cost time
-    missing = set()
+    silent: dict[str, str] = {}  # registries that do not answer, and why: asking again would only cost time
+    missing = {}
     for name, image in images.items():
         present, stand_in = _present(image), bool(stand_ins({name: image}))
         if present and not stand_in:
             continue
-        if not present and _registry(image) not in silent and _pull(image):
-            continue
-        silent.add(_registry(image))
-        if (OFFLINE / f"{name}.Dockerfile").is_file():  # does nothing when that stand-in is there and up to date
-            _build_stand_in(name, image)
-        else:
-            missing.add(name)
+        registry = _registry(image)
+        try:
+            if not present and registry not in silent:
+                if (reason := _pull(image)) is None:
+                    continue
+                silent[registry] = reason
+            if (OFFLINE / f"{name}.Dockerfile").is_file():  # does nothing when that stand-in is up to date
+                _build_stand_in(name, image)
+            else:
+                missing[name] = f"no registry answers for {image}, and it has no stand-in"
+        except StackError as error:
+            if name not in optional:
+                raise
+            missing[name] = str(error).rstrip(".")
     return missing
 
 
@@ -72,6 +87,19 @@ def build_arguments() -> dict[str, str]:
     return arguments | ({"WHEELS_IMAGE": _wheels_image(wheels)} if wheels else {})
 
 
+def gpu_build_arguments() -> dict[str, str]:
+    """What the driver of this machine decides about the GPU image, unless somebody has. Raises StackError."""
+    made = install_settings()
+    if made.get("FLASH_ATTN", "auto") not in _FLASH_ATTN:
+        raise StackError(f"FLASH_ATTN={made['FLASH_ATTN']}: allowed are {', '.join(_FLASH_ATTN)}.")
+    build = made.get("TORCH_BUILD") or torch_build()
+    archs = made.get("FLASH_ATTN_CUDA_ARCHS") or flash_attention_archs()
+    arguments = {"TORCH_BUILD": build, "FLASH_ATTN_CUDA_ARCHS": archs}
+    if build == "cu126" and not os.environ.get("CUDA_BUILD_IMAGE"):
+        arguments["CUDA_BUILD_IMAGE"] = CUDA_12_BUILD_IMAGE
+    return arguments
+
+
 def _present(image: str) -> bool:
     return _docker_text("image", "inspect", "--format", "{{.Id}}", image) != ""
 
@@ -82,16 +110,17 @@ def _registry(image: str) -> str:
     return first if slash and ("." in first or ":" in first) else ""
 
 
-def _pull(image: str) -> bool:
+def _pull(image: str) -> str | None:
+    """None, or why no registry answers. Raises StackError when one answers and refuses."""
     print(f"Pulling {image}", flush=True)
     done = subprocess.run(["docker", "pull", "--quiet", image], check=False, capture_output=True, text=True)
     if done.returncode == 0:
-        return True
+        return None
     reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
     if any(answer in reason.lower() for answer in _REGISTRY_ANSWERED):
         raise StackError(f"{image} could not be pulled: {reason}")
     print(f"No registry answers for {image}: {reason}", flush=True)
-    return False
+    return reason
 
 
 def _build_stand_in(kind: str, image: str) -> None:

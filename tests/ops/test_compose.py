@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from app.settings import Settings
-from docker.stack import compose, nginx
-from docker.stack.config import Config, load_config
+from docker.stack import compose, nginx, prometheus, weights
+from docker.stack.config import INSTALL_SETTINGS, Config, load_config
+from docker.stack.images import CUDA_12_BUILD_IMAGE
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -22,7 +23,7 @@ CPU = ("compose.yaml",)
 GPU = ("compose.yaml", "compose.gpu.yaml")
 SERVICES = [
     *((CPU, name) for name in ("app", "nginx", "nginx-exporter", "prometheus", "grafana")),
-    *((GPU, name) for name in ("app", "models", "dcgm-exporter", "prometheus")),
+    *((GPU, name) for name in ("app", "models")),
 ]
 
 
@@ -30,7 +31,7 @@ def _compose(files: tuple[str, ...] = CPU, **environment: str) -> dict[str, Any]
     """`compose config` in an environment with nothing but PATH and what is given."""
     command = [str(BIN / "docker-compose"), "--project-directory", str(ROOT), "--env-file", os.devnull]
     command += [part for file in files for part in ("--file", str(ROOT / file))]
-    command += ["config"]
+    command += ["--profile", "*", "config"]
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     done = subprocess.run(command, env=bare | environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -117,27 +118,23 @@ def test_only_the_fetch_of_a_model_can_call_out(stacks: dict[tuple[str, ...], di
 def test_every_image_is_pinned_by_a_version(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
     images = [service["image"] for service in stacks[GPU]["services"].values() if "image" in service]
     arguments = stacks[GPU]["services"]["app"]["build"]["args"]
-    images += [
-        value for name, value in arguments.items() if name in ("PYTHON_IMAGE", "CUDA_IMAGE", "CUDA_BUILD_IMAGE")
-    ]
-    assert len(images) >= 8
+    images += [value for name, value in arguments.items() if name in ("PYTHON_IMAGE", "CUDA_BUILD_IMAGE")]
+    images.append(CUDA_12_BUILD_IMAGE)
+    assert len(images) >= 7
     for image in images:
         assert re.search(r":v?\d+\.\d+", image), f"{image} is not pinned"
         assert "@" not in image, f"{image}: a digest cannot be stood in for"
 
 
 def test_every_image_can_be_replaced_by_a_mirrors() -> None:
-    variables = ("NGINX", "NGINX_EXPORTER", "PROMETHEUS", "GRAFANA", "DCGM_EXPORTER", "PYTHON", "CUDA", "CUDA_BUILD")
+    variables = ("NGINX", "NGINX_EXPORTER", "PROMETHEUS", "GRAFANA", "PYTHON", "CUDA_BUILD")
     mirrored = _compose(GPU, **{f"{name}_IMAGE": f"mirror.example/{name.lower()}:1.0" for name in variables})
     for name, service in mirrored["services"].items():
         if "image" in service:
             assert service["image"] == f"mirror.example/{name.replace('-', '_')}:1.0"
         else:
             images = {value for key, value in service["build"]["args"].items() if key.endswith("_IMAGE")}
-            assert images == {
-                "no-wheels",
-                *(f"mirror.example/{each}:1.0" for each in ("python", "cuda", "cuda_build")),
-            }
+            assert images == {"no-wheels", *(f"mirror.example/{each}:1.0" for each in ("python", "cuda_build"))}
 
 
 def test_the_base_images_are_the_dockerfiles_own(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
@@ -204,23 +201,77 @@ def test_prometheus_finds_every_service_that_has_metrics(stacks: dict[tuple[str,
         services = stacks[files]["services"]
         mounts = {mount["target"]: mount["source"] for mount in services["prometheus"]["volumes"]}
         found = {target: source for target, source in mounts.items() if "/targets/" in target}
-        assert set(found) == (wanted if files == GPU else wanted - {"/etc/prometheus/targets/dcgm.json"})
+        assert set(found) == wanted
         for source in found.values():
             for group in json.loads(Path(source).read_text()):
                 assert {target.split(":")[0] for target in group["targets"]} <= {"localhost", *services}
 
 
-def test_two_gpus_are_reserved_and_the_weights_are_there_first(
-    stacks: dict[tuple[str, ...], dict[str, Any]],
-) -> None:
+def test_all_gpus_are_reserved_and_one_is_enough(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
     app = stacks[GPU]["services"]["app"]
     devices = app["deploy"]["resources"]["reservations"]["devices"]
-    assert [(device["count"], device["capabilities"]) for device in devices] == [(2, ["gpu"])]
+    assert [(device["count"], device["capabilities"]) for device in devices] == [(-1, ["gpu"])]  # -1: all
     assert app["build"]["target"] == "gpu"
-    assert app["depends_on"]["models"]["condition"] == "service_completed_successfully"
-    mounts = [(mount["source"], mount["target"], mount.get("read_only")) for mount in app["volumes"]]
-    assert mounts == [("models", "/models", True)]
+    assert app["environment"]["CUDA_VISIBLE_DEVICES"] is None, "an empty one would hide every GPU"
+    assert _compose(GPU, CUDA_VISIBLE_DEVICES="1")["services"]["app"]["environment"]["CUDA_VISIBLE_DEVICES"] == "1"
     assert "devices" not in stacks[CPU]["services"]["app"]["deploy"]["resources"].get("reservations", {})
+
+
+def test_what_was_fetched_belongs_to_no_checkout(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    assert stacks[GPU]["volumes"]["models"] == {"name": weights.VOLUME, "external": True}
+    for name, written in (("app", False), ("models", True)):
+        (mount,) = [mount for mount in stacks[GPU]["services"][name]["volumes"] if mount["target"] == "/models"]
+        assert (mount["source"], mount["type"]) == ("models", "volume")
+        assert mount.get("read_only", False) is not written
+
+
+def test_a_folder_of_this_machine_can_take_the_volumes_place(tmp_path: Path) -> None:
+    services = _compose(GPU, MODELS_MOUNT=str(tmp_path), MODELS_USER="1000:1000")["services"]
+    for name in ("app", "models"):
+        (mount,) = [mount for mount in services[name]["volumes"] if mount["target"] == "/models"]
+        assert (mount["source"], mount["type"]) == (str(tmp_path), "bind")
+    assert services["models"]["user"] == "1000:1000"
+
+
+def test_the_fetch_is_no_part_of_a_start_and_knows_the_hubs(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    assert stacks[GPU]["services"]["models"]["profiles"] == ["fetch"]
+    assert "depends_on" not in stacks[GPU]["services"]["app"]
+    given = {
+        "HF_ENDPOINT": "https://mirror.example",
+        "HF_TOKEN": "hf_x",
+        "MODELSCOPE_API_TOKEN": "ms",
+        "MODELSCOPE_DOMAIN": "ms.example",
+        "https_proxy": "http://proxy:3128",
+        "NO_PROXY": "localhost",
+    }
+    environment = _compose(GPU, **given)["services"]["models"]["environment"]
+    assert {name: environment[name] for name in given} == given
+
+
+def test_what_decides_the_installation_reaches_the_build() -> None:
+    given = {name: f"from-{name}" for name in INSTALL_SETTINGS}
+    arguments = _compose(GPU, **given)["services"]["app"]["build"]["args"]
+    assert {name: arguments[name] for name in given} == given
+    for service in ("app", "models"):  # one image, whoever builds it
+        assert _compose(GPU, **given)["services"][service]["build"]["args"] == arguments
+    assert _compose(GPU, TORCH_CPU_INDEX="")["services"]["app"]["build"]["args"]["TORCH_CPU_INDEX"] == ""
+
+
+def test_what_compiles_at_run_time_has_a_place_that_stays(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    for files in (CPU, GPU):
+        app = stacks[files]["services"]["app"]
+        assert ("cache", app["environment"]["CACHE_DIR"]) in [
+            (mount["source"], mount["target"]) for mount in app["volumes"]
+        ]
+
+
+def test_prometheus_is_bounded_in_both_modes(stacks: dict[tuple[str, ...], dict[str, Any]], tmp_path: Path) -> None:
+    native = prometheus.command(tmp_path, tmp_path, "127.0.0.1:1")
+    bounds = [argument for argument in native if "retention" in argument]
+    assert [
+        argument for argument in stacks[CPU]["services"]["prometheus"]["command"] if "retention" in argument
+    ] == bounds
+    assert any("retention.size" in argument for argument in bounds)
 
 
 def test_two_stacks_have_projects_of_their_own(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _pulls(calls: Path) -> list[str]:
 
 def test_an_image_that_is_there_is_neither_pulled_nor_replaced(docker: Docker) -> None:
     calls = docker('case "$*" in *stand-in*) ;; "image inspect"*) echo sha256:1 ;; *) exit 1 ;; esac')
-    assert images.provide({"nginx": "nginx:1.30"}) == set()
+    assert images.provide({"nginx": "nginx:1.30"}) == {}
     assert _pulls(calls) == []
 
 
@@ -55,15 +55,25 @@ def test_a_registry_that_refuses_is_an_error_and_no_reason_for_a_stand_in(docker
 
 def test_a_silent_registry_is_asked_once_and_what_has_no_stand_in_is_named(docker: Docker) -> None:
     calls = docker('case $1 in pull) echo "dial tcp: lookup registry: no such host" >&2 ;; esac; exit 1')
-    wanted = {"grafana": "grafana/grafana:12", "cuda": "nvidia/cuda:13", "dcgm-exporter": "mirror.example/dcgm:4"}
-    assert images.provide(wanted) == set(wanted)
-    assert _pulls(calls) == ["grafana/grafana:12", "mirror.example/dcgm:4"]
+    wanted = {"grafana": "grafana/grafana:12", "cuda_build": "nvidia/cuda:13", "other": "mirror.example/other:4"}
+    missing = images.provide(wanted)
+    assert set(missing) == set(wanted)
+    assert "no registry answers for nvidia/cuda:13" in missing["cuda_build"]
+    assert _pulls(calls) == ["grafana/grafana:12", "mirror.example/other:4"]
+
+
+def test_a_registry_that_refuses_a_sidecars_image_does_not_stop_the_model(docker: Docker) -> None:
+    docker('case $1 in pull) echo "toomanyrequests: rate limit" >&2 ;; esac; exit 1')
+    missing = images.provide({"grafana": "grafana/grafana:12"}, optional=["grafana"])
+    assert missing == {"grafana": "grafana/grafana:12 could not be pulled: toomanyrequests: rate limit"}
 
 
 def test_base_images_of_builds_are_wanted_too() -> None:
-    build = {"args": {"PYTHON_IMAGE": "python:3.11", "WHEELS_IMAGE": "no-wheels", "PIP_INDEX_URL": ""}}
-    services = {"app": {"build": build, "image": "ours"}, "nginx": {"image": "nginx:1"}}
-    assert images.wanted(services) == {"nginx": "nginx:1", "python": "python:3.11"}
+    arguments = {"PYTHON_IMAGE": "python:3.11", "WHEELS_IMAGE": "no-wheels", "CUDA_BUILD_IMAGE": "cuda:13"}
+    services: dict[str, Any] = {"app": {"build": {"args": arguments}, "image": "ours"}, "nginx": {"image": "nginx:1"}}
+    assert images.wanted(services) == {"nginx": "nginx:1", "python": "python:3.11"}, "several GB that nothing uses"
+    arguments["FLASH_ATTN"] = "build"
+    assert images.wanted(services)["cuda_build"] == "cuda:13"
 
 
 def test_pips_own_settings_reach_the_build(docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,13 +97,15 @@ def test_pips_own_settings_reach_the_build(docker: Docker, tmp_path: Path, monke
     assert arguments["WHEELS_IMAGE"].startswith("stand-in/wheels:")
 
 
-def _containers(*states: dict[str, Any], restarts: int = 0, policy: str = "unless-stopped") -> str:
+LONG_AGO = "2001-01-01T00:00:00.123456789Z"
+
+
+def _containers(*states: dict[str, Any], restarts: int = 0) -> str:
     found = [
         {
             "Id": str(number),
             "RestartCount": restarts,
-            "State": {"ExitCode": 0} | state,
-            "HostConfig": {"RestartPolicy": {"Name": policy}},
+            "State": {"ExitCode": 0, "StartedAt": LONG_AGO} | state,
             "Config": {"Labels": {"com.docker.compose.service": f"service{number}"}},
         }
         for number, state in enumerate(states)
@@ -103,6 +115,7 @@ def _containers(*states: dict[str, Any], restarts: int = 0, policy: str = "unles
 
 HEALTHY = {"Status": "running", "Health": {"Status": "healthy"}}
 STARTING = {"Status": "running", "Health": {"Status": "starting"}}
+ESSENTIAL = ["service0"]
 
 
 def _states(docker: Docker, tmp_path: Path, *answers: str) -> None:
@@ -117,10 +130,9 @@ def _states(docker: Docker, tmp_path: Path, *answers: str) -> None:
 
 def test_healthy_ends_the_wait(docker: Docker, tmp_path: Path) -> None:
     without_check = {"Status": "running"}
-    fetched = {"Status": "exited"}
-    done = _containers(HEALTHY, without_check, fetched)
+    done = _containers(HEALTHY, without_check)
     _states(docker, tmp_path, _containers(STARTING), _containers(STARTING), done)
-    health.wait_until_healthy("project", patience=30)
+    assert health.wait_until_healthy("project", 30, ESSENTIAL) == {}
     assert (tmp_path / "count").read_text().strip() == "2"
 
 
@@ -128,19 +140,38 @@ def test_a_container_that_keeps_ending_is_not_waited_for(docker: Docker, tmp_pat
     again = {"Status": "restarting"}
     _states(docker, tmp_path, _containers(STARTING, restarts=5), _containers(again, restarts=7))
     with pytest.raises(StackError, match="service0 keeps ending"):
-        health.wait_until_healthy("project", patience=30)
+        health.wait_until_healthy("project", 30, ESSENTIAL)
 
 
-def test_a_fetch_that_failed_is_not_waited_for(docker: Docker, tmp_path: Path) -> None:
-    _states(docker, tmp_path, _containers({"Status": "exited", "ExitCode": 1}, policy="no"))
-    with pytest.raises(StackError, match="service0 keeps ending"):
-        health.wait_until_healthy("project", patience=30)
+def test_a_sidecar_that_keeps_ending_takes_nothing_down(docker: Docker, tmp_path: Path) -> None:
+    again, never = {"Status": "restarting"}, {"Status": "created"}
+    _states(docker, tmp_path, _containers(HEALTHY, again, never), _containers(HEALTHY, again, never, restarts=2))
+    without = health.wait_until_healthy("project", 30, [])
+    assert without["service1"].startswith("it keeps ending")
+    assert without["service2"] == "it did not start"
+
+
+def test_a_sidecar_that_is_late_is_not_waited_for_for_ever(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_SIDECAR_PATIENCE", 0)
+    _states(docker, tmp_path, _containers(HEALTHY, STARTING))
+    assert health.wait_until_healthy("project", 30, ESSENTIAL) == {"service1": "still starting"}
+
+
+def test_a_sidecar_without_a_check_has_to_run_for_a_while(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_SIDECAR_PATIENCE", 0)
+    just_now = {"Status": "running", "StartedAt": "2999-01-01T00:00:00Z"}
+    _states(docker, tmp_path, _containers(HEALTHY, just_now))
+    assert health.wait_until_healthy("project", 30, ESSENTIAL) == {"service1": "still starting"}
 
 
 def test_patience_ends(docker: Docker, tmp_path: Path) -> None:
-    _states(docker, tmp_path, _containers(HEALTHY, STARTING))
-    with pytest.raises(StackError, match=r"still not healthy: service1 \(starting\)"):
-        health.wait_until_healthy("project", patience=0)
+    _states(docker, tmp_path, _containers(STARTING, HEALTHY))
+    with pytest.raises(StackError, match=r"still not healthy: service0 \(starting\)"):
+        health.wait_until_healthy("project", 0, ESSENTIAL)
 
 
 def test_without_a_docker_client_nothing_runs_and_down_is_content(
@@ -175,13 +206,3 @@ def test_log_lines_are_told_apart_by_service(docker: Docker, tmp_path: Path) -> 
     )
     stack = ContainerStack(load_config({"STATE_DIR": str(tmp_path)}, env_file=Path(os.devnull)))
     assert list(stack.log_lines(follow=False)) == [("nginx-exporter", "up"), ("app", '{"a": "b | c"}')]
-
-
-def test_two_gpus_and_nvidias_runtime_bring_the_gpu_file(docker: Docker, tmp_path: Path) -> None:
-    docker("""echo '{"nvidia": {}, "runc": {}}'""")
-    smi = tmp_path / "bin" / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n")
-    smi.chmod(0o755)
-    assert [file.name for file in compose.compose_files()] == ["compose.yaml", "compose.gpu.yaml"]
-    smi.write_text("#!/bin/sh\necho 'GPU 0: A'\n")
-    assert [file.name for file in compose.compose_files()] == ["compose.yaml"]

@@ -27,9 +27,7 @@ ADDED_BY_PROMETHEUS = {"job", "instance", "alertname", "alertstate", "le"}
 FOREIGN = {
     *("up", "ALERTS", "nginx_up", "nginx_http_requests_total"),
     *(f"nginx_connections_{state}" for state in ("accepted", "active", "handled", "reading", "waiting", "writing")),
-    *(f"DCGM_FI_DEV_{field}" for field in ("FB_USED", "GPU_TEMP", "GPU_UTIL", "POWER_USAGE", "XID_ERRORS")),
 }
-DCGM = "".join(f'{name}{{gpu="{gpu}"}} 1\n' for name in sorted(FOREIGN) if "DCGM" in name for gpu in (0, 1))
 STUB_STATUS = "Active connections: 2 \nserver accepts handled requests\n 9 9 27 \nReading: 0 Writing: 1 Waiting: 1 \n"
 
 
@@ -160,6 +158,13 @@ def test_grafana_is_provisioned_from_the_repository_alone() -> None:
     assert provider["allowUiUpdates"] is False
 
 
+def test_grafana_opens_on_our_dashboard() -> None:
+    grafana = yaml.safe_load((MONITORING.parent / "compose.yaml").read_text())["services"]["grafana"]
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    mounts = dict(volume.split(":")[1::-1] for volume in grafana["volumes"])  # where it lies inside → here
+    assert MONITORING.parent / mounts[str(home.parent)] / home.name in DASHBOARDS
+
+
 @contextmanager
 def _page(pages: dict[str, Any]) -> Iterator[str]:
     """A web server on loopback; a page is a text, or a function of the Accept header."""
@@ -190,13 +195,12 @@ def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path:
     metrics = Metrics(CollectorRegistry())
     with ExitStack() as stack:
         app = stack.enter_context(_page({"/metrics": metrics.render}))
-        dcgm = stack.enter_context(_page({"/metrics": DCGM}))
         status = stack.enter_context(_page({"/status": STUB_STATUS}))
         nginx = f"127.0.0.1:{free_port()}"
         exporter = [tool("prometheus-nginx-exporter"), f"--nginx.scrape-uri=http://{status}/status"]
         stack.enter_context(running([*exporter, f"--web.listen-address={nginx}"], tmp_path / "exporter.log"))
         wait_for(f"http://{nginx}/metrics", tmp_path / "exporter.log")
-        targets = {"app": app, "nginx": nginx, "dcgm": dcgm}
+        targets = {"app": app, "nginx": nginx}
         prometheus = stack.enter_context(running_prometheus(tmp_path, targets, interval="250ms"))
 
         pending = {source: text.replace("$__rate_interval", "5s") for source, text in PANELS.items()}
@@ -208,7 +212,7 @@ def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path:
             for source in [source for source, text in pending.items() if _has_data(prometheus.query(text))]:
                 del pending[source]
         assert not pending, f"no data for {sorted(pending)}; targets: {prometheus.targets()}"
-        assert prometheus.targets() == dict.fromkeys(["app", "nginx", "dcgm", "prometheus"], "up")
+        assert prometheus.targets() == dict.fromkeys(["app", "nginx", "prometheus"], "up")
 
 
 def _has_data(samples: list[dict[str, Any]]) -> bool:

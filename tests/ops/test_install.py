@@ -305,6 +305,7 @@ def test_what_was_compiled_for_one_torch_is_not_installed_beside_another(
     download = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(pypi.folder), *tools]
     subprocess.run(download, check=True)  # from wherever this machine gets its packages
     _program(tmp_path / "bin", "nvidia-smi", "printf '%s\\n' 8.6 9.0")
+    _program(tmp_path / "bin", "nvcc", "")
     settings = {
         "PIP_INDEX_URL": pypi.url,
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
@@ -317,6 +318,13 @@ def test_what_was_compiled_for_one_torch_is_not_installed_beside_another(
     shutil.move(tmp_path / f"flash_attn-{FLASH}.tar.gz", pypi.folder)
     _install(python, wheel(tmp_path, "torch", "1.0.0", TORCH.replace(VERSION, "1.0.0")))
     assert _facts(python, settings)["torch"] == "1.0.0"
+
+
+@pytest.mark.usefixtures("torch")
+def test_without_nvcc_the_build_says_what_it_needs(python: Path) -> None:
+    done = _run("flash-attn.sh", python, "build", PATH="/usr/bin:/bin")
+    assert done.returncode != 0
+    assert "needs nvcc" in done.stderr
 
 
 def _facts(python: Path, settings: dict[str, str]) -> dict[str, str | None]:

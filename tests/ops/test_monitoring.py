@@ -74,4 +74,4 @@ def test_an_alert_has_a_rule_test(name: str) -> None:
 def test_each_job_finds_its_targets_in_a_file_of_its_own() -> None:
     config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
     files = {job["job_name"]: job["file_sd_configs"][0]["files"] for job in config["scrape_configs"]}
-    assert files == {job: [f"targets/{job}.json"] for job in ("app", "nginx", "prometheus", "dcgm")}
+    assert files == {job: [f"targets/{job}.json"] for job in ("app", "nginx", "prometheus")}
