@@ -18,8 +18,6 @@ echo "Installing $(grep -c '==' "$here/$set.lock") packages and $torch ($build);
 quiet=(--quiet)
 if [ -t 1 ]; then quiet=(); fi
 "$python" -m pip install "${quiet[@]}" --require-hashes --no-deps --requirement "$here/$set.lock"
-# Another build of the same version would count as present.
-if [ -f "$stamp" ] && [ "$(cut -d' ' -f2 "$stamp")" != "$build" ]; then "$python" -m pip uninstall --quiet --yes torch; fi
 "$here/torch.sh" "$python" "$build"
 "$here/flash-attn.sh" "$python" "$flash"
 

