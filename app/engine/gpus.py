@@ -96,13 +96,13 @@ def _usable(device: Mapping[str, Any], seen: Sequence[Gpu]) -> Gpu:
 
 
 def _problem(driver: Driver, answer: Mapping[str, Any], usable: Sequence[Gpu]) -> str | None:
+    if driver.problem is not None:  # torch would only say that there is no GPU
+        return driver.problem
     if answer["error"] is not None:
         return f"{answer['error']}: {_remedy(driver, answer)}"
     failed = [f"GPU {each['index']} ({each['name']}): {each['error']}" for each in answer["gpus"] if each["error"]]
     if failed:
         return f"PyTorch cannot compute on {'; '.join(failed)}"
-    if driver.problem is not None:
-        return driver.problem
     if len(usable) < len(driver.gpus):
         return (
             f"the driver sees {len(driver.gpus)} GPUs and PyTorch {len(usable)}: `nvidia-smi` and the kernel's log "

@@ -78,6 +78,13 @@ def test_why_some_cannot_be_used_is_said_with_what_to_do(
     assert found.usable == tuple(FIRST for each in answer["gpus"] if each["index"] == 0)
 
 
+def test_a_wrong_entry_of_cuda_visible_devices_is_named_whatever_torch_says(seen: pytest.MonkeyPatch) -> None:
+    wrong = Driver("580.95", (), "CUDA_VISIBLE_DEVICES=7: no GPU is '7'", broken=True)
+    seen.setattr(gpus, "ask_driver", lambda: wrong)
+    seen.setattr(gpus, "ask_torch", lambda: torch_says(error="No CUDA GPUs are available"))
+    assert look().problem == wrong.problem
+
+
 def test_torch_is_not_asked_where_there_is_nothing_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "ask_driver", lambda: Driver(None, (), "no NVIDIA driver is here", broken=False))
     monkeypatch.setattr(gpus, "ask_torch", pytest.fail)
