@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from docker.stack.config import ROOT, Config
-from docker.stack.programs import not_installed
+from docker.stack.programs import sidecar_programs
 
 _SOURCES = ("app", "docker", "nginx", "monitoring/prometheus", "requirements")
 _VARIABLE = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
 
 def fingerprint(config: Config) -> str:
     """A digest of the code, the templates, `.env`, the keys, the environment's settings, and what is installed."""
-    digest = hashlib.sha256(repr((config, not_installed())).encode())
+    digest = hashlib.sha256(repr((config, sidecar_programs())).encode())
     for path in _files(config):
         digest.update(f"\0{path}\0".encode() + path.read_bytes())
     for name in _settings():

@@ -41,14 +41,19 @@ TESTS = (
 
 def program(name: str) -> str:
     """The path of a program. Raises StackError when it is not installed."""
-    found = _which(name)
+    found = which(name)
     if found is None:
         raise StackError(f"{name} is not installed.")
     return found
 
 
+def which(name: str) -> str | None:
+    """Its path; None when it is not installed."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
+
+
 def installed(name: str) -> bool:
-    return _which(name) is not None
+    return which(name) is not None
 
 
 def missing(packages: tuple[Package, ...], python: str) -> tuple[Package, ...]:
@@ -104,10 +109,6 @@ def _install(essential: tuple[Package, ...], optional: tuple[Package, ...]) -> N
     for package in (*essential, *optional):
         if package.service:  # nor at the next boot: the stack starts its own
             subprocess.run(["update-rc.d", package.name, "disable"], check=False, capture_output=True)
-
-
-def _which(name: str) -> str | None:
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
 
 
 def _missing_for_venv(python: str) -> tuple[Package, ...]:

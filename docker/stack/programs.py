@@ -16,7 +16,12 @@ SERVICES = (*ESSENTIAL, *SIDECARS)
 
 def not_installed() -> list[str]:
     """The sidecars that this machine does not have."""
-    return [name for name, program in SIDECARS.items() if not packages.installed(program)]
+    return [name for name, path in sidecar_programs().items() if path is None]
+
+
+def sidecar_programs() -> dict[str, str | None]:
+    """Service → the path of its program; None where it is not installed."""
+    return {name: packages.which(program) for name, program in SIDECARS.items()}
 
 
 def lay_out(config: Config, folder: Path) -> tuple[str, list[Program]]:

@@ -19,7 +19,9 @@ def make(*arguments: str) -> str:
 def test_make_alone_prints_every_target() -> None:
     printed = re.findall(r"^  make ([a-z-]+) +\S", make(), re.MULTILINE)
     assert printed == DOCUMENTED
-    assert {"up", "down", "restart", "logs", "smoke", "status", "test", "test-docker", "lock"} <= set(printed)
+    assert {"up", "doctor", "down", "restart", "logs", "smoke", "status", "test", "test-docker", "lock"} <= set(
+        printed
+    )
 
 
 def test_only_the_bootstrap_is_undocumented() -> None:

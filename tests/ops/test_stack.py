@@ -19,10 +19,12 @@ from docker.stack.base import StackError
 from docker.stack.config import ROOT, load_config, read_env_file
 from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
+from docker.stack.handing_on import hand_on
 from docker.stack.readable import readable
 from docker.stack.supervisor import Program, Supervisor, socket_path, start, write_config
-from docker.stack.venvs import PYTHON
+from docker.stack.venvs import PYTHON, ensure_venv
 from tests.support.patience import PATIENCE
+from tests.support.stubs import play
 
 
 @pytest.fixture
@@ -107,6 +109,48 @@ class TestUp:
         assert proc.of_stack(folder) == []
         assert not ports.taken("127.0.0.1", int(http))
 
+    @pytest.mark.native
+    @pytest.mark.model
+    def test_sidecars_that_keep_ending_are_named_and_the_model_is_served(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also: what it writes is this user's alone, and an operator who mends them gets them with the next `up`."""
+        real = {program: packages.program(program) for program in ("prometheus", "prometheus-nginx-exporter")}
+        for program in real:
+            play(folder / "bin", monkeypatch, program, f"echo {program} is broken; exit 1")
+        http, prometheus = map(str, ports.free_ports(2))
+        state = folder / "state"
+        (state / "logs").mkdir(parents=True)
+        (state / "logs" / "app.log.1").touch(mode=0o644)
+        environment = {
+            "STATE_DIR": str(state),
+            "MODELS_DIR": os.environ.get("MODELS_DIR") or str(ROOT / "var" / "models"),
+            "HTTP_PORT": http,
+            "PROMETHEUS_PORT": prometheus,
+        }
+        try:
+            done = stack_command("up", **environment)
+            assert done.returncode == 0, done.stderr
+            for name, program in (("prometheus", "prometheus"), ("nginx-exporter", "prometheus-nginx-exporter")):
+                assert f"Serving without {name}, which keeps ending" in done.stdout
+                assert f"{program} is broken" in done.stdout
+            assert "Serving smollm2-135m" in done.stdout
+            assert "Prometheus  " not in done.stdout
+            asked = stack_command("smoke", **environment)
+            assert asked.returncode == 0, asked.stderr
+            private = [state / name for name in ("logs", "native", "prometheus-data")] + [*(state / "logs").iterdir()]
+            assert [path for path in private if path.stat().st_mode & 0o077] == []
+            for program, path in real.items():
+                play(folder / "bin", monkeypatch, program, f'exec {path} "$@"')
+            mended = stack_command("up", **environment)
+            assert mended.returncode == 0, mended.stderr
+            assert "Serving without" not in mended.stdout
+            assert "starting it anew" not in mended.stdout
+            assert "Prometheus  " in mended.stdout
+        finally:
+            assert stack_command("down", **environment).returncode == 0
+        assert proc.of_stack(state) == []
+
     def test_what_runs_is_current_until_code_settings_or_keys_change(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -154,6 +198,39 @@ class TestPackages:
         assert (policy.read_text() if policy.exists() else None) == own
 
 
+class TestVirtualEnvironment:
+    def test_after_a_move_its_scripts_are_mended(self, tmp_path: Path) -> None:
+        """Not made anew: what was installed is still there."""
+        (tmp_path / "old").mkdir()
+        ensure_venv(tmp_path / "old" / ".venv")
+        (tmp_path / "old" / ".venv" / "kept").touch()
+        (tmp_path / "old").rename(tmp_path / "new")
+        moved = tmp_path / "new" / ".venv"
+        with pytest.raises(FileNotFoundError):
+            subprocess.run([moved / "bin" / "pip", "--version"], check=True)
+        ensure_venv(moved)
+        told = subprocess.run([moved / "bin" / "pip", "--version"], check=True, capture_output=True, text=True)
+        assert str(moved) in told.stdout
+        assert (moved / "kept").exists()
+
+    def test_one_whose_python_is_gone_is_made_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").symlink_to(tmp_path / "gone")
+        ensure_venv(tmp_path)
+        assert subprocess.run([tmp_path / "bin" / "python", "-c", "import pip"], check=False).returncode == 0
+
+
+class TestEnvFile:
+    def test_what_hubs_and_proxies_need_reaches_every_child_and_the_shell_comes_first(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "environ", {"HF_ENDPOINT": "the shell's", "https_proxy": "the shell's"})
+        file = tmp_path / ".env"
+        file.write_text("HF_ENDPOINT=mine\nHF_TOKEN=mine\nHTTPS_PROXY=mine\nMODEL=auto\n")
+        hand_on(file)
+        assert os.environ == {"HF_ENDPOINT": "the shell's", "https_proxy": "the shell's", "HF_TOKEN": "mine"}
+
+
 class TestSupervisor:
     def test_a_long_path_still_has_a_socket(self, folder: Path) -> None:
         """Also with characters that supervisor's own format would read otherwise."""
@@ -167,6 +244,7 @@ class TestSupervisor:
         control = Supervisor(deep)
         try:
             assert control.programs()["sleeper"]["pid"]
+            assert {log.stat().st_mode & 0o777 for log in logs.iterdir()} == {0o600}
             pid = control.pid()
         finally:
             control.shut_down()
