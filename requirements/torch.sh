@@ -18,7 +18,12 @@ patience=5 # seconds for one answer of the index; torch's page is all that is as
 pip() { "$python" -m pip "$@"; }
 # Without a hash: each build of one version is a different file, and a mirror may serve yet another.
 install() { if [ -t 1 ]; then pip install "$@"; else pip install --quiet "$@"; fi; }
-offers() { pip index versions torch "${@:2}" 2>/dev/null | grep -qE "^Available versions:.*[ ,]${1//+/\\+}(,|$)"; }
+
+offers() { # offers VERSION [OPTIONS OF PIP...]
+  local said
+  said=$(pip index versions torch "${@:2}" 2>/dev/null) || return 1
+  grep -qE "^Available versions:.*[ ,]${1//+/\\+}(,|$)" <<<"$said"
+}
 
 cpu() {
   if offers "$version+cpu"; then
