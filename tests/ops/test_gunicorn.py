@@ -14,6 +14,7 @@ from app.worker import LAST_BYTES_SECONDS
 from docker.stack.config import ROOT, load_config
 from docker.stack.ports import free_ports, wait_for_port
 from docker.stack.smoke import await_true
+from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
 
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py"]
@@ -38,6 +39,31 @@ def test_wrong_settings_are_said_in_words() -> None:
     assert done.returncode != 0
     assert "MAX_WAITING='some'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_gpus_that_could_hold_the_model_and_cannot_be_used_end_the_start(tmp_path: Path) -> None:
+    """Only the driver is made up. Run where torch has no GPU."""
+    environ = environment(MODEL="auto", CUDA_VISIBLE_DEVICES="0,1", **driver_environment(tmp_path, [24, 24]))
+    done = subprocess.run(
+        COMMAND, check=False, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 3
+    assert "cannot start: deepseek-coder-v2-lite is not served: " in done.stdout + done.stderr
+    assert "MODEL=smollm2-135m serves the small model on purpose" in done.stdout + done.stderr
+
+
+def test_another_order_of_gpus_ends_the_start() -> None:
+    done = subprocess.run(
+        COMMAND,
+        check=False,
+        cwd=ROOT,
+        env=environment(CUDA_DEVICE_ORDER="FASTEST_FIRST"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 3
+    assert "CUDA_DEVICE_ORDER=FASTEST_FIRST" in done.stdout + done.stderr
 
 
 def test_two_workers_are_refused() -> None:

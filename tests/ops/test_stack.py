@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from docker.stack import packages, ports, proc
+from docker.stack import environment, packages, ports, proc
 from docker.stack.base import StackError
 from docker.stack.config import ROOT, load_config, read_env_file
 from docker.stack.fingerprint import fingerprint
@@ -23,6 +23,7 @@ from docker.stack.handing_on import hand_on
 from docker.stack.readable import readable
 from docker.stack.supervisor import Program, Supervisor, socket_path, start, write_config
 from docker.stack.venvs import PYTHON, ensure_venv
+from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
 from tests.support.stubs import play
 
@@ -293,3 +294,20 @@ class TestLogs:
         log.write_text("after the rotation\n")
         assert next(lines) == ("app", "after the rotation")
         lines.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_nothing_is_fetched_where_no_model_can_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two GPUs of a made-up driver that could hold DeepSeek, and a torch without CUDA: no 31 GB for nothing."""
+    gpus = {
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "MODEL": "deepseek-coder-v2-lite",
+        **driver_environment(tmp_path, [24, 24]),
+    }
+    for name, value in gpus.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(environment, "fetch_model", pytest.fail)
+    with pytest.raises(StackError, match="No model can be served"):
+        environment.ensure_model(load_config({"MODEL": gpus["MODEL"], "STATE_DIR": str(tmp_path)}, tmp_path / "none"))
+    assert "MODEL=smollm2-135m serves the small model on purpose" in capfd.readouterr().err
