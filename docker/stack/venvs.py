@@ -36,6 +36,11 @@ def find_python() -> str | None:
     return next((found for found in map(shutil.which, _OTHERS) if found and _is_new_enough(found)), None)
 
 
+def is_filled(venv: Path = VENV) -> bool:
+    """Whether an installation into it was finished once (requirements/install.sh leaves a stamp)."""
+    return any(venv.glob(".installed-*"))
+
+
 def ensure_venv(venv: Path = VENV) -> None:
     """A virtual environment that works, at this place. Raises StackError."""
     _mend_after_a_move(venv)

@@ -263,7 +263,7 @@ class TestDisk:
     def examine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, *cards: tuple[str, int]
     ) -> Finding:
-        monkeypatch.setattr(disk, "VENV", tmp_path / "no .venv")
+        monkeypatch.setattr(disk, "is_filled", lambda: False)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * disk.GB))
         found = gpus.Gpus(tuple(gpus.Gpu(name, mebibytes * gpus.MIB) for name, mebibytes in cards), "580.95")
         (finding,) = disk.check_disk(configured(tmp_path), "native", found)
@@ -317,8 +317,21 @@ class TestMachine:
             for folder, level in ((roots, Level.FAILED), (own, Level.OK)):
                 config = load_config({"STATE_DIR": str(folder / "state")}, folder / "none")
                 with as_nobody():
-                    (found,) = machine.check_permissions(config, "docker")
+                    (found,) = machine.check_permissions(config, "docker", gpus.Gpus())
                 assert found.level is level, found
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs a folder of another user")
+    def test_complete_weights_of_somebody_else_are_good_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(machine, "is_filled", lambda: True)
+        with a_folder_of(0) as shared, a_folder_of(NOBODY) as own:
+            config = load_config({"STATE_DIR": str(own), "MODELS_DIR": str(shared)}, own / "none")
+            with as_nobody():
+                without = levels(machine.check_permissions(config, "native", gpus.Gpus()))
+            (shared / "smollm2-135m").mkdir()
+            (shared / "smollm2-135m" / "manifest.json").touch()
+            with as_nobody():
+                complete = levels(machine.check_permissions(config, "native", gpus.Gpus()))
+        assert (without, complete) == ({"permissions": Level.FAILED}, {"permissions": Level.OK})
 
     def test_a_clock_before_the_files_is_wrong(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("new")

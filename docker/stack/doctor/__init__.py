@@ -30,7 +30,7 @@ def examine(config: Config, choice: Choice, *, running: bool) -> list[Finding]:
     findings.append(check_memory(config, gpus, running=running))
     findings += check_disk(config, choice.mode, gpus)
     findings += check_ports(config, choice.mode)
-    findings += check_permissions(config, choice.mode)
+    findings += check_permissions(config, choice.mode, gpus)
     findings.append(check_clock())
     return findings
 

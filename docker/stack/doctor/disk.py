@@ -14,7 +14,7 @@ from docker.stack.config import Config
 from docker.stack.doctor.finding import Finding, failed, passed, warning
 from docker.stack.doctor.graphics import serves_the_large_model
 from docker.stack.gpus import MODEL, SMALL, Gpus
-from docker.stack.venvs import VENV
+from docker.stack.venvs import VENV, is_filled
 
 GB = 10**9
 DATA = 3 * GB
@@ -55,9 +55,9 @@ def _needs(config: Config, mode: str, gpus: Gpus) -> Iterator[_Need]:
 
 
 def _native(config: Config, gpus: Gpus) -> Iterator[_Need]:
-    if not any(VENV.glob(".installed-*")):
+    if not is_filled():
         yield _Need("PyTorch and the packages", VENV, _ENVIRONMENT[_size(gpus)])
-    name = _missing_model(config, gpus)
+    name = missing_model(config, gpus)
     if name is not None:
         missing = _WEIGHTS[name] - _partial(config.models_dir, name)
         yield _Need(f"the weights of {name}", config.models_dir, missing)
@@ -70,7 +70,7 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
         return
     if not _built(config):  # with the first build the weights come into a volume
         yield _Need("the images", root, _IMAGE[_size(gpus)])
-        if _missing_model(config, gpus) == MODEL:  # the small one lies in its image
+        if missing_model(config, gpus) == MODEL:  # the small one lies in its image
             yield _Need(f"the weights of {MODEL}", root, _WEIGHTS[MODEL])
     yield _Need("logs and metrics", root, DATA)
 
@@ -79,7 +79,7 @@ def _size(gpus: Gpus) -> str:
     return "gpu" if gpus.found else "cpu"
 
 
-def _missing_model(config: Config, gpus: Gpus) -> str | None:
+def missing_model(config: Config, gpus: Gpus) -> str | None:
     """The model of the catalogue that has to be fetched; a fetch writes the manifest last."""
     if config.model not in ("auto", *_WEIGHTS):
         return None

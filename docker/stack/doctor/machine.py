@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from docker.stack.config import ROOT, Config
+from docker.stack.doctor.disk import missing_model
 from docker.stack.doctor.finding import Finding, failed, passed, warning
 from docker.stack.gpus import GIB, MODEL, WEIGHTS, Gpus
-from docker.stack.venvs import VENV
+from docker.stack.venvs import VENV, is_filled
 
 SMALL_NEEDS = 2 * GIB
 """The small model in float32 with its KV cache takes 1.5 GiB; nginx, Prometheus and the page cache want some too."""
@@ -46,10 +47,12 @@ def available_memory(meminfo: Path = _MEMINFO, limit: Path = _LIMIT) -> int | No
     return min(free, int(bound)) if bound.isdecimal() else free
 
 
-def check_permissions(config: Config, mode: str) -> Iterator[Finding]:
+def check_permissions(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
+    """What is complete may belong to somebody else: weights on a shared disk, an environment that is installed."""
     folders = {"STATE_DIR": config.state_dir}
-    if mode == "native":
+    if mode == "native" and missing_model(config, gpus):
         folders["MODELS_DIR"] = config.models_dir
+    if mode == "native" and not is_filled():
         folders["the virtual environment"] = VENV
     closed = [f"{name} ({folder})" for name, folder in folders.items() if not _can_write(folder)]
     if closed:

@@ -47,6 +47,6 @@ def _published(config: Config) -> set[int]:
     ask = ["docker", "ps", "--format", "{{.Ports}}", "--filter", mine]
     try:
         done = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):
         return set()
     return {int(port) for port in _PUBLISHED.findall(done.stdout)}
