@@ -165,13 +165,19 @@ class TestGpus:
         assert "no driver" in found.text
 
     @pytest.mark.parametrize(
-        ("runtimes", "level"), [('{"runc":{}}', Level.FAILED), ('{"nvidia":{},"runc":{}}', Level.OK)]
+        ("runtimes", "root", "level"),
+        [
+            ('{"runc":{}}', "/", Level.FAILED),
+            ('{"nvidia":{},"runc":{}}', "/", Level.OK),
+            ('{"runc":{}}', "/of/another/machine", Level.OK),
+        ],
     )
     def test_docker_needs_a_way_to_the_cards(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtimes: str, level: Level
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtimes: str, root: str, level: Level
     ) -> None:
         play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="580.95"))
-        play(tmp_path / "bin", monkeypatch, "docker", f"echo '{runtimes}'")
+        docker = f"case \"$*\" in *Runtimes*) echo '{runtimes}' ;; *RootDir*) echo {root} ;; esac"
+        play(tmp_path / "bin", monkeypatch, "docker", docker)
         found = levels(graphics.check_gpus(configured(tmp_path), "docker", gpus.look(None)))
         assert found["toolkit"] is level
 
@@ -286,6 +292,22 @@ class TestDisk:
         (models / "deepseek-coder-v2-lite").mkdir()
         (models / "deepseek-coder-v2-lite" / "manifest.json").write_text("{}")
         assert "for the weights" not in self.examine(tmp_path, monkeypatch, 30, RTX, RTX).text
+
+    def test_with_docker_images_and_volume_lie_where_the_engine_keeps_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        volume = tmp_path / "volume" / "deepseek-coder-v2-lite"
+        volume.mkdir(parents=True)
+        docker = f"case \"$*\" in *RootDir*) echo {tmp_path}/root ;; volume*) echo {tmp_path}/volume ;; esac"
+        play(tmp_path / "bin", monkeypatch, "docker", docker)
+        found = gpus.Gpus((gpus.Gpu("large", 80 * gpus.GIB),), "580.95")
+        (first,) = disk.check_disk(configured(tmp_path), "docker", found)
+        assert f"free at {tmp_path}" in first.text
+        assert "25.0 GB for the images" in first.text
+        assert "31.5 GB for the weights" in first.text
+        (volume / "manifest.json").touch()
+        (again,) = disk.check_disk(configured(tmp_path), "docker", found)
+        assert "for the weights" not in again.text
 
     def test_little_room_for_logs_is_a_warning(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         needed = disk._ENVIRONMENT["cpu"] / disk.GB + 0.9

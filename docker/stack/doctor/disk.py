@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker.stack.doctor import engine
 from docker.stack.compose import project_name
 from docker.stack.config import Config
 from docker.stack.doctor.finding import Finding, failed, passed, warning
-from docker.stack.doctor.graphics import serves_the_large_model
+from docker.stack.doctor.wanted import missing_model
 from docker.stack.gpus import MODEL, SMALL, Gpus
 from docker.stack.venvs import VENV, is_filled
+from docker.stack.weights import VOLUME
 
 GB = 10**9
 DATA = 3 * GB
@@ -65,26 +66,19 @@ def _native(config: Config, gpus: Gpus) -> Iterator[_Need]:
 
 
 def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
-    root = _docker_root()
+    root = engine.root()
     if root is None:
         return
-    if not _built(config):  # with the first build the weights come into a volume
+    if not _built(config):
         yield _Need("the images", root, _IMAGE[_size(gpus)])
-        if missing_model(config, gpus) == MODEL:  # the small one lies in its image
-            yield _Need(f"the weights of {MODEL}", root, _WEIGHTS[MODEL])
+    if missing_model(config, gpus) == MODEL and not _in_the_volume(MODEL):  # the small one lies in its image
+        where = config.models_dir if config.models_dir_given else root
+        yield _Need(f"the weights of {MODEL}", where, _WEIGHTS[MODEL] - _partial(config.models_dir, MODEL))
     yield _Need("logs and metrics", root, DATA)
 
 
 def _size(gpus: Gpus) -> str:
     return "gpu" if gpus.found else "cpu"
-
-
-def missing_model(config: Config, gpus: Gpus) -> str | None:
-    """The model of the catalogue that has to be fetched; a fetch writes the manifest last."""
-    if config.model not in ("auto", *_WEIGHTS):
-        return None
-    name = MODEL if serves_the_large_model(config, gpus) else SMALL
-    return None if os.access(config.models_dir / name / "manifest.json", os.F_OK) else name
 
 
 def _partial(models_dir: Path, name: str) -> float:
@@ -99,18 +93,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _docker_root() -> Path | None:
-    """Where the engine keeps images and volumes; None when that is another machine, or a virtual one."""
-    done = _docker("info", "--format", "{{.DockerRootDir}}")
-    root = Path(done or "/nonexistent")
-    return root if root.parent.is_dir() and done else None
+def _in_the_volume(name: str) -> bool:
+    """Also where this user cannot look into it: who has the volume has begun to fill it."""
+    mounted = engine.tell("volume", "inspect", "--format", "{{.Mountpoint}}", VOLUME)
+    if not mounted:
+        return False
+    if os.access(mounted, os.R_OK | os.X_OK):
+        return os.access(Path(mounted) / name / "manifest.json", os.F_OK)
+    return True
 
 
 def _built(config: Config) -> bool:
     mine = f"label=com.docker.compose.project={project_name(config)}"
-    return _docker("images", "--quiet", "--filter", mine) != ""
+    return engine.tell("images", "--quiet", "--filter", mine) != ""
 
-
-def _docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from docker.stack.config import Config
+from docker.stack.doctor import engine, wanted
 from docker.stack.doctor.finding import Finding, failed, passed, warning
 from docker.stack.gpus import GIB, MODEL, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
 
@@ -32,23 +32,10 @@ def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
         yield _too_small(config, gpus)
     else:
         yield passed("GPUs", str(gpus))
-    strict = needed(config, gpus)
-    yield _driver(gpus, strict=strict)
+    must = wanted.strict(config, gpus)
+    yield _driver(gpus, must=must)
     if mode == "docker":
-        yield _toolkit(strict=strict)
-
-
-def needed(config: Config, gpus: Gpus) -> bool:
-    """Whether a start without these GPUs would be another one than was meant."""
-    if config.model == "auto":
-        return gpus.could_hold_the_model(config.gpu_reserve)
-    return config.model != SMALL
-
-
-def serves_the_large_model(config: Config, gpus: Gpus) -> bool:
-    return config.model == MODEL or (
-        config.model == "auto" and bool(gpus.found) and gpus.could_hold_the_model(config.gpu_reserve)
-    )
+        yield _toolkit(must=must)
 
 
 def _without(config: Config, gpus: Gpus) -> Finding:
@@ -72,33 +59,32 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
     return passed("GPUs", str(gpus))
 
 
-def _driver(gpus: Gpus, *, strict: bool) -> Finding:
+def _driver(gpus: Gpus, *, must: bool) -> Finding:
     if gpus.driver_number >= OLDEST_DRIVER:
         return passed("driver", f"{gpus.driver}: {_BUILDS.get(torch_build(), torch_build())} is installed for it")
     text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
     remedy = f"Update the driver ({_newest()})"
-    return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if strict else warning("driver", text, remedy)
+    return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
 
 
 def _newest() -> str:
     return f"580 or newer is best, {OLDEST_DRIVER} the oldest that works"
 
 
-def _toolkit(*, strict: bool) -> Finding:
+def _toolkit(*, must: bool) -> Finding:
     """Docker reaches GPUs by a runtime, by CDI or by a hook: one is enough. The start itself tries it."""
-    info = subprocess.run(
-        ["docker", "info", "--format", "{{json .Runtimes}}"], check=False, capture_output=True, text=True
-    )
-    runtimes = json.loads(info.stdout) if info.stdout.strip().startswith("{") else {}
-    hook = shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli")
-    specifications = [file for folder in _CDI for file in folder.glob("*nvidia*")]
-    for way, there in (
-        ("runtime", "nvidia" in runtimes),
-        ("hook", bool(hook)),
-        ("CDI specification", bool(specifications)),
-    ):
+    told = engine.tell("info", "--format", "{{json .Runtimes}}")
+    runtimes = json.loads(told) if told.startswith("{") else {}
+    ways = {
+        "runtime": "nvidia" in runtimes,
+        "hook": shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli"),
+        "CDI specification": [file for folder in _CDI for file in folder.glob("*nvidia*")],
+    }
+    for way, there in ways.items():
         if there:
             return passed("toolkit", f"Docker can be given GPUs: NVIDIA's {way} is there")
+    if engine.root() is None:
+        return passed("toolkit", "the engine is on another machine, or a virtual one: the start tries it")
     text = "Docker cannot be given the GPUs: NVIDIA's container toolkit is not here"
     remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
-    return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if strict else warning("toolkit", text, remedy)
+    return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from docker.stack.config import ROOT, Config
-from docker.stack.doctor.disk import missing_model
+from docker.stack.doctor.wanted import missing_model
 from docker.stack.doctor.finding import Finding, failed, passed, warning
 from docker.stack.gpus import GIB, MODEL, WEIGHTS, Gpus
 from docker.stack.venvs import VENV, is_filled

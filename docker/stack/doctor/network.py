@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 
 from docker.stack import listeners, ports, proc
 from docker.stack.compose import project_name
 from docker.stack.config import Config
+from docker.stack.doctor import engine
 from docker.stack.doctor.finding import Finding, failed, passed
 
 _PUBLISHED = re.compile(r":(\d+)->")
@@ -44,9 +44,5 @@ def _wanted(config: Config, mode: str) -> dict[str, tuple[str, int]]:
 def _published(config: Config) -> set[int]:
     """Of this project's containers: Docker's proxy listens for them, as root and under its own name."""
     mine = f"label=com.docker.compose.project={project_name(config)}"
-    ask = ["docker", "ps", "--format", "{{.Ports}}", "--filter", mine]
-    try:
-        done = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return {int(port) for port in _PUBLISHED.findall(done.stdout)}
+    told = engine.tell("ps", "--format", "{{.Ports}}", "--filter", mine)
+    return {int(port) for port in _PUBLISHED.findall(told)}
