@@ -298,7 +298,7 @@ class TestDisk:
     ) -> None:
         volume = tmp_path / "volume" / "deepseek-coder-v2-lite"
         volume.mkdir(parents=True)
-        docker = f"case \"$*\" in *RootDir*) echo {tmp_path}/root ;; volume*) echo {tmp_path}/volume ;; esac"
+        docker = f'case "$*" in *RootDir*) echo {tmp_path}/root ;; volume*) echo {tmp_path}/volume ;; esac'
         play(tmp_path / "bin", monkeypatch, "docker", docker)
         found = gpus.Gpus((gpus.Gpu("large", 80 * gpus.GIB),), "580.95")
         (first,) = disk.check_disk(configured(tmp_path), "docker", found)

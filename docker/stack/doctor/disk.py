@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from docker.stack.doctor import engine
 from docker.stack.compose import project_name
 from docker.stack.config import Config
+from docker.stack.doctor import engine
 from docker.stack.doctor.finding import Finding, failed, passed, warning
 from docker.stack.doctor.wanted import missing_model
 from docker.stack.gpus import MODEL, SMALL, Gpus
@@ -106,4 +106,3 @@ def _in_the_volume(name: str) -> bool:
 def _built(config: Config) -> bool:
     mine = f"label=com.docker.compose.project={project_name(config)}"
     return engine.tell("images", "--quiet", "--filter", mine) != ""
-

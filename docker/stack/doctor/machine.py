@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from docker.stack.config import ROOT, Config
-from docker.stack.doctor.wanted import missing_model
 from docker.stack.doctor.finding import Finding, failed, passed, warning
+from docker.stack.doctor.wanted import missing_model
 from docker.stack.gpus import GIB, MODEL, WEIGHTS, Gpus
 from docker.stack.venvs import VENV, is_filled
 
