@@ -10,15 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.engine.catalogue import CATALOGUE, Hub, ModelNotAvailable, look_up
-from app.engine.choosing import choose_for_next_start, decide
-from app.engine.devices import available_memory
-from app.engine.gpus import ask_torch, given, look
-from app.engine.manifest import DownloadFailed, is_complete
-from app.engine.model_info import read_config
-from app.engine.placement import DoesNotFit, Gpu, Plan, plan_for
-from app.engine.sizes import UnknownArchitecture
-from app.engine.units import gib, parse_size
+from app.models.catalogue import CATALOGUE, Hub, ModelNotAvailable, look_up
+from app.models.choice import choose_for_next_start, decide
+from app.models.driver import available_memory
+from app.models.gpus import ask_torch, given, look
+from app.models.info import read_config
+from app.models.manifest import DownloadFailed, is_complete
+from app.models.parameter_count import UnknownArchitecture
+from app.models.placement import DoesNotFit, Gpu, Plan, plan_for
+from app.models.units import gib, parse_size
 from app.settings import Settings, SettingsError, load_settings
 
 REQUEST_TOKENS = (2048, 8192, 32_768, 131_072)
@@ -105,7 +105,7 @@ def _list(_options: argparse.Namespace, settings: Settings, console: Console) ->
 
 def _fetch(options: argparse.Namespace, settings: Settings, console: Console) -> None:
     os.environ["TQDM_DISABLE"] = "1"  # there is one bar, ours, in place of one for each file of each client
-    from app.engine.fetch import fetch  # noqa: PLC0415  # the hubs' clients take a second to import
+    from app.models.download.fetch import fetch  # noqa: PLC0415  # the hubs' clients take a second to import
 
     folder = fetch(options.name, options.dir or settings.models_dir, hub=options.hub)
     console.print(f"{options.name} is in {folder}", markup=False)

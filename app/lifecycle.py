@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from app.engine.base import Engine, Phase
+from app.contract.engine import Engine, Phase
 from app.settings import Settings
 
 EXIT_CODE = 3

@@ -20,9 +20,9 @@ from app.api.playground.files import load_page
 from app.api.playground.routes import open_paths, playground_router
 from app.api.probes import OPEN_PATHS, Render, probes_router
 from app.api.tokens import tokens_router
-from app.engine.base import Engine
+from app.contract.engine import Engine
+from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
-from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
 from app.serving.tokenizer import TokenizerUnusable
@@ -79,12 +79,12 @@ def build() -> FastAPI:
     # Imported here, so that tests and the scripted engine need none of it.
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from app.engine.brief import brief_for  # noqa: PLC0415
-    from app.engine.catalogue import ModelNotAvailable  # noqa: PLC0415
-    from app.engine.choosing import choose_model  # noqa: PLC0415
+    from app.engine.config import brief_for  # noqa: PLC0415
     from app.engine.local import LocalEngine  # noqa: PLC0415
-    from app.engine.placement import DoesNotFit  # noqa: PLC0415
-    from app.engine.sizes import UnknownArchitecture  # noqa: PLC0415
+    from app.models.catalogue import ModelNotAvailable  # noqa: PLC0415
+    from app.models.choice import choose_model  # noqa: PLC0415
+    from app.models.parameter_count import UnknownArchitecture  # noqa: PLC0415
+    from app.models.placement import DoesNotFit  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
     from app.observability.metrics import Metrics  # noqa: PLC0415
     from app.observability.request_log import LogObserver  # noqa: PLC0415

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from app.engine.model_info import read_model_info
-from app.messages import GenerationRequest, Message, Operation, SamplingParams
+from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
+from app.models.info import read_model_info
 from app.serving.prompts import Prompts
 from docker.stack.config import ROOT
 from docker.stack.environment import EMBEDDED

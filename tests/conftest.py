@@ -18,7 +18,7 @@ def embedded_model() -> Path:
     models_dir = Path(os.environ.get("MODELS_DIR") or ROOT / "var" / "models")
     folder = models_dir / "smollm2-135m"
     if not (folder / "config.json").is_file():
-        from app.engine.fetch import fetch  # noqa: PLC0415  # needs more than a test of text does
+        from app.models.download.fetch import fetch  # noqa: PLC0415  # needs more than a test of text does
 
         folder = fetch("smollm2-135m", models_dir)
     return folder

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTimeout, ClientClosed, InvalidRequest, UnsupportedMediaType
+from app.contract.errors import BodyTimeout, ClientClosed, InvalidRequest, UnsupportedMediaType
 
 BODY_SECONDS = 30.0
 """A body that takes longer to arrive is not waited for."""

@@ -14,7 +14,7 @@ from app.api.openai_answer import Output, Piece, answer
 from app.api.openai_shapes import Heads
 from app.api.sampling_fields import StreamOptions
 from app.api.tool_calls import call_piece, whole_calls
-from app.messages import Finished, TextEvent, ToolCallEvent
+from app.contract.messages import Finished, TextEvent, ToolCallEvent
 from app.serving.service import GenerationService
 
 

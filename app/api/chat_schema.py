@@ -14,9 +14,9 @@ from app.api.tool_fields import (
     refuse_choice_without_tools,
     tools_of,
 )
-from app.engine.base import ModelInfo
-from app.errors import InvalidRequest
-from app.messages import GenerationRequest, Operation, ToolChoice
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Operation, ToolChoice
 
 MOST_MESSAGES = 4096
 MOST_TOOLS = 128  # OpenAI's

@@ -13,7 +13,7 @@ from app.api.classic_schema import ClassicBody
 from app.api.disconnect import unless_client_leaves
 from app.api.envelope import error_envelope, now
 from app.api.sse import EventStream, frame
-from app.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
+from app.contract.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
 from app.serving.answer import Answer
 from app.serving.service import GenerationService
 

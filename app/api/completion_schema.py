@@ -8,9 +8,9 @@ from pydantic_core import PydanticCustomError
 
 from app.api.field_schemas import PROMPT, accepts
 from app.api.sampling_fields import MOST_CHOICES, SamplingFields
-from app.engine.base import ModelInfo
-from app.errors import InvalidRequest, UnsupportedField
-from app.messages import GenerationRequest, Operation
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest, UnsupportedField
+from app.contract.messages import GenerationRequest, Operation
 
 MOST_ANSWERS = 64
 """To all prompts of one request together."""

@@ -14,7 +14,7 @@ from app.api.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai_answer import Output, Piece, answer
 from app.api.openai_shapes import Heads
 from app.api.sampling_fields import StreamOptions
-from app.messages import Finished, TextEvent
+from app.contract.messages import Finished, TextEvent
 from app.serving.service import GenerationService
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from app.errors import ClientClosed
+from app.contract.errors import ClientClosed
 
 Result = TypeVar("Result")
 

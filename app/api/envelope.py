@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from app.errors import ServingError
+from app.contract.errors import ServingError
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from app.api.envelope import error_envelope
 from app.api.openai_errors import openai_error, speaks_openai
-from app.errors import ServingError, Unauthorized
+from app.contract.errors import ServingError, Unauthorized
 
 
 def error_response(error: ServingError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

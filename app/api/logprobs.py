@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.messages import TextEvent, TokenEvent
+from app.contract.messages import TextEvent, TokenEvent
 
 BytesOf = Callable[[int], bytes]
 

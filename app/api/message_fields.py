@@ -9,8 +9,8 @@ from pydantic_core import PydanticCustomError
 from app.api.body import parse_object
 from app.api.field_schemas import CONTENT, accepts
 from app.api.schemas import NullableBody
-from app.errors import InvalidRequest
-from app.messages import Message, ToolCall
+from app.contract.errors import InvalidRequest
+from app.contract.messages import Message, ToolCall
 
 NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 """A function's name, as OpenAI has it."""

@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.error_response import error_response
 from app.api.keys import tenant_of
-from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
-from app.messages import ANONYMOUS
-from app.observer import Observers, RequestRefused
+from app.contract.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
+from app.contract.messages import ANONYMOUS
+from app.contract.telemetry import Observers, RequestRefused
 
 _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

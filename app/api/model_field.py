@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from app.api.schemas import NullableBody
-from app.engine.base import ModelInfo
-from app.errors import ModelNotFound
+from app.contract.engine import ModelInfo
+from app.contract.errors import ModelNotFound
 
 
 class ForModel(NullableBody):

@@ -12,7 +12,7 @@ from app.api.openai_errors import openai_error
 from app.api.openai_shapes import Head, timings_object, usage_object
 from app.api.sampling_fields import StreamOptions
 from app.api.sse import DONE, EventStream, frame
-from app.messages import Finished, GenerationRequest, TextEvent, ToolCallEvent
+from app.contract.messages import Finished, GenerationRequest, TextEvent, ToolCallEvent
 from app.serving.choices import Choices, overall, summed_usage
 from app.serving.service import GenerationService
 

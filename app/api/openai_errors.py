@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from app.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
+from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
 
 # As nginx tells them apart for the errors that it makes itself (nginx/snippets/errors.conf).
 _PATHS = re.compile(r"/(v1|tokenize|detokenize|openapi\.json)(/.*)?", re.DOTALL)

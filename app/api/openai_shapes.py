@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from app.engine.base import ModelInfo
-from app.messages import Timings, Usage
+from app.contract.engine import ModelInfo
+from app.contract.messages import Timings, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.engine.base import Phase
-from app.errors import ServingError
+from app.contract.engine import Phase
+from app.contract.errors import ServingError
 from app.serving.readiness import refusal
 from app.serving.service import GenerationService
 

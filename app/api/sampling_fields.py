@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 from app.api.field_schemas import accepts, labels, numbers_by_token, text_or_list
 from app.api.model_field import ForModel
 from app.api.schemas import NullableBody
-from app.engine.base import ModelInfo
-from app.errors import InvalidRequest
-from app.messages import GenerationRequest, Operation, SamplingParams
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Operation, SamplingParams
 
 MOST_CHOICES = 16
 MOST_STOPS = 16

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from app.errors import InvalidRequest, UnsupportedField
+from app.contract.errors import InvalidRequest, UnsupportedField
 
 _LONGEST_NAME = 64  # characters of a client's field name that an error repeats
 

@@ -15,7 +15,7 @@ from app.api.body import read_json
 from app.api.chat_schema import ChatBody
 from app.api.disconnect import unless_client_leaves
 from app.api.token_schema import ConversationToTokens, TextToTokens, TokensToText
-from app.messages import GenerationRequest
+from app.contract.messages import GenerationRequest
 from app.serving.service import GenerationService
 from app.serving.tokens import Tokens
 

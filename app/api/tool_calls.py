@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from app.messages import ToolCallEvent
+from app.contract.messages import ToolCallEvent
 
 
 def whole_calls(events: Iterable[ToolCallEvent]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 from app.api.field_schemas import accepts, tool_choice
 from app.api.message_fields import NAME
 from app.api.schemas import NullableBody
-from app.errors import InvalidRequest
-from app.messages import JsonFormat, Tool, ToolChoice
+from app.contract.errors import InvalidRequest
+from app.contract.messages import JsonFormat, Tool, ToolChoice
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST_DESCRIPTION = 16_384

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.messages import EngineRequest
+from app.contract.messages import EngineRequest
 
 
 @dataclass(frozen=True, slots=True)

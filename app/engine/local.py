@@ -1,7 +1,7 @@
 """The local engine, as the event loop sees it: a queue in, events out, and a watch over the inference thread.
 
 torch is not imported here: importing it takes seconds, in which the app already answers its probes. Everything
-that touches it happens in `app.engine.inference`, on the one inference thread.
+that touches it happens in `app.engine.thread`, on the one inference thread.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from app.engine.base import Capacity, EngineStatus, ModelInfo, Phase
-from app.engine.brief import Brief
+from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
+from app.contract.errors import EngineStalled, ModelLoading, ShuttingDown
+from app.contract.messages import EngineEvent, EngineRequest, Finished
 from app.engine.commands import Cancel, Command, Stop, Submit
-from app.engine.devices import use_bus_order
-from app.engine.vitals import Vitals
-from app.errors import EngineStalled, ModelLoading, ShuttingDown
-from app.messages import EngineEvent, EngineRequest, Finished
+from app.engine.config import Brief
+from app.engine.health import Vitals
+from app.models.driver import use_bus_order
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ WATCH_SECONDS = 1.0
 
 
 class LocalEngine:
-    """Runs a model of this machine. See `app.engine.base.Engine`."""
+    """Runs a model of this machine. See `app.contract.engine.Engine`."""
 
     def __init__(self, brief: Brief) -> None:
         self._brief = brief
@@ -116,7 +116,7 @@ class LocalEngine:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
         try:
             use_bus_order()
-            from app.engine.inference import think  # noqa: PLC0415  # imports torch, on the thread that uses it
+            from app.engine.thread import think  # noqa: PLC0415  # imports torch, on the thread that uses it
 
             think(self._brief, self._vitals, self._commands, self._emit)
         except Exception as error:  # noqa: BLE001  # a thread's end must be seen, whatever ended it

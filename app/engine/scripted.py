@@ -11,9 +11,18 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
-from app.engine.base import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.errors import DeadlineExceeded, GenerationFailed, ModelLoading, ServingError, ShuttingDown
-from app.messages import EngineEvent, EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
+from app.contract.errors import DeadlineExceeded, GenerationFailed, ModelLoading, ServingError, ShuttingDown
+from app.contract.messages import (
+    EngineEvent,
+    EngineRequest,
+    Finished,
+    FinishReason,
+    Start,
+    Timings,
+    TokenEvent,
+    Usage,
+)
 
 _LOADING = (Phase.STARTING, Phase.LOADING, Phase.WARMING)
 

@@ -16,12 +16,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from app.engine.cache import SlotCache
-from app.engine.catalogue import CATALOGUE, Golden
-from app.engine.decoder import Decoder
-from app.engine.scheduler import Scheduler
-from app.engine.sequence import Sequence as TokenSequence
-from app.engine.shelves import Shelves
+from app.engine.execution.decoder import Decoder
+from app.engine.kv.cache import SlotCache
+from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.sequence import Sequence as TokenSequence
+from app.engine.scheduling.shelves import Shelves
+from app.models.catalogue import CATALOGUE, Golden
 
 _log = logging.getLogger(__name__)
 

@@ -6,24 +6,25 @@ import time
 import torch
 from torch import nn
 
-from app.engine import experts, self_check
-from app.engine.base import Phase
-from app.engine.brief import Brief
-from app.engine.cache import SlotCache
-from app.engine.caches import use_caches
-from app.engine.compiling import compile_layers
-from app.engine.decoder import Decoder
-from app.engine.llama import FusedLlamaLayer, fuse
-from app.engine.loader import LoadError, load
-from app.engine.mla import absorb, use_kernels
-from app.engine.packed import can_pack, pack
-from app.engine.precision import choose_dtype
-from app.engine.prefill import SDPA, flash_attn, settle_sdpa
-from app.engine.scheduler import Scheduler
-from app.engine.sequence import Sequence
-from app.engine.shelves import Shelves
-from app.engine.vitals import Vitals
-from app.observer import AttentionChosen
+from app.contract.engine import Phase
+from app.contract.telemetry import AttentionChosen
+from app.engine import self_check
+from app.engine.attention.mla import absorb, use_kernels
+from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
+from app.engine.compile_caches import use_caches
+from app.engine.config import Brief
+from app.engine.execution.decoder import Decoder
+from app.engine.health import Vitals
+from app.engine.kv.cache import SlotCache
+from app.engine.layers import experts
+from app.engine.layers.compiling import compile_layers
+from app.engine.layers.dtype import choose_dtype
+from app.engine.layers.llama import FusedLlamaLayer, fuse
+from app.engine.layers.loader import LoadError, load
+from app.engine.layers.packed import can_pack, pack
+from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.sequence import Sequence
+from app.engine.scheduling.shelves import Shelves
 from app.settings import Compile, FlashAttn, Settings
 
 _log = logging.getLogger(__name__)

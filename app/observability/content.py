@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Callable
 
-from app.messages import GenerationRequest, Message
+from app.contract.messages import GenerationRequest, Message
+from app.contract.telemetry import RequestFinished
 from app.observability.plain import Plain, shorten
-from app.observer import RequestFinished
 from app.settings import LogContent, Settings
 
 _HASH_DIGITS = 16

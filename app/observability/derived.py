@@ -1,7 +1,7 @@
 """Figures that follow from one finished request: the same number in its log line and in the histograms."""
 
-from app.messages import FinishReason
-from app.observer import RequestFinished
+from app.contract.messages import FinishReason
+from app.contract.telemetry import RequestFinished
 
 SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 

@@ -13,12 +13,10 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from app.engine.base import Phase
-from app.errors import every_error
-from app.messages import FinishReason, Timings, Usage
-from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
-from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
-from app.observer import (
+from app.contract.engine import Phase
+from app.contract.errors import every_error
+from app.contract.messages import FinishReason, Timings, Usage
+from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,
     DeviceMemory,
@@ -29,6 +27,8 @@ from app.observer import (
     RequestRefused,
     StepDone,
 )
+from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
+from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
 from app.settings import SettingsError
 
 REFUSED = "refused"

@@ -6,11 +6,11 @@ from typing import Any
 
 import structlog
 
-from app.engine.base import Phase
-from app.messages import GenerationRequest, SamplingParams
+from app.contract.engine import Phase
+from app.contract.messages import GenerationRequest, SamplingParams
+from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestFinished, RequestRefused
 from app.observability.content import ContentFields
 from app.observability.derived import tokens_per_second
-from app.observer import CleanedUp, Event, PhaseChanged, RequestFinished, RequestRefused
 from app.settings import Settings
 
 _DIGITS = 6  # microseconds are more than any clock here can promise

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from app.engine.base import Capacity
-from app.errors import Overloaded
+from app.contract.engine import Capacity
+from app.contract.errors import Overloaded
 
 KV_OVERBOOKING = 4
 """Tokens that may be reserved at once, in KV caches: one is computed, the others wait. Answers mostly end before

@@ -9,9 +9,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from app.engine.base import Engine
-from app.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
-from app.messages import (
+from app.contract.engine import Engine
+from app.contract.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
+from app.contract.messages import (
     EngineEvent,
     EngineRequest,
     Finished,
@@ -24,7 +24,7 @@ from app.messages import (
     TokenEvent,
     Usage,
 )
-from app.observer import Observer, RequestFinished
+from app.contract.telemetry import Observer, RequestFinished
 from app.serving.admission import Reservation
 from app.serving.text import TextStream
 from app.serving.tool_stream import Piece, ToolStream, piece_text

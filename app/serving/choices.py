@@ -11,8 +11,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from app.messages import Finished, FinishReason, GenerationRequest, ServiceEvent, Timings, Usage
-from app.observer import Choice, Event, Observers, RequestFinished
+from app.contract.messages import Finished, FinishReason, GenerationRequest, ServiceEvent, Timings, Usage
+from app.contract.telemetry import Choice, Event, Observers, RequestFinished
 from app.serving.answer import Answer
 
 _WORST_FIRST = (

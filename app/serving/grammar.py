@@ -12,9 +12,9 @@ from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from app.engine.base import ModelInfo
-from app.errors import GenerationFailed, InvalidRequest
-from app.messages import Constraint, GenerationRequest, JsonFormat
+from app.contract.engine import ModelInfo
+from app.contract.errors import GenerationFailed, InvalidRequest
+from app.contract.messages import Constraint, GenerationRequest, JsonFormat
 from app.serving.json_schema import check_schema, name_keyword, unsupported
 from app.serving.tokenizer import ModelTokenizer
 from app.serving.tool_grammar import (
@@ -58,7 +58,7 @@ def _limits() -> LLParserLimits:
 
 
 class GrammarConstraint:
-    """One sequence's place in a grammar: see `app.messages.Constraint`."""
+    """One sequence's place in a grammar: see `app.contract.messages.Constraint`."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from app.errors import InvalidRequest
+from app.contract.errors import InvalidRequest
 from app.serving.json_pattern import is_portable
 from app.serving.json_references import endless, resolve
 

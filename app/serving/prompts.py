@@ -9,9 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from app.engine.base import ModelInfo
-from app.errors import InvalidRequest, PromptTooLong, UnsupportedField
-from app.messages import GenerationRequest, Message, Tool, ToolCall
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
+from app.contract.messages import GenerationRequest, Message, Tool, ToolCall
 from app.serving.infill import infill_of
 from app.serving.template import ChatTemplate
 from app.serving.tokenizer import ModelTokenizer

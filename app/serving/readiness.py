@@ -1,7 +1,7 @@
 """What an engine's status means to those who ask for an answer."""
 
-from app.engine.base import EngineStatus, Phase
-from app.errors import EngineStalled, ModelLoading, NotReady, ShuttingDown
+from app.contract.engine import EngineStatus, Phase
+from app.contract.errors import EngineStalled, ModelLoading, NotReady, ShuttingDown
 
 _LOADING = (Phase.STARTING, Phase.LOADING, Phase.WARMING)
 _RESTART_SECONDS = 10.0  # after which a restarted process listens again

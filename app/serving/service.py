@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from app.engine.base import Engine, EngineStatus, ModelInfo
-from app.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
-from app.messages import Constraint, EngineRequest, GenerationRequest
-from app.observer import Observer, Observers, RequestFinished
+from app.contract.engine import Engine, EngineStatus, ModelInfo
+from app.contract.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
+from app.contract.messages import Constraint, EngineRequest, GenerationRequest
+from app.contract.telemetry import Observer, Observers, RequestFinished
 from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
 from app.serving.choices import Choices, Ends, each_choice

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from app.errors import InvalidRequest
-from app.messages import Message, Tool, ToolCall
+from app.contract.errors import InvalidRequest
+from app.contract.messages import Message, Tool, ToolCall
 from app.serving.tool_format import as_text, call_text, described, native_turn
 
 

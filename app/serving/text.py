@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from app.messages import TextEvent, TokenEvent
+from app.contract.messages import TextEvent, TokenEvent
 
 
 class StopStrings:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from app.messages import GenerationRequest
+from app.contract.messages import GenerationRequest
 from app.serving.prompts import Prompts
 
 _AT_ONCE = 2  # threads; the others are for prompts that shall be answered

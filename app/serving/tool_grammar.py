@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from app.errors import InvalidRequest
-from app.messages import GenerationRequest, Tool
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Tool
 from app.serving.tool_format import CALL_TAIL, MOST_CALLS, OPEN, call_head
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")

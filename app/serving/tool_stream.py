@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 
-from app.messages import TextEvent, TokenEvent, ToolCallEvent
+from app.contract.messages import TextEvent, TokenEvent, ToolCallEvent
 from app.serving.text import StopStrings, held_back
 from app.serving.tool_format import CALL_TAIL, OPEN
 

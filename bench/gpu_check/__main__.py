@@ -13,7 +13,7 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 import torch  # after the order of the devices is set
 
-from app.engine.devices import ask_driver
+from app.models.driver import ask_driver
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import config_for
 from bench.gpu_check.report import Check, Report

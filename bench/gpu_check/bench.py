@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from app.engine.brief import Brief
-from app.engine.decoder import Decoder
-from app.engine.placement import Gpu
-from app.observer import Observers
+from app.contract.telemetry import Observers
+from app.engine.config import Brief
+from app.engine.execution.decoder import Decoder
+from app.models.placement import Gpu
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, DeepseekV2Config, DeepseekV2ForCausalLM, PreTrainedModel
 
-from app.engine.catalogue import DEEPSEEK
-from app.engine.sizes import sizes_of
+from app.models.catalogue import DEEPSEEK
+from app.models.parameter_count import sizes_of
 
 HEADROOM = 1.25
 """Memory over weights that a card needs for the caches and steps of the check."""

@@ -4,10 +4,10 @@ import random
 import time
 from collections.abc import Iterable
 
+from app.contract.messages import EngineRequest, SamplingParams, TokenEvent
 from app.engine.commands import Submit
-from app.engine.inference import build_runner
-from app.engine.runner import Emission, Runner
-from app.messages import EngineRequest, SamplingParams, TokenEvent
+from app.engine.execution.runner import Emission, Runner
+from app.engine.thread import build_runner
 from bench.gpu_check.bench import Bench
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import DeepseekV2Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
-from app.engine.catalogue import look_up
-from app.engine.mla import AbsorbedAttention
+from app.engine.attention.mla import AbsorbedAttention
+from app.models.catalogue import look_up
 from bench.workers.pipe import answers, serve
 
 KINDS = {"stock": DeepseekV2Attention, "absorbed": AbsorbedAttention}

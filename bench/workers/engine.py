@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.engine.base import Phase
-from app.engine.brief import brief_for
-from app.engine.choosing import choose_model
+from app.contract.engine import Phase
+from app.contract.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
+from app.contract.telemetry import Event, Observers, PhaseChanged, StepDone
+from app.engine.config import brief_for
 from app.engine.local import LocalEngine
-from app.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
-from app.observer import Event, Observers, PhaseChanged, StepDone
+from app.models.choice import choose_model
 from app.settings import load_settings
 from bench.workers.pipe import answers, serve
 

@@ -12,9 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.contract.telemetry import Observers
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.main import create_app
-from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.settings import Settings
 from tests.support.recorder import Recorder

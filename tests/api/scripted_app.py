@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app.engine.base import Phase
+from app.contract.engine import Phase
+from app.contract.telemetry import Observers
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.main import create_app
-from app.observer import Observers
 from app.serving.prompts import Prompts
 from app.settings import Settings
 

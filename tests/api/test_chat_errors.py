@@ -7,9 +7,9 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 from starlette.testclient import TestClient
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
+from app.contract.errors import OutOfMemory
 from app.engine.scripted import ScriptedEngine
-from app.errors import OutOfMemory
 from tests.api.chatting import PATH, USER, ask, refused
 from tests.api.conftest import MakeClient
 from tests.support.openai_types import frames, read_as, read_error

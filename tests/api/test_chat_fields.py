@@ -4,8 +4,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from app.contract.messages import Message, Operation, SamplingParams, ToolCall
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
-from app.messages import Message, Operation, SamplingParams, ToolCall
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.recorder import Recorder

@@ -6,10 +6,10 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
+from app.contract.errors import OutOfMemory
+from app.contract.messages import SamplingParams
 from app.engine.scripted import ScriptedEngine
-from app.errors import OutOfMemory
-from app.messages import SamplingParams
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.recorder import Recorder
 

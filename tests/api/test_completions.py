@@ -8,10 +8,10 @@ from openai.types import Completion
 from openai.types.shared import ErrorObject
 from starlette.testclient import TestClient
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
+from app.contract.errors import OutOfMemory
+from app.contract.messages import Operation
 from app.engine.scripted import ScriptedEngine
-from app.errors import OutOfMemory
-from app.messages import Operation
 from app.serving.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.openai_types import frames, read_as, read_error

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
+from app.contract.messages import EngineEvent, EngineRequest
 from app.engine.scripted import ScriptedEngine
-from app.messages import EngineEvent, EngineRequest
 from tests.api.conftest import ANSWER, LiveServer
 from tests.support.recorder import Recorder
 

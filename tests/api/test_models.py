@@ -4,7 +4,7 @@ import pytest
 from openai.types import Model
 from starlette.testclient import TestClient
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from tests.api.conftest import MakeClient
 

@@ -7,9 +7,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from app.engine.base import Capacity
+from app.contract.engine import Capacity
+from app.contract.errors import OutOfMemory
 from app.engine.scripted import ScriptedEngine
-from app.errors import OutOfMemory
 from tests.api.conftest import ANSWER, LiveServer
 from tests.support.recorder import Recorder
 

@@ -3,7 +3,7 @@
 import pytest
 from starlette.testclient import TestClient
 
-from app.engine.base import Capacity, Phase
+from app.contract.engine import Capacity, Phase
 from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import MakeClient
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.base import Engine, Phase
-from app.engine.brief import brief_for
+from app.contract.engine import Engine, Phase
+from app.contract.telemetry import Observers
+from app.engine.config import brief_for
 from app.engine.local import LocalEngine
 from app.engine.scripted import ScriptedEngine
-from app.observer import Observers
 from app.settings import DType, Settings
 from tests.support.tiny import tiny_deepseek, tiny_llama
 

@@ -10,10 +10,8 @@ import pytest
 import pytest_asyncio
 from jsonschema import validate
 
-from app.engine.base import Phase
-from app.engine.brief import brief_for
-from app.engine.local import LocalEngine
-from app.messages import (
+from app.contract.engine import Phase
+from app.contract.messages import (
     Finished,
     FinishReason,
     GenerationRequest,
@@ -25,7 +23,9 @@ from app.messages import (
     TextEvent,
     ToolChoice,
 )
-from app.observer import Observers
+from app.contract.telemetry import Observers
+from app.engine.config import brief_for
+from app.engine.local import LocalEngine
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import DType, Settings

@@ -1,4 +1,4 @@
-"""What every engine promises (`app/engine/base.py`)."""
+"""What every engine promises (`app/contract/engine.py`)."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from app.engine.base import Engine, Phase
-from app.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
-from app.messages import (
+from app.contract.engine import Engine, Phase
+from app.contract.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
+from app.contract.messages import (
     Constraint,
     EngineEvent,
     EngineRequest,

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.engine.catalogue import DEEPSEEK
-from app.engine.placement import Gpu, plan
+from app.models.catalogue import DEEPSEEK
+from app.models.placement import Gpu, plan
 from docker.stack import doctor, gpus, mode, packages, proc, venvs
 from docker.stack.config import ROOT, Config, load_config
 from docker.stack.doctor import disk, graphics, machine, network, software

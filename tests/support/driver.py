@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.engine.units import GIB
+from app.models.units import GIB
 
 _SITE = """
 import pynvml

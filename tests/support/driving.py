@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.engine import attention
-from app.engine.cleanup import Cleaner
+from app.contract.messages import EngineRequest, Finished, SamplingParams, TokenEvent
+from app.contract.telemetry import Event, Observers
+from app.engine.attention import slots as attention
+from app.engine.attention.mla import absorb
 from app.engine.commands import Submit
-from app.engine.decoder import Decoder
-from app.engine.mla import absorb
-from app.engine.runner import Emission, Runner
-from app.engine.scheduler import Scheduler
-from app.engine.shelves import Shelves
-from app.messages import EngineRequest, Finished, SamplingParams, TokenEvent
-from app.observer import Event, Observers
+from app.engine.execution.cleanup import Cleaner
+from app.engine.execution.decoder import Decoder
+from app.engine.execution.runner import Emission, Runner
+from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.shelves import Shelves
 from app.settings import Cleanup
 
 CONTEXT = 4096

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from app.errors import GenerationFailed, Overloaded
-from app.messages import (
+from app.contract.errors import GenerationFailed, Overloaded
+from app.contract.messages import (
     Finished,
     FinishReason,
     GenerationRequest,
@@ -13,7 +13,7 @@ from app.messages import (
     Timings,
     Usage,
 )
-from app.observer import (
+from app.contract.telemetry import (
     AttentionChosen,
     Choice,
     CleanedUp,

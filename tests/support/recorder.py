@@ -2,7 +2,7 @@
 
 import queue
 
-from app.observer import Event, RequestFinished, RequestRefused
+from app.contract.telemetry import Event, RequestFinished, RequestRefused
 from tests.support.patience import PATIENCE
 
 

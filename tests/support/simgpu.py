@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
 
-from app.observer import DeviceMemory
+from app.contract.telemetry import DeviceMemory
 
 TYPE = "simgpu"
 _KEY = "PrivateUse1"  # the dispatch key that torch keeps for a device type from elsewhere

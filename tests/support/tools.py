@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from jsonschema import validate
 
-from app.messages import ServiceEvent, Tool, ToolCall, ToolCallEvent
+from app.contract.messages import ServiceEvent, Tool, ToolCall, ToolCallEvent
 
 WEATHER = Tool(
     "get_weather",

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from app.cli import main
-from app.engine.gpus import Gpus
+from app.models.gpus import Gpus
 from app.settings import Settings
 from tests.support.driver import driver_environment
 
@@ -25,7 +25,7 @@ def models_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("MODEL", "auto")
     none = Gpus(problem="no NVIDIA driver is here")
     monkeypatch.setattr("app.cli.look", lambda: none)
-    monkeypatch.setattr("app.engine.choosing.look", lambda: none)
+    monkeypatch.setattr("app.models.choice.look", lambda: none)
     return tmp_path
 
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from app.engine.base import Phase
+from app.contract.engine import Phase
+from app.contract.errors import ShuttingDown
+from app.contract.messages import EngineRequest, Finished, SamplingParams
 from app.engine.scripted import ScriptedEngine
-from app.errors import ShuttingDown
 from app.lifecycle import EXIT_CODE, Lifecycle
-from app.messages import EngineRequest, Finished, SamplingParams
 from app.settings import Settings
 
 REQUEST = EngineRequest(id="r", tokens=(1, 2), max_tokens=3, sampling=SamplingParams(seed=1))

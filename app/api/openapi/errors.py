@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from app.api.openai_errors import openai_error
 from app.api.openapi.answers import ClassicError, OpenAIError
 from app.api.openapi.schemas import ref
-from app.errors import ClientClosed, ServingError, every_error
+from app.contract.errors import ClientClosed, ServingError, every_error
 
 PROXY = {
     400: "invalid_request",

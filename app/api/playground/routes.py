@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.playground.files import PREFIX, Page
-from app.errors import NotFound
+from app.contract.errors import NotFound
 
 PAGE_PATH = "/"
 

@@ -10,7 +10,7 @@ from docker.stack.config import ROOT
 
 _LOST = """
 import torch
-from app.engine.device_faults import lost_device
+from app.engine.execution.device_faults import lost_device
 device = torch.device("cuda", 0)
 assert lost_device([device]) is None, "a sound device was called lost"
 try:
@@ -23,7 +23,7 @@ print("found", lost_device([device]))
 
 _FULL = """
 import torch
-from app.engine.device_faults import lost_device, ran_out_of_memory
+from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 device = torch.device("cuda", 0)
 hog = []
 size = 2**30

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import torch
 
-from app.engine.brief import Brief
-from app.engine.mla import AbsorbedAttention
-from app.engine.model_info import read_config, read_model_info
-from app.engine.placement import plan_for
+from app.engine.attention.mla import AbsorbedAttention
+from app.engine.config import Brief
+from app.engine.health import Vitals
 from app.engine.startup import bring_up
-from app.engine.vitals import Vitals
+from app.models.info import read_config, read_model_info
+from app.models.placement import plan_for
 from app.settings import DType, Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import torch
 
-from app.engine.cache import SlotCache
-from app.engine.scheduler import ALONE, Scheduler
-from app.engine.sequence import Sequence
-from app.engine.shelves import Shelves
+from app.engine.kv.cache import SlotCache
+from app.engine.scheduling.scheduler import ALONE, Scheduler
+from app.engine.scheduling.sequence import Sequence
+from app.engine.scheduling.shelves import Shelves
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.load_of_requests import Driven
 from bench.gpu_check.report import Row

@@ -3,7 +3,7 @@
 import pytest
 
 from app.api.body import parse_object
-from app.errors import InvalidRequest
+from app.contract.errors import InvalidRequest
 
 SECRET = "my-secret-prompt"
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.chat_schema import ChatBody
-from app.engine.base import ModelInfo, SamplingDefaults
-from app.errors import InvalidRequest, UnsupportedField
-from app.messages import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
+from app.contract.engine import ModelInfo, SamplingDefaults
+from app.contract.errors import InvalidRequest, UnsupportedField
+from app.contract.messages import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 
 MODEL = ModelInfo("served", 1000, frozenset({2}), 100, SamplingDefaults())
 USER = {"role": "user", "content": "hi"}

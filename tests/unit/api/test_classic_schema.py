@@ -6,8 +6,8 @@ import pytest
 
 from app.api.classic import generation_request
 from app.api.classic_schema import ClassicBody
-from app.errors import InvalidRequest, UnsupportedField
-from app.messages import Message
+from app.contract.errors import InvalidRequest, UnsupportedField
+from app.contract.messages import Message
 
 DEFAULTS = {
     "history": [],

@@ -7,7 +7,7 @@ from openai.types.shared import ErrorObject
 
 from app.api.error_response import error_response
 from app.api.openai_errors import CODES, openai_error, speaks_openai
-from app.errors import (
+from app.contract.errors import (
     InvalidRequest,
     ModelLoading,
     ModelNotFound,

@@ -13,7 +13,7 @@ from app.api.openai_errors import openai_error
 from app.api.openapi.document import openapi_document
 from app.api.openapi.errors import PROXY
 from app.api.openapi.operations import OPERATIONS
-from app.errors import ClientClosed, InvalidRequest, ServingError, every_error
+from app.contract.errors import ClientClosed, InvalidRequest, ServingError, every_error
 
 ROOT = Path(__file__).parents[3]
 SENT = [error for error in every_error() if error is not ClientClosed]

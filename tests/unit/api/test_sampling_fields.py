@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.sampling_fields import SamplingFields
-from app.engine.base import ModelInfo, SamplingDefaults
-from app.errors import InvalidRequest, ModelNotFound, UnsupportedField
-from app.messages import SamplingParams
+from app.contract.engine import ModelInfo, SamplingDefaults
+from app.contract.errors import InvalidRequest, ModelNotFound, UnsupportedField
+from app.contract.messages import SamplingParams
 
 MODEL = ModelInfo(
     name="served",

@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from app.api.chat import ChatWriter
 from app.api.openai_answer import Piece
 from app.api.openai_shapes import Head
-from app.messages import Finished, FinishReason, TextEvent, Timings, ToolCallEvent, Usage
+from app.contract.messages import Finished, FinishReason, TextEvent, Timings, ToolCallEvent, Usage
 from tests.support.openai_types import read_as
 
 HEAD = Head("chatcmpl-1", 1, "served", "fp_1")

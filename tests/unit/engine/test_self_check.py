@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from app.engine import self_check
-from app.engine.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
-from app.engine.decoder import Decoder
-from app.engine.loader import load
-from app.engine.placement import Plan
+from app.engine.execution.decoder import Decoder
+from app.engine.layers.loader import load
 from app.engine.self_check import SelfCheckFailed, check, check_copies, check_golden, greedy
+from app.models.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
+from app.models.placement import Plan
 from tests.support import simgpu
 from tests.support.driving import over_slots, reference
 from tests.support.split import split

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from app.engine.base import Phase
-from app.engine.brief import Brief
-from app.engine.caches import VARIABLES
-from app.engine.inference import build_runner
-from app.engine.loader import LoadError
-from app.engine.mla import AbsorbedAttention
-from app.engine.model_info import read_config, read_model_info
-from app.engine.placement import Gpu, plan
+from app.contract.engine import Phase
+from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged
+from app.engine.attention.mla import AbsorbedAttention
+from app.engine.compile_caches import VARIABLES
+from app.engine.config import Brief
+from app.engine.health import Vitals
+from app.engine.layers.loader import LoadError
 from app.engine.startup import bring_up
-from app.engine.vitals import Vitals
-from app.observer import AttentionChosen, Observers, PhaseChanged
+from app.engine.thread import build_runner
+from app.models.info import read_config, read_model_info
+from app.models.placement import Gpu, plan
 from app.settings import Compile, DType, Settings
 from tests.support.driving import Driver, Heard, reference
 from tests.support.simgpu import crossings, gpus

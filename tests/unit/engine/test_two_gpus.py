@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.observer import CleanedUp, StepDone
+from app.contract.telemetry import CleanedUp, StepDone
 from app.settings import Cleanup
 from tests.support.driving import Driver, drive, reference
 from tests.support.simgpu import SimMemory, crossings, gpus

@@ -7,10 +7,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from app.errors import every_error
-from app.messages import Finished, FinishReason, Timings, Usage
+from app.contract.errors import every_error
+from app.contract.messages import Finished, FinishReason, Timings, Usage
+from app.contract.telemetry import AttentionChosen, CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
 from app.observability.metrics import Metrics
-from app.observer import AttentionChosen, CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
 from app.settings import SettingsError
 from tests.support.events import (
     ANSWERED,

@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
-from app.messages import FinishReason, JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
+from app.contract.messages import (
+    FinishReason,
+    JsonFormat,
+    Message,
+    Operation,
+    SamplingParams,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from app.contract.telemetry import Choice, Event, PhaseChanged, RequestFinished
 from app.observability.request_log import LogObserver
-from app.observer import Choice, Event, PhaseChanged, RequestFinished
 from app.settings import Settings
 from tests.support.events import (
     ANSWERED,

@@ -1,7 +1,6 @@
 """Asks a service over a scripted engine."""
 
-from app.engine.scripted import ScriptedEngine
-from app.messages import (
+from app.contract.messages import (
     GenerationRequest,
     Message,
     Operation,
@@ -9,7 +8,8 @@ from app.messages import (
     ServiceEvent,
     TextEvent,
 )
-from app.observer import Observers
+from app.contract.telemetry import Observers
+from app.engine.scripted import ScriptedEngine
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import Settings

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.engine.base import Capacity
-from app.errors import Overloaded
+from app.contract.engine import Capacity
+from app.contract.errors import Overloaded
 from app.serving.admission import KV_OVERBOOKING, Admission, Room
 
 CAPACITY = Capacity(sequences=2, kv_tokens=100)

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from app.engine.base import Capacity
-from app.engine.scripted import ScriptedEngine
-from app.errors import (
+from app.contract.engine import Capacity
+from app.contract.errors import (
     DeadlineExceeded,
     GenerationFailed,
     OutOfMemory,
     Overloaded,
 )
-from app.messages import (
+from app.contract.messages import (
     EngineEvent,
     EngineRequest,
     Finished,
@@ -23,6 +22,7 @@ from app.messages import (
     TokenEvent,
     ToolCall,
 )
+from app.engine.scripted import ScriptedEngine
 from app.serving.prompts import Prompts
 from app.serving.tool_format import call_text
 from tests.support.recorder import Recorder

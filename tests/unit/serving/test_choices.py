@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.base import Capacity
-from app.engine.scripted import ScriptedEngine
-from app.errors import InvalidRequest, OutOfMemory, Overloaded, PromptTooLong
-from app.messages import (
+from app.contract.engine import Capacity
+from app.contract.errors import InvalidRequest, OutOfMemory, Overloaded, PromptTooLong
+from app.contract.messages import (
     EngineEvent,
     EngineRequest,
     Finished,
@@ -26,7 +25,8 @@ from app.messages import (
     TokenEvent,
     Usage,
 )
-from app.observer import Observers
+from app.contract.telemetry import Observers
+from app.engine.scripted import ScriptedEngine
 from app.serving.choices import Choices, each_choice, overall, summed_usage
 from app.serving.prompts import Prompts
 from app.serving.service import GenerationService

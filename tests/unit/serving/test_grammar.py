@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, validate
 
+from app.contract.errors import GenerationFailed, InvalidRequest
+from app.contract.messages import Constraint, GenerationRequest, JsonFormat, Operation, SamplingParams
 from app.engine.scripted import SCRIPTED_MODEL
-from app.errors import GenerationFailed, InvalidRequest
-from app.messages import Constraint, GenerationRequest, JsonFormat, Operation, SamplingParams
 from app.serving.grammar import Grammars
 from app.serving.tokenizer import ModelTokenizer
 from tests.support.schemas import HOSTILE, REFUSED, SCHEMAS

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.engine.base import ModelInfo
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
+from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
 from app.engine.scripted import SCRIPTED_MODEL
-from app.errors import InvalidRequest, PromptTooLong, UnsupportedField
-from app.messages import GenerationRequest, Message, Operation, SamplingParams
 from app.serving.prompts import Prompts
 from app.serving.tokenizer import ModelTokenizer, TokenizerUnusable
 

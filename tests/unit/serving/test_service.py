@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.engine.base import Capacity, Phase
-from app.engine.scripted import ScriptedEngine
-from app.errors import (
+from app.contract.engine import Capacity, Phase
+from app.contract.errors import (
     EngineStalled,
     InvalidRequest,
     ModelLoading,
@@ -15,12 +14,13 @@ from app.errors import (
     ServingError,
     ShuttingDown,
 )
-from app.messages import (
+from app.contract.messages import (
     Finished,
     FinishReason,
     GenerationRequest,
     JsonFormat,
 )
+from app.engine.scripted import ScriptedEngine
 from app.serving.prompts import Prompt, Prompts
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of

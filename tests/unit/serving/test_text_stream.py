@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from app.messages import TextEvent, TokenEvent
+from app.contract.messages import TextEvent, TokenEvent
 from app.serving.text import TextStream
 
 

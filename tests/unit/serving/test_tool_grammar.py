@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.errors import InvalidRequest
-from app.messages import (
+from app.contract.errors import InvalidRequest
+from app.contract.messages import (
     GenerationRequest,
     JsonFormat,
     Operation,

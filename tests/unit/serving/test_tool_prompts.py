@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams, ToolCall, ToolChoice
 from app.engine.scripted import SCRIPTED_MODEL
-from app.messages import GenerationRequest, Message, Operation, SamplingParams, ToolCall, ToolChoice
 from app.serving.prompts import Prompts
 from tests.support.tools import ADD, TOOLS
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.messages import ServiceEvent, TextEvent, TokenEvent, ToolCall
+from app.contract.messages import ServiceEvent, TextEvent, TokenEvent, ToolCall
 from app.serving.tool_format import call_text
 from app.serving.tool_stream import ToolStream
 from tests.support.tools import calls_of

@@ -1,0 +1,90 @@
+"""The protocol that every engine speaks: local, scripted, remote."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from app.contract.messages import EngineEvent, EngineRequest
+
+
+class Phase(StrEnum):
+    """An engine's life, in this order; FAILED and STOPPED are ends."""
+
+    STARTING = "starting"  # nothing of the model is in memory
+    LOADING = "loading"  # weights go to their devices
+    WARMING = "warming"  # packing, warm-up, self-check
+    READY = "ready"
+    DRAINING = "draining"  # finishes what runs, takes nothing new
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What the probes show. `progress` runs from 0 to 1 within the phase; `alive` turns false for good when the
+    engine has work and makes no progress."""
+
+    phase: Phase
+    progress: float
+    detail: str
+    elapsed: float  # seconds since the start
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The served model. Known before its weights are loaded."""
+
+    name: str
+    context_tokens: int  # prompt and answer together
+    stop_tokens: frozenset[int]
+    vocabulary: int
+    defaults: "SamplingDefaults"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """The model's own generation config: what a request that says nothing gets."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the engine can hold at once; admission reserves from it. Known when the engine is ready."""
+
+    sequences: int
+    kv_tokens: int
+
+
+class Engine(Protocol):
+    """Owns a model. Every method is called on the event loop and returns at once; nothing here computes."""
+
+    @property
+    def model(self) -> ModelInfo: ...
+
+    @property
+    def capacity(self) -> Capacity: ...
+
+    def status(self) -> EngineStatus: ...
+
+    async def start(self) -> None:
+        """Begin loading in the background and return."""
+
+    async def drain(self) -> None:
+        """Take nothing new; return when nothing runs any more."""
+
+    async def stop(self) -> None:
+        """End what still runs with ShuttingDown, free everything, and return when the engine's thread is gone."""
+
+    def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
+        """The request's events as they come; the last one is a Finished.
+
+        Never raises for what happens to the request: that is in `Finished.error`. Raises NotReady at the first
+        `anext` when the engine takes no requests. Closing the iterator, or cancelling its task, cancels the
+        request and frees its slot within one step.
+        """
+        ...

@@ -1,0 +1,230 @@
+"""The typed messages that cross rooms.
+
+Down:  GenerationRequest (api → serving), EngineRequest (serving → engine).
+Up:    TokenEvent and Finished (engine → serving), TextEvent, ToolCallEvent and Finished (serving → api).
+Every answer, however it ends, ends with exactly one Finished.
+
+Times called `…_at` are seconds of the monotonic clock; durations are seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from app.contract.errors import ServingError
+
+ANONYMOUS = "anonymous"
+"""The tenant of a request that came without an API key."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Operation(StrEnum):
+    """What was asked, by OpenTelemetry's names for `gen_ai.operation.name`."""
+
+    CHAT = "chat"
+    TEXT_COMPLETION = "text_completion"
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended. Only the first three are successes."""
+
+    STOP = "stop"  # the model's own end, or a stop string
+    LENGTH = "length"  # max_tokens
+    TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
+    CANCELLED = "cancelled"  # the client left, or the server was told to stop it
+    ERROR = "error"  # Finished.error says what
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What the model asks its client to run. `arguments` is JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. An assistant's turn may hold tool calls; a tool's turn answers one of them."""
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether tools are called: never, as the model likes, or at least one; `name` allows that one only."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFormat:
+    """The answer is JSON: of this schema, or, with None, any object."""
+
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen; Hugging Face semantics for each value.
+
+    The defaults change nothing: they sample from the model's own distribution.
+    """
+
+    seed: int  # always set, so that every answer can be repeated; below 2**63
+    temperature: float = 1.0  # 0 means greedy: the most likely token, whatever the rest says
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0  # over prompt and output
+    presence_penalty: float = 0.0  # over output
+    frequency_penalty: float = 0.0  # over output
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0  # no stop token before so many new tokens
+    banned_tokens: frozenset[int] = frozenset()
+    top_logprobs: int | None = None  # None: no log-probabilities; n: the chosen token's and the n most likely
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What a route asks of `serving`: a conversation (`messages`) or a raw prompt (`prompt`), never both."""
+
+    id: str
+    operation: Operation
+    sampling: SamplingParams
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None  # a text, or ids of the model's vocabulary
+    suffix: str | None = None  # with a text `prompt`: what follows the hole that the model fills
+    response_format: JsonFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    max_tokens: int | None = None  # None: as many as fit
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    stream: bool = False
+    n: int = 1  # answers that are wanted to each prompt
+    tenant: str = ANONYMOUS
+    user: str | None = None  # whom the client asks for, in its own words; for the log
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the client's own labels; for the log
+
+
+class Constraint(Protocol):
+    """A grammar at work on one sequence. Pure: no torch. The engine calls it from its own thread, once per token."""
+
+    def allowed(self) -> bytes:
+        """The tokens that may come next: a bit for each, the lowest bit of a byte first. Stop tokens are allowed
+        where the grammar may end."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """The token was chosen."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """What `serving` asks of an engine: token ids, nothing textual."""
+
+    id: str
+    tokens: tuple[int, ...]  # at least one
+    max_tokens: int  # at least 1; len(tokens) + max_tokens fits the model's context
+    sampling: SamplingParams
+    stop_tokens: frozenset[int] = frozenset()  # one of these ends the answer, and is its last token
+    constraint: Constraint | None = None  # belongs to this request alone: it has state
+    tenant: str = ANONYMOUS  # cached prefixes are not shared between tenants
+    deadline_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known when the first token comes, and whoever stops reading early would miss: as in Finished."""
+
+    queued: float
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One new token. `top_logprobs` holds (token id, log-probability), most likely first; `start` is the first's."""
+
+    token: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+    start: Start | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    """A piece of text, never half a character, and the tokens that it became visible with."""
+
+    text: str
+    tokens: tuple[TokenEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEvent:
+    """A piece of a tool call. The first piece of call `index` has `id` and `name`; the others add to its arguments,
+    which are whole and valid JSON when the answer ends with TOOL_CALLS."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+    tokens: tuple[TokenEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts. The stop token counts as a completion token: the model generated it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt's tokens, those that a cached prefix made unnecessary to compute
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds. A stage that was never reached is 0."""
+
+    queued: float = 0.0  # from arrival to the first computed prompt token
+    prefill: float = 0.0  # from there to the first new token
+    decode: float = 0.0  # from the first new token to the last
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The one terminal event. `error` is set if and only if the reason is ERROR or CANCELLED."""
+
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    error: ServingError | None = None
+
+
+EngineEvent = TokenEvent | Finished
+ServiceEvent = TextEvent | ToolCallEvent | Finished

@@ -1,0 +1,142 @@
+"""The observer protocol: what happened, told to whoever listens.
+
+The rooms know only `Observers`; metrics, logs and traces are listeners that `main.py` wires. A listener that
+fails is logged and forgotten for that event: it never breaks a request. `notify` may be called from the event
+loop and from the inference thread, so listeners must be safe under threads and must not block.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from app.contract.messages import Finished, FinishReason, GenerationRequest
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several answers to one request: `request` has its own prompt and seed."""
+
+    request: GenerationRequest
+    response: str
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished:
+    """One request is over: the source of its canonical log line, its metrics and its span.
+
+    `finished` is None when the request was refused before it reached the engine; then `error_code` says why.
+    When more than one answer was wanted, `choices` holds them all; `request` and `response` are the first one's,
+    and the rest is of all together: the worst end, the sum of tokens, the earliest first token.
+    """
+
+    request: GenerationRequest
+    model: str
+    status: int  # the HTTP status, also when it could no longer be sent
+    error_code: str | None
+    response: str
+    finished: Finished | None
+    duration: float  # seconds from arrival to the last event
+    time_to_first_token: float | None  # seconds from arrival
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """A request was answered with an error before it became a GenerationRequest: wrong key, unknown path, bad body.
+
+    With RequestFinished it covers every request that the app answers with an error, each exactly once.
+    """
+
+    id: str
+    path: str  # as the client wrote it: for the log, never for a label
+    status: int
+    error_code: str
+    duration: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How full the engine is. Sent whenever it changes."""
+
+    running: int
+    waiting: int
+    kv_tokens_used: int
+    kv_tokens_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes on one device after a cleanup. `peak` is the most that was allocated since the cleanup before.
+
+    For a GPU `allocated` is held by tensors, `reserved` by the allocator, `free` and `total` are the device's.
+    Without a GPU the one device is `cpu`: allocated and reserved are the process's resident memory.
+    """
+
+    device: str
+    allocated: int
+    reserved: int
+    free: int
+    total: int
+    peak: int
+    alloc_retries: int = 0
+    out_of_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedUp:
+    """The memory cleanup after an answer ran."""
+
+    devices: tuple[DeviceMemory, ...]
+    duration: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One forward pass of the engine."""
+
+    kind: Literal["prefill", "decode"]
+    sequences: int
+    tokens: int
+    duration: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """The engine's life moved on: see `app.contract.engine.Phase`."""
+
+    phase: str
+    detail: str
+    elapsed: float  # seconds since the start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionChosen:
+    """What computes attention in the model that was just made ready: names of kernels."""
+
+    prefill: str
+    decode: str
+
+
+Event = RequestFinished | RequestRefused | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen
+
+
+class Observer(Protocol):
+    def notify(self, event: Event) -> None: ...
+
+
+class Observers:
+    """Tells every listener, whatever the others do."""
+
+    def __init__(self, listeners: Iterable[Observer] = ()) -> None:
+        self._listeners = tuple(listeners)
+
+    def notify(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener.notify(event)
+            except Exception:  # noqa: BLE001  # whatever a listener does, the request goes on
+                _log.exception("an observer failed", extra={"observer": type(listener).__name__})

@@ -1,0 +1,122 @@
+"""Memory cleanup after an answer, on every device that the model uses, and what memory looks like afterwards.
+
+The script that this stack replaces emptied the cache of device 0 only. `empty_cache` gives the allocator's unused
+blocks back to the driver; it gives PyTorch no memory that it did not have, and it synchronises, so `Cleaner` runs
+it when it hurts nobody (`Cleanup.IDLE`). A reading taken after it would hide the peak: that is kept beside it.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import torch
+
+from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
+from app.engine.kv import heap
+from app.settings import Cleanup
+
+
+class Memory(Protocol):
+    """One device's memory."""
+
+    def empty(self) -> None:
+        """Give unused memory back."""
+
+    def read(self) -> DeviceMemory:
+        """What is in use now, and the peak since the last reading."""
+        ...
+
+
+class CudaMemory:
+    """A GPU. Figures as in `torch.cuda.memory_stats` and `mem_get_info`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def empty(self) -> None:
+        with torch.cuda.device(self._device):  # empty_cache works on the current device
+            torch.cuda.empty_cache()
+
+    def read(self) -> DeviceMemory:
+        stats = torch.cuda.memory_stats(self._device)
+        free, total = torch.cuda.mem_get_info(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return DeviceMemory(
+            device=str(self._device),
+            allocated=stats["allocated_bytes.all.current"],
+            reserved=stats["reserved_bytes.all.current"],
+            free=free,
+            total=total,
+            peak=stats["allocated_bytes.all.peak"],
+            alloc_retries=stats["num_alloc_retries"],
+            out_of_memory=stats["num_ooms"],
+        )
+
+
+class ProcessMemory:
+    """This process, where there is no GPU: its resident memory, and the machine's."""
+
+    _status = Path("/proc/self/status")
+    _clear = Path("/proc/self/clear_refs")
+
+    def empty(self) -> None:
+        heap.trim()
+
+    def read(self) -> DeviceMemory:
+        resident = psutil.Process().memory_info().rss
+        machine = psutil.virtual_memory()
+        return DeviceMemory(
+            device="cpu",
+            allocated=resident,
+            reserved=resident,
+            free=machine.available,
+            total=machine.total,
+            peak=max(resident, self._peak()),
+        )
+
+    def _peak(self) -> int:
+        """The most that was resident since the last call, in bytes (`VmHWM` of proc(5); 5 resets it)."""
+        try:
+            line = next(line for line in self._status.read_text().splitlines() if line.startswith("VmHWM:"))
+        except (OSError, StopIteration):
+            return 0
+        with contextlib.suppress(OSError):
+            self._clear.write_text("5")
+        return int(line.split()[1]) * 1024
+
+
+def memory_of(devices: Sequence[torch.device]) -> list[Memory]:
+    return [CudaMemory(device) if device.type == "cuda" else ProcessMemory() for device in devices]
+
+
+class Cleaner:
+    """Runs the cleanup when the policy says so, and tells the observers. Belongs to the inference thread."""
+
+    def __init__(self, policy: Cleanup, memories: Sequence[Memory], observers: Observers) -> None:
+        self._policy = policy
+        self._memories = memories
+        self._observers = observers
+        self._due = False
+
+    def answered(self) -> None:
+        """An answer is over."""
+        self._due = self._policy is not Cleanup.OFF
+        if self._policy is Cleanup.REQUEST:
+            self.run()
+
+    def idle(self) -> None:
+        """No sequence is running."""
+        if self._due:
+            self.run()
+
+    def run(self) -> None:
+        """Clean now, whatever the policy."""
+        self._due = False
+        begun = time.perf_counter()
+        for memory in self._memories:
+            memory.empty()
+        devices = tuple(memory.read() for memory in self._memories)
+        self._observers.notify(CleanedUp(devices, time.perf_counter() - begun))

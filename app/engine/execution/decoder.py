@@ -1,0 +1,97 @@
+"""A transformers decoder as the runner drives it: embedding, layers one after the other, norm and head.
+
+Works for every model of the common shape (`model.embed_tokens`, `.rotary_emb`, `.layers`, `.norm`, `lm_head`)
+with its layers on one device or several. Between two devices one hidden state crosses per step; positions,
+rotary embeddings and masks are made on each device once.
+"""
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from app.engine.kv.cache import SlotCache
+from app.engine.kv.layout import Layout, lay_out, lay_out_rows, sampled_rows, token_ids
+from app.engine.layers.experts import ExpertsPolicy
+from app.engine.layers.llama import FusedLlamaLayer
+from app.engine.scheduling.sequence import Chunk, Decision
+
+
+class UnsupportedModel(Exception):
+    """The model is not of the shape that the decoder drives."""
+
+
+class Decoder:
+    """`model` is a causal language model whose attention calls `slot_attention`; `experts` says how its experts are
+    computed, if it has any."""
+
+    def __init__(self, model: nn.Module, experts: ExpertsPolicy | None = None) -> None:
+        base = getattr(model, "model", None)
+        missing = [n for n in ("embed_tokens", "layers", "norm", "rotary_emb") if not hasattr(base, n)]
+        if base is None or missing or not hasattr(model, "lm_head"):
+            raise UnsupportedModel(f"{type(model).__name__} lacks {', '.join(missing) or 'model or lm_head'}")
+        self._experts = experts
+        self._embed: nn.Module = base.embed_tokens
+        self._layers: list[nn.Module] = list(base.layers)
+        self._norm: nn.Module = base.norm
+        self._head = cast("nn.Module", model.lm_head)
+        self._layer_devices = [_device_of(layer) for layer in self._layers]
+        self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
+        self._by_rows = all(isinstance(layer, FusedLlamaLayer) for layer in self._layers)
+        self.dtype = next(iter(base.norm.parameters())).dtype
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Every device that a layer lies on, in the order of the layers."""
+        return list(dict.fromkeys(self._layer_devices))
+
+    @property
+    def embed_device(self) -> torch.device:
+        return _device_of(self._embed)
+
+    def forward(self, decision: Decision, cache: SlotCache) -> tuple[list[Chunk], Tensor]:
+        """Compute one step. Returns the chunks that get a new token and their logits, `[n, vocabulary]`."""
+        cache.layouts = {device: self._lay_out(decision, device) for device in self.devices}
+        tokens = token_ids(decision)
+        if self._experts is not None:
+            self._experts.apply(len(tokens))
+        hidden = self._embed(torch.tensor([tokens]).to(self.embed_device))
+        hidden = self._through_layers(hidden, cache)
+        chunks, rows = sampled_rows(decision)
+        if len(rows) < hidden.shape[1]:
+            hidden = hidden.index_select(1, torch.tensor(rows, dtype=torch.long).to(hidden.device))
+        hidden = self._norm(hidden.to(_device_of(self._norm)))
+        return chunks, self._head(hidden.to(_device_of(self._head)))[0]
+
+    def _lay_out(self, decision: Decision, device: torch.device) -> Layout:
+        return lay_out_rows(decision, self.dtype) if self._by_rows else lay_out(decision, device, self.dtype)
+
+    def _through_layers(self, hidden: Tensor, cache: SlotCache) -> Tensor:
+        rotary: dict[torch.device, Any] = {}
+        for layer, device in zip(self._layers, self._layer_devices, strict=True):
+            if device not in rotary:
+                hidden = hidden.to(device)
+                rotary[device] = self._rotary[device](hidden, position_ids=cache.layouts[device].position_ids)
+            hidden = layer(
+                hidden,
+                position_embeddings=rotary[device],
+                past_key_values=cache,
+                use_cache=True,
+                slot_cache=cache,
+            )
+        return hidden
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    """Where its weights lie. Packed linear layers have no parameters, and are the CPU's alone."""
+    weight = next(module.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def _on(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module on a device: itself if it lies there, else a copy. Rotary embeddings hold a few numbers only."""
+    buffer = next(module.buffers())
+    if buffer.device == device:
+        return module
+    return copy.deepcopy(module).to(device)

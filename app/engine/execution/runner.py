@@ -1,0 +1,203 @@
+"""One step after the other: decide, compute, sample, tell. Everything here runs on the inference thread.
+
+step:  expire what is overdue
+       scheduler.decide      which sequences decode, which prompt chunk prefills, what lies where
+       decoder.forward       one pass over all of it
+       sampler.sample        one token for each sequence that is due
+       emit                  every new event, in one hand-over
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from app.contract.errors import (
+    DeadlineExceeded,
+    GenerationFailed,
+    InvalidRequest,
+    OutOfMemory,
+    ServingError,
+    ShuttingDown,
+)
+from app.contract.messages import EngineEvent, FinishReason, TokenEvent
+from app.contract.telemetry import EngineLoad, Observers, StepDone
+from app.engine.commands import Submit
+from app.engine.execution.cleanup import Cleaner
+from app.engine.execution.decoder import Decoder
+from app.engine.execution.device_faults import lost_device, ran_out_of_memory
+from app.engine.execution.running_request import Active
+from app.engine.kv.cache import SlotCache
+from app.engine.sampling.sampler import Sampled, Sampler
+from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.sequence import Chunk, Copy, Decision
+
+_log = logging.getLogger(__name__)
+
+Emission = list[tuple[str, EngineEvent]]
+"""(request id, event), in order."""
+
+
+class DevicePoisonedError(Exception):
+    """The device gives no right answers any more; only a new process helps."""
+
+
+class Runner:
+    """The requests in work, and the model that works on them."""
+
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        scheduler: Scheduler,
+        cleaner: Cleaner,
+        observers: Observers,
+        emit: Callable[[Emission], None],
+    ) -> None:
+        self._decoder = decoder
+        self._scheduler = scheduler
+        self._cleaner = cleaner
+        self._observers = observers
+        self._emit = emit
+        self._cache = SlotCache(scheduler.shelves.kv_tokens)
+        self._sampler = Sampler()
+        self._active: dict[str, Active] = {}
+        self._copies: list[Copy] = []  # decided and not yet run
+        self._outbox: Emission = []
+        self._load: EngineLoad | None = None
+
+    def submit(self, command: Submit) -> None:
+        active = Active(command.request, command.arrived_at)
+        try:
+            self._scheduler.add(active.sequence)
+        except ValueError as error:  # admission should have refused it
+            finished = active.finished(FinishReason.ERROR, InvalidRequest(f"The request cannot run: {error}."))
+            self._outbox.append((command.request.id, finished))
+            return
+        self._active[command.request.id] = active
+
+    def cancel(self, request_id: str) -> None:
+        """Frees its slot at once; nothing is emitted, since nobody listens any more."""
+        active = self._active.pop(request_id, None)
+        if active is not None:
+            self._scheduler.remove(active.sequence, keep=True)
+            self._cleaner.answered()
+
+    def step(self) -> bool:
+        """Compute one step. False when there was nothing to compute."""
+        self._expire()
+        decision = self._scheduler.decide()
+        if decision is not None:
+            self._run(decision)
+        else:
+            self._cache.shrink(self._scheduler.shelves.extents())
+            self._cleaner.idle()
+        self._flush()
+        return decision is not None
+
+    def end_all(self) -> None:
+        """The server stops: every request ends with ShuttingDown."""
+        for active in list(self._active.values()):
+            self._finish(active, FinishReason.ERROR, ShuttingDown("The server is shutting down."), keep=False)
+        self._flush()
+
+    def _run(self, decision: Decision) -> None:
+        begun = time.monotonic()
+        for chunk in (*decision.decode, *decision.prefill):
+            self._active[chunk.sequence.id].started(begun)
+        self._copies += decision.copies
+        failure: ServingError | None = None
+        try:
+            chunks, sampled = self._compute(decision)
+        except Exception as error:  # noqa: BLE001  # one step's failure is its requests' failure, not the server's
+            failure = self._failure(error)
+        # Outside the handlers: a traceback pins the tensors of every frame that it passed through.
+        if isinstance(failure, OutOfMemory):
+            self._shed(failure)
+        elif failure is not None:
+            self._fail_all(decision, failure)
+        else:
+            self._scheduler.advance(decision)
+            self._accept(chunks, sampled)
+            self._report(decision, time.monotonic() - begun)
+
+    def _failure(self, error: Exception) -> ServingError:
+        """What the step's requests are told. Raises DevicePoisonedError when no later step could succeed."""
+        if isinstance(error, RuntimeError) and (lost := lost_device(self._decoder.devices)) is not None:
+            raise DevicePoisonedError(lost) from error
+        if ran_out_of_memory(error):
+            return OutOfMemory("There was not enough memory for this request.", retry_after=5)
+        _log.error("a step failed", exc_info=error)
+        return GenerationFailed()
+
+    @torch.inference_mode()
+    def _compute(self, decision: Decision) -> tuple[Sequence[Chunk], list[Sampled]]:
+        self._cache.reserve(decision.extents, self._copies)
+        self._cache.copy(self._copies)
+        self._copies.clear()
+        chunks, logits = self._decoder.forward(decision, self._cache)
+        states = [self._active[chunk.sequence.id].sampling for chunk in chunks]
+        return chunks, self._sampler.sample(logits, states)
+
+    def _accept(self, chunks: Sequence[Chunk], sampled: Sequence[Sampled]) -> None:
+        now = time.monotonic()
+        for chunk, event in zip(chunks, sampled, strict=True):
+            active = self._active[chunk.sequence.id]
+            if not isinstance(event, TokenEvent):
+                self._finish(active, FinishReason.ERROR, event, keep=False)
+                continue
+            reason = active.accept(event, now)
+            self._outbox.append((active.request.id, active.told(event)))
+            if reason is not None:
+                self._finish(active, reason)
+
+    def _finish(
+        self, active: Active, reason: FinishReason, error: ServingError | None = None, *, keep: bool = True
+    ) -> None:
+        del self._active[active.request.id]
+        self._scheduler.remove(active.sequence, keep=keep)
+        self._outbox.append((active.request.id, active.finished(reason, error)))
+        self._cleaner.answered()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for active in [a for a in self._active.values() if a.overdue(now)]:
+            error = DeadlineExceeded("The request took longer than the server allows.")
+            self._finish(active, FinishReason.ERROR, error)
+
+    def _shed(self, failure: OutOfMemory) -> None:
+        """Out of memory: the youngest running request ends, the cached prefixes go, the others try again."""
+        victim = [s for s in self._scheduler.sequences() if s.slot is not None][-1]
+        _log.error("out of memory: one request is given up", extra={"request_id": victim.id})
+        self._copies = [copy for copy in self._copies if copy.target != victim.slot or copy.swap]
+        self._finish(self._active[victim.id], FinishReason.ERROR, failure, keep=False)
+        if not self._copies:  # a pending copy may still read from a cached prefix
+            self._scheduler.shelves.forget_prefixes()
+            self._cache.shrink(self._scheduler.shelves.extents())
+        self._cleaner.run()
+
+    def _fail_all(self, decision: Decision, failure: ServingError) -> None:
+        """Whatever the step left behind is not to be trusted: its requests end and the cache starts afresh."""
+        for chunk in (*decision.decode, *decision.prefill):
+            self._finish(self._active[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
+        for active in [a for a in self._active.values() if a.sequence.slot is not None]:
+            self._finish(active, FinishReason.ERROR, failure, keep=False)
+        self._copies.clear()
+        self._scheduler.shelves.forget_prefixes()
+
+    def _report(self, decision: Decision, duration: float) -> None:
+        tokens = len(decision.decode) + sum(chunk.length for chunk in decision.prefill)
+        sequences = len(decision.decode) + len(decision.prefill)
+        self._observers.notify(StepDone("prefill" if decision.prefill else "decode", sequences, tokens, duration))
+
+    def _flush(self) -> None:
+        """Hand over what is new, once per step."""
+        if self._outbox:
+            self._emit(self._outbox)
+            self._outbox = []
+        shelves = self._scheduler.shelves
+        load = EngineLoad(self._scheduler.running, self._scheduler.waiting, shelves.used, shelves.kv_tokens)
+        if load != self._load:
+            self._load = load
+            self._observers.notify(load)

@@ -1,0 +1,72 @@
+"""A request while the inference thread works on it."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+from app.contract.errors import ServingError
+from app.contract.messages import EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.engine.sampling.sampler import SamplingState
+from app.engine.scheduling.sequence import Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Active:
+    """Its scheduling state, its sampling state, and when what happened (monotonic)."""
+
+    request: EngineRequest
+    arrived_at: float
+    sequence: Sequence = field(init=False)
+    sampling: SamplingState = field(init=False)
+    started_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.sequence = Sequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
+        self.sampling = SamplingState(
+            request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=request.constraint
+        )
+
+    def started(self, now: float) -> None:
+        if self.started_at is None:
+            self.started_at = now
+
+    def accept(self, event: TokenEvent, now: float) -> FinishReason | None:
+        """Take a new token; the reason if it was the last."""
+        self.sequence.tokens.append(event.token)
+        self.last_token_at = now
+        if self.first_token_at is None:
+            self.first_token_at = now
+        if event.token in self.request.stop_tokens:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.sequence.generated >= self.request.max_tokens else None
+
+    def told(self, event: TokenEvent) -> TokenEvent:
+        """The token that was just accepted, as the request's reader gets it: the first with the request's start."""
+        if self.sequence.generated > 1 or self.started_at is None:
+            return event
+        return replace(event, start=Start(self.started_at - self.arrived_at, self.sequence.cached))
+
+    def overdue(self, now: float) -> bool:
+        return self.request.deadline_at is not None and now >= self.request.deadline_at
+
+    def finished(self, reason: FinishReason, error: ServingError | None = None) -> Finished:
+        usage = Usage(
+            prompt_tokens=self.sequence.prompt_length,
+            completion_tokens=self.sequence.generated,
+            cached_tokens=self.sequence.cached,
+        )
+        return Finished(reason, usage, self._timings(), error)
+
+    def _timings(self) -> Timings:
+        if self.started_at is None:
+            return Timings(queued=time.monotonic() - self.arrived_at)
+        queued = self.started_at - self.arrived_at
+        if self.first_token_at is None or self.last_token_at is None:
+            return Timings(queued=queued, prefill=time.monotonic() - self.started_at)
+        return Timings(
+            queued=queued,
+            prefill=self.first_token_at - self.started_at,
+            decode=self.last_token_at - self.first_token_at,
+        )

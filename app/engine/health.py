@@ -1,0 +1,56 @@
+"""The engine's signs of life, written by the inference thread and read by the event loop."""
+
+import threading
+import time
+
+from app.contract.engine import EngineStatus, Phase
+from app.contract.telemetry import Observers, PhaseChanged
+
+_ENDS = {Phase.FAILED, Phase.STOPPED}
+
+
+class Vitals:
+    """Phase, progress, and the time of the last sign of life."""
+
+    def __init__(self, observers: Observers) -> None:
+        self._observers = observers
+        self._lock = threading.Lock()
+        self._begun = time.monotonic()
+        self._phase = Phase.STARTING
+        self._progress = 0.0
+        self._detail = "importing the libraries"
+        self._alive = True
+        self._busy_since: float | None = None
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    def enter(self, phase: Phase, detail: str) -> None:
+        """Move on. An end is final, and draining is not undone by a load that finishes meanwhile."""
+        with self._lock:
+            if self._phase in _ENDS or (self._phase is Phase.DRAINING and phase not in _ENDS):
+                return
+            self._phase, self._detail = phase, detail
+            self._progress = 1.0 if phase is Phase.READY else 0.0
+            elapsed = time.monotonic() - self._begun
+        self._observers.notify(PhaseChanged(phase.value, detail, elapsed))
+
+    def progress(self, share: float) -> None:
+        self._progress = share
+
+    def fail(self, reason: str) -> None:
+        self._alive = False
+        self.enter(Phase.FAILED, reason)
+
+    def beat(self, *, busy: bool) -> None:
+        """The thread is about to compute a step (busy), or to wait for work."""
+        self._busy_since = time.monotonic() if busy else None
+
+    def stalled(self, deadline: float) -> bool:
+        """Whether one step has been running for longer than `deadline` seconds."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > deadline
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(self._phase, self._progress, self._detail, time.monotonic() - self._begun, self._alive)

@@ -1,0 +1,190 @@
+"""What a request's rules do to its scores before a token is chosen: bias, penalties, bans, grammar.
+
+The order is `transformers`' own in `generate`: logit bias, repetition penalty, then presence and frequency
+penalties (which `transformers` does not have), then everything that forbids tokens. Scores are float32
+`[sequences, vocabulary]` on the device of the logits; a forbidden token has -inf.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from app.contract.messages import Constraint, SamplingParams
+from app.engine.sampling.grammar_masks import Constraints
+
+
+class Ruled(Protocol):
+    """What the processors read of a sequence."""
+
+    params: SamplingParams
+    prompt: Sequence[int]
+    output: list[int]
+    stop_tokens: frozenset[int]
+    constraint: Constraint | None
+
+
+class Processors:
+    """The rules of one batch, as tensors. Built once for a batch, applied at every step.
+
+    Rows without a rule are left alone; where no row has any, `idle` says that there is nothing to apply.
+    """
+
+    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+        self._bias = _Cells(_biases(states), vocabulary, device)
+        self._bans = _Cells(_bans(states), vocabulary, device)
+        self._minimum = _Cells(_minima(states), vocabulary, device)  # value: steps for which it holds
+        self._repetition = _Repetition(states, vocabulary, device)
+        self._frequency = _Frequency(states, vocabulary, device)
+        self._constraints = Constraints([state.constraint for state in states], vocabulary)
+        self.idle = not (
+            self._bias
+            or self._bans
+            or self._minimum
+            or self._repetition.seen
+            or self._frequency.seen
+            or self._constraints
+        )
+
+    def apply(self, scores: Tensor) -> None:
+        """Change `scores` in place."""
+        if self._bias:
+            scores[self._bias.cells] += self._bias.values
+        if self._repetition.seen:
+            self._repetition.apply(scores)
+        if self._frequency.seen:
+            self._frequency.apply(scores)
+        if self._bans:
+            scores[self._bans.cells] = -torch.inf
+        if self._minimum:
+            active = self._minimum.values > 0
+            scores[self._minimum.cells] = scores[self._minimum.cells].masked_fill(active, -torch.inf)
+            self._minimum.values -= 1
+        if self._constraints:
+            self._constraints.apply(scores)
+
+    def accept(self, tokens: Sequence[int | None]) -> list[int | None]:
+        """Count the tokens just chosen, one per row; None for a row that failed. Returns them, with None for those
+        that a row's constraint does not take."""
+        tokens = self._constraints.accept(tokens)
+        if self._repetition.seen:
+            self._repetition.seen.accept(tokens)
+        if self._frequency.seen:
+            self._frequency.seen.accept(tokens)
+        return tokens
+
+
+class _Cells:
+    """Single scores that a rule names: (row, token) pairs and a value for each."""
+
+    def __init__(self, entries: Iterable[tuple[int, int, float]], vocabulary: int, device: torch.device) -> None:
+        inside = [entry for entry in entries if 0 <= entry[1] < vocabulary]
+        rows = torch.tensor([row for row, _, _ in inside], dtype=torch.long, device=device)
+        tokens = torch.tensor([token for _, token, _ in inside], dtype=torch.long, device=device)
+        self.cells = (rows, tokens)
+        self.values = torch.tensor([value for _, _, value in inside], dtype=torch.float32, device=device)
+        self._any = bool(inside)
+
+    def __bool__(self) -> bool:
+        return self._any
+
+
+class _Seen:
+    """Which tokens the rows that need to know hold, and how often: one cell for each row and distinct token.
+
+    Cells and not a `[rows, vocabulary]` table: a text holds hundreds of distinct tokens, a vocabulary 100,000.
+    """
+
+    def __init__(self, texts: Mapping[int, Iterable[int]], vocabulary: int, device: torch.device) -> None:
+        self._vocabulary = vocabulary
+        self._device = device
+        self._places: dict[int, dict[int, int]] = {row: {} for row in texts}
+        self._size = 0
+        self.cells = (self._long([]), self._long([]))
+        self.counts = self._long([])
+        self._append([(row, token, n) for row, text in texts.items() for token, n in Counter(text).items()])
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def accept(self, tokens: Sequence[int | None]) -> None:
+        again, new = [], []
+        for row, places in self._places.items():
+            token = tokens[row]
+            if token is None:
+                continue
+            if token in places:
+                again.append(places[token])
+            else:
+                new.append((row, token, 1))
+        self.counts[self._long(again)] += 1
+        self._append(new)
+
+    def _append(self, entries: Sequence[tuple[int, int, int]]) -> None:
+        inside = [entry for entry in entries if entry[1] < self._vocabulary]
+        for row, token, _ in inside:
+            self._places[row][token] = self._size
+            self._size += 1
+        rows, tokens = self.cells
+        self.cells = (
+            torch.cat((rows, self._long([row for row, _, _ in inside]))),
+            torch.cat((tokens, self._long([token for _, token, _ in inside]))),
+        )
+        self.counts = torch.cat((self.counts, self._long([count for _, _, count in inside])))
+
+    def _long(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._device)
+
+
+class _Repetition:
+    """Divides positive and multiplies negative scores of every token seen in prompt or output."""
+
+    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+        penalties = [state.params.repetition_penalty for state in states]
+        texts = {
+            row: [*states[row].prompt, *states[row].output] for row, penalty in enumerate(penalties) if penalty != 1.0
+        }
+        self._penalties = torch.tensor(penalties, dtype=torch.float32, device=device)
+        self.seen = _Seen(texts, vocabulary, device)
+
+    def apply(self, scores: Tensor) -> None:
+        part, penalties = scores[self.seen.cells], self._penalties[self.seen.cells[0]]
+        scores[self.seen.cells] = torch.where(part < 0, part * penalties, part / penalties)
+
+
+class _Frequency:
+    """Takes `presence` once, and `frequency` for each appearance, from the scores of the output's tokens."""
+
+    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+        presence = [state.params.presence_penalty for state in states]
+        frequency = [state.params.frequency_penalty for state in states]
+        texts = {row: states[row].output for row in range(len(states)) if presence[row] or frequency[row]}
+        self._presence = torch.tensor(presence, dtype=torch.float32, device=device)
+        self._frequency = torch.tensor(frequency, dtype=torch.float32, device=device)
+        self.seen = _Seen(texts, vocabulary, device)
+
+    def apply(self, scores: Tensor) -> None:
+        rows = self.seen.cells[0]
+        scores[self.seen.cells] -= self._presence[rows] + self._frequency[rows] * self.seen.counts
+
+
+def _biases(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
+    for row, state in enumerate(states):
+        for token, bias in state.params.logit_bias.items():
+            yield row, token, bias
+
+
+def _bans(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
+    for row, state in enumerate(states):
+        for token in state.params.banned_tokens:
+            yield row, token, 0.0
+
+
+def _minima(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
+    for row, state in enumerate(states):
+        steps = state.params.min_tokens - len(state.output)
+        if steps > 0:
+            for token in state.stop_tokens:
+                yield row, token, float(steps)

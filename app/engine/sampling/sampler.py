@@ -1,0 +1,205 @@
+"""The sampler: one step's logits in, one token for every sequence out.
+
+What a batch's requests ask for is turned into tensors once and kept while the same sequences come in the same
+order; a batch of greedy requests without rules costs one `max` and one transfer. Why draws are made this way:
+docs/decisions/0600-one-uniform-number-per-token.md.
+"""
+
+import operator
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from app.contract.errors import GenerationFailed
+from app.contract.messages import Constraint, SamplingParams, TokenEvent
+from app.engine.sampling.draw import (
+    CANDIDATES,
+    CHOSEN,
+    FEW_CANDIDATES,
+    MORE_CANDIDATES,
+    UNDECIDED,
+    Draw,
+    Filters,
+    draw_few,
+    draw_filtered,
+    draw_limited,
+    draw_plain,
+    greedy,
+)
+from app.engine.sampling.logits_processors import Processors
+
+Sampled = TokenEvent | GenerationFailed
+"""A row's outcome: a failed row fails its own request and touches no other."""
+
+
+class SamplingState:
+    """One sequence's side of sampling: its rules, its output so far, and its own random numbers.
+
+    Belongs to one `Sampler`, which alone appends to `output` and drives `constraint`. Outlives its sequence's slot,
+    so a preempted sequence goes on where it was.
+    """
+
+    __slots__ = ("constraint", "output", "params", "prompt", "random", "stop_tokens")
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        stop_tokens: frozenset[int] = frozenset(),
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.params = params
+        self.prompt = prompt
+        self.stop_tokens = stop_tokens
+        self.constraint = constraint
+        self.output: list[int] = []
+        # One number per token: Python's generator gives it in 50 ns, a torch.Generator in microseconds.
+        self.random = random.Random(params.seed)  # noqa: S311  # sampling is no cryptography
+
+
+class Sampler:
+    """Chooses tokens. Not thread-safe: it lives on the inference thread."""
+
+    def __init__(self) -> None:
+        self._batch: _Batch | None = None
+
+    def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Sampled]:
+        """One outcome for each row of `logits` `[len(states), vocabulary]`, any float type, any device.
+
+        Tokens are chosen in float32 and appended to their states. A row of which no token can be chosen (NaN,
+        infinite, or everything forbidden) gives a GenerationFailed instead. Log-probabilities are those of the
+        model's own distribution, before any rule or temperature. `logits` is not changed.
+        """
+        if not states:
+            return []
+        batch = self._batch_of(states, logits)
+        tokens = batch.processors.accept(batch.choose(logits))
+        for state, token in zip(states, tokens, strict=True):
+            if token is not None:
+                state.output.append(token)
+        events: list[Sampled] = [
+            GenerationFailed("The model gave no token that this request may use.")
+            if token is None
+            else TokenEvent(token)
+            for token in tokens
+        ]
+        if batch.reported:
+            _add_logprobs(events, logits, batch.reported, states)
+        return events
+
+    def _batch_of(self, states: Sequence[SamplingState], logits: Tensor) -> "_Batch":
+        batch = self._batch
+        if batch is None or not batch.fits(states, logits):
+            batch = self._batch = _Batch(states, logits.shape[-1], logits.device)
+        return batch
+
+
+class _Batch:
+    """All that follows from which sequences are in a batch, and in which order."""
+
+    def __init__(self, states: Sequence[SamplingState], vocabulary: int, device: torch.device) -> None:
+        params = [state.params for state in states]
+        self._states = tuple(states)
+        self._vocabulary = vocabulary
+        self._device = device
+        self._filters = Filters.of(params, vocabulary, device)
+        draws = [_draw_for(p) for p in params]
+        self._groups = [
+            self._group(draw, [row for row, its in enumerate(draws) if its is draw]) for draw in dict.fromkeys(draws)
+        ]
+        self._order = [row for group in self._groups for row in group.rows]
+        self.processors = Processors(self._states, vocabulary, device)
+        self.reported = [row for row, p in enumerate(params) if p.top_logprobs is not None]
+
+    def fits(self, states: Sequence[SamplingState], logits: Tensor) -> bool:
+        return (
+            len(states) == len(self._states)
+            and all(map(operator.is_, states, self._states))
+            and logits.shape[-1] == self._vocabulary
+            and logits.device == self._device
+        )
+
+    def choose(self, logits: Tensor) -> list[int | None]:
+        """One token for each row, None where there is none to choose."""
+        scores = logits
+        if not self.processors.idle:
+            scores = logits.to(torch.float32, copy=True)
+            self.processors.apply(scores)
+        uniform = self._uniform()
+        results = [group.choose(scores, uniform) for group in self._groups]
+        chosen: list[int | None] = [None] * len(self._states)
+        undecided = _note(chosen, self._order, results[0] if len(results) == 1 else torch.cat(results, dim=1))
+        for candidates in (MORE_CANDIDATES, self._vocabulary):
+            if undecided:
+                group = self._group(partial(draw_filtered, candidates=candidates), undecided)
+                undecided = _note(chosen, undecided, group.choose(scores, uniform))
+        return chosen
+
+    def _uniform(self) -> Tensor:
+        """One number for each row, `[n, 1]`; a greedy row draws none."""
+        numbers = [0.0 if state.params.greedy else state.random.random() for state in self._states]
+        return torch.tensor(numbers, dtype=torch.float32, device=self._device).unsqueeze(-1)
+
+    def _group(self, draw: Draw, rows: list[int]) -> "_Group":
+        whole = rows == list(range(len(self._states)))
+        index = None if whole else torch.tensor(rows, device=self._device)
+        return _Group(draw, rows, index, self._filters if index is None else self._filters.select(index))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows that are chosen in the same way. `index` is None when they are the whole batch."""
+
+    draw: Draw
+    rows: list[int]
+    index: Tensor | None
+    filters: Filters
+
+    def choose(self, scores: Tensor, uniform: Tensor) -> Tensor:
+        if self.index is not None:
+            scores, uniform = scores.index_select(0, self.index), uniform.index_select(0, self.index)
+        return self.draw(scores, self.filters, uniform)
+
+
+def _note(chosen: list[int | None], rows: Sequence[int], result: Tensor) -> list[int]:
+    """Put the tokens of a draw over `rows` where they belong. Returns the rows that it did not decide."""
+    tokens, verdicts = result.tolist()
+    undecided = []
+    for row, token, verdict in zip(rows, tokens, verdicts, strict=True):
+        if verdict == CHOSEN:
+            chosen[row] = token
+        elif verdict == UNDECIDED:
+            undecided.append(row)
+    return undecided
+
+
+def _draw_for(params: SamplingParams) -> Draw:
+    if params.greedy:
+        return greedy
+    if 0 < params.top_k < FEW_CANDIDATES:
+        return draw_few
+    if 0 < params.top_k < CANDIDATES:
+        return draw_limited
+    return draw_filtered if params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0 else draw_plain
+
+
+def _add_logprobs(
+    events: list[Sampled], logits: Tensor, rows: Sequence[int], states: Sequence[SamplingState]
+) -> None:
+    """Give the events of `rows` their log-probabilities, and those of the most likely tokens."""
+    wanted = [row for row in rows if isinstance(events[row], TokenEvent)]
+    if not wanted:
+        return
+    logprobs = logits[torch.tensor(wanted, device=logits.device)].float().log_softmax(dim=-1)
+    tokens = torch.tensor([states[row].output[-1] for row in wanted], device=logits.device).unsqueeze(-1)
+    most = min(max(states[row].params.top_logprobs or 0 for row in wanted), logits.shape[-1])
+    best = logprobs.topk(most, dim=-1)
+    values = torch.cat((logprobs.gather(-1, tokens), best.values), dim=-1).tolist()
+    for row, (own, *others), ids in zip(wanted, values, best.indices.tolist(), strict=True):
+        top = list(zip(ids, others, strict=True))[: states[row].params.top_logprobs]
+        events[row] = TokenEvent(states[row].output[-1], own, tuple(top))

@@ -1,0 +1,145 @@
+"""Which model is served, and on which GPUs: the one rule, for the app's start, the command line and the host's tool.
+
+Where the GPUs could hold the wanted model by the plan, and cannot be used, nothing is served and the reason is said:
+a machine with two large GPUs must not answer with a small model on its CPU, unseen. Where they are too small for it,
+MODEL=auto serves the embedded model and says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED, ModelNotAvailable, local_folder
+from app.models.driver import available_memory, total_memory
+from app.models.gpus import Gpus, look
+from app.models.info import read_config
+from app.models.manifest import is_complete
+from app.models.placement import DoesNotFit, Gpu, Plan, plan_for
+from app.models.units import gib
+from app.settings import Settings
+
+AUTO = "auto"
+_SMALL = f"MODEL={EMBEDDED.name} serves the small model on purpose."
+
+
+class GpusUnusable(ModelNotAvailable):
+    """The GPUs could hold the wanted model and cannot be used; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model to serve, the folder with its files, the GPUs that it runs on (none: the CPU), and why it is this."""
+
+    name: str
+    folder: Path
+    gpus: tuple[Gpu, ...]
+    reason: str
+
+
+def choose_model(settings: Settings) -> Choice:
+    """What the MODEL setting means on this machine. Raises ModelNotAvailable, DoesNotFit, UnknownArchitecture,
+    SettingsError."""
+    choice = decide(settings, look())
+    if settings.model in {AUTO, *CATALOGUE} and not is_complete(choice.folder):
+        raise ModelNotAvailable(
+            f"{choice.name} was chosen ({choice.reason}), and is not in {settings.models_dir}. "
+            f"Fetch it: python -m app models fetch {choice.name}"
+        )
+    return choice
+
+
+def choose_for_next_start(settings: Settings) -> Choice:
+    """What a start will serve, as far as a look from outside can tell: a stack that runs now gives its memory back,
+    and the model's files need not be there yet. Raises as `choose_model` does."""
+    return decide(settings, look().emptied(), total_memory())
+
+
+def decide(settings: Settings, gpus: Gpus, memory: int | None = None) -> Choice:
+    """The rule. `memory` is the machine's, in bytes; None: what is free of it. Raises as `choose_model` does."""
+    memory = available_memory() if memory is None else memory
+    if settings.model == AUTO:
+        return _automatic(settings, gpus, memory)
+    if settings.model == EMBEDDED.name:
+        return _embedded(settings, gpus, memory, "MODEL says so")
+    return _named(settings, gpus, memory)
+
+
+def _automatic(settings: Settings, gpus: Gpus, memory: int) -> Choice:
+    if not (gpus.seen or gpus.usable or gpus.broken):
+        return _embedded(settings, gpus, memory, f"no GPU is visible: {gpus.problem}")
+    config = DEEPSEEK.config()
+    try:
+        plan = _over(settings, config, gpus.usable)
+    except DoesNotFit as error:
+        _refuse_what_could_hold(settings, DEEPSEEK.name, config, gpus)
+        return _embedded(settings, gpus, memory, f"{DEEPSEEK.name} does not fit the visible GPUs: {error}")
+    free = " + ".join(gib(gpu.free) for gpu in gpus.usable)
+    reason = f"it fits the visible GPUs ({free} free), with room for {plan.kv_tokens:,} tokens{_beside(gpus)}"
+    return Choice(DEEPSEEK.name, settings.models_dir / DEEPSEEK.name, gpus.usable, reason)
+
+
+def _embedded(settings: Settings, gpus: Gpus, memory: int, reason: str) -> Choice:
+    """On the GPUs where they can be used and have room, else on the CPU: the small model runs anywhere."""
+    folder, config = settings.models_dir / EMBEDDED.name, EMBEDDED.config()
+    try:
+        if gpus.usable:
+            _over(settings, config, gpus.usable)
+            return Choice(EMBEDDED.name, folder, gpus.usable, f"{reason}{_beside(gpus)}")
+    except DoesNotFit as error:
+        reason = f"{reason}; on the CPU, because it does not fit the visible GPUs: {error}"
+    else:
+        if gpus.seen or gpus.broken:
+            reason = f"{reason}; on the CPU, because the GPUs cannot be used: {gpus.problem}"
+    plan_for(settings, config, (), memory)
+    return Choice(EMBEDDED.name, folder, (), reason)
+
+
+def _named(settings: Settings, gpus: Gpus, memory: int) -> Choice:
+    """A model that somebody asked for: on the GPUs, or not at all; on the CPU where there are none."""
+    if settings.model in CATALOGUE:
+        folder = settings.models_dir / settings.model
+        config, name = CATALOGUE[settings.model].config(), settings.model
+    else:
+        folder = local_folder(settings.model)
+        config, name = read_config(folder), folder.resolve().name
+    if not (gpus.seen or gpus.usable or gpus.broken):
+        plan_for(settings, config, (), memory)
+        return Choice(name, folder, (), "MODEL says so")
+    on_the_cpu = f"To run {name} on the CPU, start with CUDA_VISIBLE_DEVICES set to nothing."
+    try:
+        _over(settings, config, gpus.usable)
+    except DoesNotFit as error:
+        _refuse_what_could_hold(settings, name, config, gpus, on_the_cpu)
+        raise DoesNotFit(f"{name} does not fit the visible GPUs: {error}. {on_the_cpu}") from None
+    return Choice(name, folder, gpus.usable, f"MODEL says so{_beside(gpus)}")
+
+
+def _over(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu]) -> Plan:
+    """The plan over GPUs, and never one over the CPU."""
+    if not gpus:
+        raise DoesNotFit("none of them can be used")
+    return plan_for(settings, config, gpus, 0)
+
+
+def _refuse_what_could_hold(
+    settings: Settings, name: str, config: Mapping[str, Any], gpus: Gpus, more: str = ""
+) -> None:
+    """Return where what the driver sees is too small, however empty. Raises GpusUnusable."""
+    if not gpus.broken:
+        try:
+            _over(settings, config, [replace(gpu, free=gpu.total) for gpu in gpus.seen])
+        except DoesNotFit:
+            return
+    problem = gpus.problem or _occupied(gpus)
+    raise GpusUnusable(" ".join([f"{name} is not served: {problem.rstrip('.')}.", _SMALL, more]).strip())
+
+
+def _occupied(gpus: Gpus) -> str:
+    taken = ", ".join(f"GPU {gpu.index} {gib(gpu.total - gpu.free)} of {gib(gpu.total)}" for gpu in gpus.usable)
+    return f"other programs hold memory of the GPUs ({taken}): end them (`nvidia-smi` lists them) or wait"
+
+
+def _beside(gpus: Gpus) -> str:
+    """What is wrong although it goes on."""
+    return "" if gpus.problem is None else f" (although {gpus.problem})"

@@ -1,0 +1,191 @@
+"""Which kernel computes prompts: torch's own compute the explicit mask's numbers, flash-attn is used where it runs,
+and what was asked for and cannot be had is said."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from app.engine.attention import mla, prefill
+from app.engine.attention.mla import AbsorbedAttention, absorb, use_kernels
+from app.engine.attention.prefill import SDPA, TORCH_CAUSAL, TORCH_FLASH, choose_kernel, flash_attn, settle_sdpa
+from app.engine.kv.layout import Span
+from app.engine.layers.loader import LoadError
+from app.engine.startup import choose_attention
+from app.settings import FlashAttn
+from tests.support.driving import drive, reference
+from tests.support.tiny import tiny_deepseek, tiny_llama
+
+CUDA = torch.device("cuda", 0)
+LIBRARY = """
+import torch
+__version__ = "9.9"
+calls = []
+
+def flash_attn_func(q, k, v, softmax_scale, causal):
+    calls.append((tuple(q.shape), tuple(k.shape)))
+    scores = torch.einsum("nqhd,nlhd->nhql", q, k) * softmax_scale
+    queries, keys = scores.shape[2:]
+    seen = torch.ones(queries, keys).tril(keys - queries).bool()
+    return torch.einsum("nhql,nlhd->nqhd", scores.masked_fill(~seen, float("-inf")).softmax(-1), v)
+"""
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """A library of flash-attn's name, of which only the import and the function's shapes are like the real one."""
+    (folder / "flash_attn.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setitem(sys.modules, "flash_attn", None)  # so that what is imported now goes with the test
+    monkeypatch.delitem(sys.modules, "flash_attn")
+
+
+@pytest.fixture
+def ampere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 6))
+    return monkeypatch
+
+
+@pytest.fixture
+def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU that could run it."""
+    monkeypatch.setattr(prefill, "_try", lambda *_: None)
+
+
+@pytest.mark.parametrize(("queries", "length"), [(7, 7), (1, 9), (5, 24), (24, 200)])
+def test_torchs_lower_right_is_the_explicit_mask(queries: int, length: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, queries, 24, generator=generator)
+    key, value = (torch.randn(2, 3, length, 24, generator=generator) for _ in range(2))
+    mask = mla._causal_mask(queries, length, torch.device("cpu"))
+    ours = TORCH_FLASH.attend(query, key, value, None, 0.2)
+    torch.testing.assert_close(ours, SDPA.attend(query, key, value, mask, 0.2))
+
+
+def test_a_kernel_that_needs_no_mask_gets_none_and_answers_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = list(range(3, 3 + 200))
+    expected = reference(tiny_deepseek(), prompt, 6)
+    made: list[int] = []
+    original = Span.mask.func  # type: ignore[attr-defined]  # a cached_property's
+
+    def counted(span: Span) -> Tensor | None:
+        made.append(span.end - span.start)
+        mask: Tensor | None = original(span)
+        return mask
+
+    monkeypatch.setattr(Span, "mask", property(counted))
+    monkeypatch.setattr(mla, "absorbed_is_cheaper", lambda queries, *_, **__: queries == 1)
+    monkeypatch.setattr(AbsorbedAttention, "prefill", TORCH_FLASH)
+    driver = drive(tiny_deepseek(), chunk=64)
+    assert driver.ask("a", prompt, 6) == expected
+    assert made == []
+    monkeypatch.setattr(AbsorbedAttention, "prefill", SDPA)
+    driver = drive(tiny_deepseek(), chunk=64)
+    assert driver.ask("a", prompt, 6) == expected
+    assert made != []
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "kernel"),
+    [
+        ((9, 0), torch.bfloat16, TORCH_FLASH),
+        ((8, 0), torch.float16, TORCH_FLASH),
+        ((7, 5), torch.float16, TORCH_CAUSAL),
+        ((8, 6), torch.float32, TORCH_CAUSAL),
+    ],
+)
+def test_without_the_library_torchs_flash_kernel_serves_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype, kernel: prefill.Kernel
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    assert choose_kernel(CUDA, dtype, 192, FlashAttn.AUTO) is kernel
+    assert choose_kernel(torch.device("cpu"), dtype, 192, FlashAttn.AUTO) is SDPA
+
+
+@pytest.mark.usefixtures("no_trial")
+def test_the_library_is_used_where_it_is_there_and_not_where_it_is_off(
+    tmp_path: Path, ampere: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, ampere, LIBRARY)
+    for wanted in (FlashAttn.AUTO, FlashAttn.BUILD):
+        assert choose_kernel(CUDA, torch.bfloat16, 192, wanted).name == "flash-attn 9.9"
+    install(tmp_path, ampere, "raise SystemExit('imported')")
+    assert choose_kernel(CUDA, torch.bfloat16, 192, FlashAttn.OFF) is TORCH_FLASH
+
+
+def test_the_librarys_shapes_and_order_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, LIBRARY)
+    kernel = flash_attn(FlashAttn.AUTO)
+    assert kernel is not None
+    query, key, value = (torch.randn(1, 3, tokens, 24) for tokens in (5, 11, 11))
+    torch.testing.assert_close(
+        kernel.attend(query, key, value, None, 0.3), TORCH_FLASH.attend(query, key, value, None, 0.3)
+    )
+    assert sys.modules["flash_attn"].calls == [((1, 5, 3, 24), (1, 11, 3, 24))]
+
+
+@pytest.mark.parametrize(
+    "source", ["raise ImportError('undefined symbol: _ZN3c10')", "raise OSError('no libcudart')"]
+)
+def test_a_library_of_another_torch_is_told(
+    tmp_path: Path, ampere: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, source: str
+) -> None:
+    install(tmp_path, ampere, source)
+    with caplog.at_level(logging.WARNING, logger=prefill.__name__):
+        assert choose_kernel(CUDA, torch.bfloat16, 192, FlashAttn.AUTO) is TORCH_FLASH
+    (record,) = caplog.records
+    assert source.split("'")[1] in record.__dict__["reason"]
+    with pytest.raises(LoadError, match=r"FLASH_ATTN=build.*cannot be imported"):
+        choose_kernel(CUDA, torch.bfloat16, 192, FlashAttn.BUILD)
+
+
+def test_a_library_without_kernels_for_this_card_is_told(
+    tmp_path: Path, ampere: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image is available")
+
+    install(tmp_path, ampere, LIBRARY)
+    ampere.setattr(prefill, "_try", fails)
+    with caplog.at_level(logging.WARNING, logger=prefill.__name__):
+        assert choose_kernel(CUDA, torch.bfloat16, 192, FlashAttn.AUTO) is TORCH_FLASH
+    assert "no kernel image" in caplog.records[0].__dict__["reason"]
+    with pytest.raises(LoadError, match="no kernel image"):
+        choose_kernel(CUDA, torch.bfloat16, 192, FlashAttn.BUILD)
+
+
+def test_a_build_that_is_not_there_or_cannot_run_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefill, "find_spec", lambda _name: None)
+    with pytest.raises(LoadError, match=r"FLASH_ATTN=build.*not installed"):
+        choose_attention(tiny_llama(), FlashAttn.BUILD, on_gpu=True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
+    with pytest.raises(LoadError, match="needs Ampere"):
+        choose_kernel(CUDA, torch.float16, 192, FlashAttn.BUILD)
+
+
+def test_every_module_gets_its_devices_kernel_and_the_names_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_deepseek()
+    assert use_kernels(model, FlashAttn.AUTO) is None, "nothing is absorbed yet"
+    absorb(model)
+    monkeypatch.setattr(mla, "choose_kernel", lambda *_: TORCH_FLASH)
+    attention = choose_attention(model, FlashAttn.AUTO, on_gpu=False)
+    assert (attention.prefill, attention.decode) == ("torch flash", "absorbed")
+    modules = [module for module in model.modules() if isinstance(module, AbsorbedAttention)]
+    assert [module.prefill for module in modules] == [TORCH_FLASH] * 4
+    plain = choose_attention(tiny_llama(), FlashAttn.AUTO, on_gpu=False)
+    assert (plain.prefill, plain.decode) == ("sdpa", "sdpa")
+
+
+def test_cudnns_attention_is_off_on_gpus() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]  # torch has none there
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        settle_sdpa()
+        assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]  # likewise
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        choose_attention(tiny_llama(), FlashAttn.AUTO, on_gpu=True)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]  # likewise
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

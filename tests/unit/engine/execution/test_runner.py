@@ -1,0 +1,158 @@
+"""What a runner does when a request is cancelled, late, or goes wrong."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from app.contract.errors import DeadlineExceeded, GenerationFailed, OutOfMemory, ShuttingDown
+from app.contract.messages import FinishReason, SamplingParams
+from app.contract.telemetry import EngineLoad, StepDone
+from tests.support.driving import Driver, drive
+from tests.support.tiny import tiny_llama
+
+PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return drive(tiny_llama(), max_sequences=3, chunk=16)
+
+
+def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[Any], bool]) -> None:
+    """The next forward pass for which `when(decision)` holds raises `error`."""
+    decoder = driver.runner._decoder
+    forward = decoder.forward
+    pending = [error]
+
+    def failing(decision: Any, cache: Any) -> Any:
+        if pending and when(decision):
+            raise pending.pop()
+        return forward(decision, cache)
+
+    monkeypatch.setattr(decoder, "forward", failing)
+
+
+def test_cancelled_while_it_waits_prefills_or_decodes_it_frees_its_place(driver: Driver) -> None:
+    for name in ("decoding", "running", "prefilling", "waiting"):
+        driver.submit(name, PROMPT * (6 if name == "prefilling" else 1), 30)
+    driver.run(until=lambda: len(driver.tokens["decoding"]) >= 2)
+    for name in ("decoding", "prefilling", "waiting"):
+        driver.runner.cancel(name)
+    assert (driver.scheduler.running, driver.scheduler.waiting) == (1, 0)
+    driver.run()
+    assert set(driver.finished) == {"running"}
+    assert driver.scheduler.shelves.used == 0
+
+
+def test_cancelling_what_is_over_or_unknown_does_nothing(driver: Driver) -> None:
+    driver.ask("done", PROMPT)
+    driver.runner.cancel("done")
+    driver.runner.cancel("never heard of")
+    assert driver.ask("next", PROMPT) == driver.tokens["done"]
+
+
+def test_a_deadline_ends_a_request_at_every_stage(driver: Driver) -> None:
+    driver.submit("late", PROMPT, 30, deadline_at=time.monotonic() - 1)
+    driver.submit("in time", PROMPT, 5, deadline_at=time.monotonic() + 600)
+    driver.run()
+    assert isinstance(driver.finished["late"].error, DeadlineExceeded)
+    assert driver.tokens["late"] == []
+    assert driver.finished["in time"].reason is FinishReason.LENGTH
+
+
+def test_out_of_memory_ends_the_youngest_request_alone(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = driver.ask("before", PROMPT, 12)
+    driver.submit("old", PROMPT, 12)
+    driver.run(until=lambda: len(driver.tokens["old"]) >= 3)
+    fail_once(driver, monkeypatch, torch.OutOfMemoryError("no memory"), lambda d: bool(d.prefill))
+    driver.submit("young", [9, 9, *PROMPT], 12)
+    driver.run()
+    assert isinstance(driver.finished["young"].error, OutOfMemory)
+    assert driver.tokens["old"] == expected
+    places = driver.scheduler.shelves._shelves[256]
+    assert len([place for place in places if place]) == 1, "cached prefixes were given up for the memory"
+    assert driver.ask("after", PROMPT, 12) == expected
+
+
+def test_out_of_memory_while_the_cache_grows_loses_nothing(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copied prefix that was decided but not yet copied must not be forgotten."""
+    expected = driver.ask("before", PROMPT * 3, 12)
+    cache = driver.runner._cache
+    reserve, pending = cache.reserve, [True]
+
+    def failing(extents: Any, copies: Any) -> None:
+        if pending and sum(extents.values()) > 1:
+            pending.pop()
+            raise torch.OutOfMemoryError("no memory")
+        reserve(extents, copies)
+
+    monkeypatch.setattr(cache, "reserve", failing)
+    driver.submit("copies the prefix", [*PROMPT * 2, 3, 3, 3], 4)
+    driver.submit("again", PROMPT * 3, 12)
+    driver.run()
+    failed = [name for name, end in driver.finished.items() if isinstance(end.error, OutOfMemory)]
+    assert failed == ["again"]
+    fresh = drive(tiny_llama())
+    assert driver.tokens["copies the prefix"] == fresh.ask("x", [*PROMPT * 2, 3, 3, 3], 4)
+    assert driver.ask("once more", PROMPT * 3, 12) == expected
+
+
+def test_a_failed_step_ends_its_requests_and_the_next_is_answered(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = driver.ask("before", PROMPT)
+    fail_once(driver, monkeypatch, ValueError("a bug, with a secret in its text"), lambda _: True)
+    driver.submit("unlucky", PROMPT)
+    driver.run()
+    error = driver.finished["unlucky"].error
+    assert isinstance(error, GenerationFailed)
+    assert "secret" not in error.message
+    assert driver.ask("after", PROMPT) == expected
+
+
+def test_a_request_that_can_never_run_ends_alone(driver: Driver) -> None:
+    driver.submit("too long", PROMPT, 100_000)
+    driver.submit("fine", PROMPT)
+    driver.run()
+    assert driver.finished["too long"].reason is FinishReason.ERROR
+    assert driver.finished["fine"].reason is FinishReason.LENGTH
+
+
+def test_a_row_without_any_token_fails_alone(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = SamplingParams(seed=1, temperature=0.0, banned_tokens=frozenset(range(512)))
+    driver.submit("nothing allowed", PROMPT, sampling=everything)
+    driver.submit("fine", PROMPT)
+    driver.run()
+    assert isinstance(driver.finished["nothing allowed"].error, GenerationFailed)
+    assert driver.finished["fine"].reason is FinishReason.LENGTH
+
+
+def test_stopping_ends_everything_with_an_error_that_says_so(driver: Driver) -> None:
+    for number in range(5):
+        driver.submit(str(number), PROMPT, 40)
+    driver.runner.step()
+    driver.runner.end_all()
+    assert {type(end.error) for end in driver.finished.values()} == {ShuttingDown}
+    assert len(driver.finished) == 5
+
+
+def test_observers_hear_every_step_and_the_load(driver: Driver) -> None:
+    driver.submit("a", PROMPT * 4, 3)
+    driver.submit("b", PROMPT, 3)
+    driver.run()
+    steps = [event for event in driver.heard.events if isinstance(event, StepDone)]
+    assert sum(step.tokens for step in steps) == 9 * 5 + 2 * 2  # the last token of each is never computed
+    assert {step.kind for step in steps} == {"prefill", "decode"}
+    loads = [event for event in driver.heard.events if isinstance(event, EngineLoad)]
+    assert max(load.running for load in loads) == 2
+    assert (loads[-1].running, loads[-1].waiting, loads[-1].kv_tokens_used) == (0, 0, 0)
+
+
+def test_timings_and_usage_add_up(driver: Driver) -> None:
+    driver.ask("a", PROMPT, 4)
+    end = driver.finished["a"]
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (9, 4, 0)
+    assert min(end.timings.queued, end.timings.prefill, end.timings.decode) > 0

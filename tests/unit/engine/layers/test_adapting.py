@@ -1,0 +1,56 @@
+"""The forms that are faster compute the same: fused layers, packed weights, chosen experts."""
+
+import pytest
+import torch
+
+from app.engine.kv import layout
+from app.engine.layers.llama import FusedLlamaLayer, fuse
+from app.engine.layers.packed import PackedLinear, can_pack, pack
+from app.engine.startup import adapt
+from tests.support.driving import drive, reference
+from tests.support.tiny import tiny_deepseek, tiny_llama
+
+PROMPT = list(range(40, 75))
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_deepseek])
+def test_an_adapted_model_answers_as_the_stock_one_does(make: type) -> None:
+    expected = reference(make(), PROMPT, 20)
+    model = make()
+    adapted = adapt(model, torch.float32, on_gpu=False)
+    assert adapted["packed_linears"] > 0
+    # In chunks: a step that ends no prompt has no row for the head.
+    assert drive(model, chunk=16).ask("a", PROMPT, 20) == expected
+
+
+def test_long_chunks_are_attended_beside_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [reference(tiny_llama(), prompt, 12) for prompt in (PROMPT, PROMPT[:9])]
+    monkeypatch.setattr(layout, "LONG_SPAN", 20)  # the last two of three chunks are long
+    model = tiny_llama()
+    adapt(model, torch.float32, on_gpu=False)
+    driver = drive(model, chunk=16)
+    driver.submit("b", PROMPT[:9], 12)
+    driver.run(until=lambda: bool(driver.tokens["b"]))  # beside a sequence that decodes, chunks are small
+    driver.submit("a", PROMPT, 12)
+    driver.run()
+    assert [driver.tokens["a"], driver.tokens["b"]] == expected
+
+
+def test_a_plain_llama_is_fused_and_others_are_left_alone() -> None:
+    llama, biased, deepseek = tiny_llama(), tiny_llama(mlp_bias=True), tiny_deepseek()
+    assert (fuse(llama), fuse(biased), fuse(deepseek)) == (4, 0, 0)
+    assert all(type(layer) is FusedLlamaLayer for layer in llama.model.layers)
+
+
+def test_packing_replaces_linear_layers_and_keeps_their_numbers() -> None:
+    layers = torch.nn.Sequential(torch.nn.Linear(32, 48), torch.nn.Sequential(torch.nn.Linear(48, 8, bias=False)))
+    x = torch.rand(5, 32)
+    expected = layers(x)
+    assert pack(layers) == 2
+    assert isinstance(layers[0], PackedLinear)
+    torch.testing.assert_close(layers(x), expected)
+
+
+def test_a_type_that_cannot_be_packed_is_not() -> None:
+    assert can_pack(torch.float32)
+    assert not can_pack(torch.float64)

@@ -1,0 +1,47 @@
+"""COMPILE=layers changes no token, compiles once for all batch sizes, and is refused where it would do nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from app.contract.telemetry import Observers
+from app.engine.config import brief_for
+from app.engine.health import Vitals
+from app.engine.layers.compiling import compile_layers
+from app.engine.layers.loader import LoadError
+from app.engine.startup import bring_up
+from app.settings import Compile, Settings
+from tests.support.driving import drive, reference
+from tests.support.tiny import tiny_deepseek, tiny_llama
+
+
+@pytest.mark.parametrize("make", [tiny_llama, lambda: tiny_deepseek(yarn=True)])
+def test_the_same_tokens_from_few_graphs(make: Callable[[], nn.Module]) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model = make()
+    expected = {n: reference(make(), list(range(3, 3 + n)), 6) for n in (9, 20, 33)}
+    assert compile_layers(model, backend) > 0
+    driver = drive(model)
+    for length in (9, 20):
+        assert driver.ask(str(length), range(3, 3 + length), 6) == expected[length]
+    made = len(graphs)
+    assert made > 0
+    assert driver.ask("33", range(3, 36), 6) == expected[33]
+    assert len(graphs) == made, "another number of tokens needs no other graph"
+
+
+def test_without_a_gpu_it_is_refused(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    brief = brief_for(Settings(compile=Compile.LAYERS), "tiny", tmp_path, Observers())
+    with pytest.raises(LoadError, match="COMPILE"):
+        bring_up(brief, Vitals(Observers()))
