@@ -9,24 +9,24 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from app.api.chat import chat_router
-from app.api.classic import classic_router
-from app.api.completions import completions_router
-from app.api.keys import load_keys
-from app.api.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
-from app.api.models import models_router
+from app.api.classic.routes import classic_router
+from app.api.http.api_keys import load_keys
+from app.api.http.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
+from app.api.openai.chat import chat_router
+from app.api.openai.completions import completions_router
+from app.api.openai.models import models_router
+from app.api.openai.tokens import tokens_router
 from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
 from app.api.playground.routes import open_paths, playground_router
 from app.api.probes import OPEN_PATHS, Render, probes_router
-from app.api.tokens import tokens_router
 from app.contract.engine import Engine
 from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
+from app.serving.prompt.tokenizer import TokenizerUnusable
+from app.serving.prompt.tokens import Tokens
 from app.serving.service import GenerationService
-from app.serving.tokenizer import TokenizerUnusable
-from app.serving.tokens import Tokens
 from app.settings import Settings, SettingsError, load_settings
 
 _log = logging.getLogger(__name__)

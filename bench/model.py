@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
 from app.models.info import read_model_info
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from docker.stack.config import ROOT
 from docker.stack.environment import EMBEDDED
 

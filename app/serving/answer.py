@@ -26,8 +26,8 @@ from app.contract.messages import (
 )
 from app.contract.telemetry import Observer, RequestFinished
 from app.serving.admission import Reservation
-from app.serving.text import TextStream
-from app.serving.tool_stream import Piece, ToolStream, piece_text
+from app.serving.detokenizer import TextStream
+from app.serving.tools.stream import Piece, ToolStream, piece_text
 
 _log = logging.getLogger(__name__)
 

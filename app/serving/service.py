@@ -13,13 +13,13 @@ from app.contract.telemetry import Observer, Observers, RequestFinished
 from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
 from app.serving.choices import Choices, Ends, each_choice
-from app.serving.grammar import Grammars
-from app.serving.prompts import Prompt, Prompts
+from app.serving.constrained.grammar import Grammars
+from app.serving.detokenizer import TextStream
+from app.serving.prompt.prompts import Prompt, Prompts
+from app.serving.prompt.token_bytes import TokenBytes
 from app.serving.readiness import refusal
-from app.serving.text import TextStream
-from app.serving.token_bytes import TokenBytes
-from app.serving.tool_grammar import callable_tools
-from app.serving.tool_stream import ToolStream
+from app.serving.tools.grammar import callable_tools
+from app.serving.tools.stream import ToolStream
 from app.settings import Settings
 
 

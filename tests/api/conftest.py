@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app.contract.telemetry import Observers
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.main import create_app
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
 from tests.support.recorder import Recorder
 

@@ -12,7 +12,7 @@ from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from app.contract.messages import Operation
 from app.engine.scripted import ScriptedEngine
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.openai_types import frames, read_as, read_error
 from tests.support.recorder import Recorder

@@ -11,8 +11,8 @@ import structlog
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from app.api.keys import load_keys
-from app.api.middleware import RequestId
+from app.api.http.api_keys import load_keys
+from app.api.http.middleware import RequestId
 from app.engine.scripted import ScriptedEngine
 from app.settings import SettingsError
 from tests.api.conftest import MakeClient

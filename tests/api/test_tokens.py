@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import MakeClient
 from tests.support.recorder import Recorder
 

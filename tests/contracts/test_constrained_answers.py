@@ -26,7 +26,7 @@ from app.contract.messages import (
 from app.contract.telemetry import Observers
 from app.engine.config import brief_for
 from app.engine.local import LocalEngine
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import DType, Settings
 from tests.support.schemas import SCHEMAS

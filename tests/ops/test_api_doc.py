@@ -5,16 +5,16 @@ import re
 import pytest
 from pydantic import BaseModel
 
-from app.api.body import BODY_SECONDS
-from app.api.chat_schema import MOST_MESSAGES, MOST_TOOLS, ChatBody
-from app.api.classic_schema import ClassicBody
-from app.api.completion_schema import MOST_ANSWERS, CompletionBody
+from app.api.classic.schema import ClassicBody
+from app.api.http.body import BODY_SECONDS
+from app.api.http.sse import HEARTBEAT_SECONDS
+from app.api.openai.schema.chat import MOST_MESSAGES, MOST_TOOLS, ChatBody
+from app.api.openai.schema.completion import MOST_ANSWERS, CompletionBody
+from app.api.openai.schema.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
+from app.api.openai.schema.tokens import TextToTokens, TokensToText
 from app.api.openapi.errors import error_codes
 from app.api.openapi.operations import OPERATIONS
-from app.api.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
-from app.api.sse import HEARTBEAT_SECONDS
-from app.api.token_schema import TextToTokens, TokensToText
-from app.serving.tool_format import MOST_CALLS
+from app.serving.tools.format import MOST_CALLS
 from docker.stack.config import ROOT
 
 TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

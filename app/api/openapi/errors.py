@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.api.openai_errors import openai_error
+from app.api.openai.errors import openai_error
 from app.api.openapi.answers import ClassicError, OpenAIError
 from app.api.openapi.schemas import ref
 from app.contract.errors import ClientClosed, ServingError, every_error

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from app.api.chat_schema import ChatBody
-from app.api.classic_schema import ClassicBody
-from app.api.completion_schema import CompletionBody
+from app.api.classic.schema import ClassicBody
+from app.api.http.schemas import Body
+from app.api.openai.schema.chat import ChatBody
+from app.api.openai.schema.completion import CompletionBody
+from app.api.openai.schema.tokens import ConversationToTokens, TextToTokens, TokensToText
 from app.api.openapi import answers
-from app.api.schemas import Body
-from app.api.token_schema import ConversationToTokens, TextToTokens, TokensToText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from app.api.envelope import error_envelope
-from app.api.error_response import error_response
+from app.api.classic.envelope import error_envelope
+from app.api.http.error_response import error_response
 from app.contract import errors
 from app.contract.errors import Overloaded, ServingError, Unauthorized, every_error
 

@@ -10,7 +10,7 @@ from app.contract.messages import (
 )
 from app.contract.telemetry import Observers
 from app.engine.scripted import ScriptedEngine
-from app.serving.prompts import Prompts
+from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import Settings
 from tests.support.recorder import Recorder

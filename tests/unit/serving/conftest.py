@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.engine.scripted import SCRIPTED_MODEL
-from app.serving.grammar import Grammars
-from app.serving.prompts import Prompts
-from app.serving.tokenizer import ModelTokenizer
+from app.serving.constrained.grammar import Grammars
+from app.serving.prompt.prompts import Prompts
+from app.serving.prompt.tokenizer import ModelTokenizer
 from tests.support.walking import Walker
 
 

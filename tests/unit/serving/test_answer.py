@@ -23,8 +23,8 @@ from app.contract.messages import (
     ToolCall,
 )
 from app.engine.scripted import ScriptedEngine
-from app.serving.prompts import Prompts
-from app.serving.tool_format import call_text
+from app.serving.prompt.prompts import Prompts
+from app.serving.tools.format import call_text
 from tests.support.recorder import Recorder
 from tests.support.tools import TOOLS, calls_of
 from tests.unit.serving.asking import collect, request, script, serve, text_of

@@ -21,7 +21,7 @@ from app.contract.messages import (
     JsonFormat,
 )
 from app.engine.scripted import ScriptedEngine
-from app.serving.prompts import Prompt, Prompts
+from app.serving.prompt.prompts import Prompt, Prompts
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 

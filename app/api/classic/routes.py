@@ -1,0 +1,81 @@
+"""`POST /`: the contract of the script that this project replaces. Its clients go on working unchanged."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.classic.envelope import error_envelope, now
+from app.api.classic.schema import ClassicBody
+from app.api.http.body import read_json
+from app.api.http.disconnect import unless_client_leaves
+from app.api.http.sse import EventStream, frame
+from app.contract.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
+from app.serving.answer import Answer
+from app.serving.service import GenerationService
+
+
+def classic_router(service: GenerationService) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/")
+    async def answer(request: Request) -> Response:
+        body = ClassicBody.parse(await read_json(request))
+        generation = generation_request(body, request.state.request_id, request.state.tenant)
+        request.state.observed = True  # from here on the service tells the observers how it ends
+        if body.stream:
+            opened = await unless_client_leaves(request, service.open(generation))
+            return EventStream(opened, _frames(opened, body))
+        return await unless_client_leaves(request, _whole(service, generation, body))
+
+    return router
+
+
+def generation_request(body: ClassicBody, request_id: str, tenant: str) -> GenerationRequest:
+    messages = []
+    for question, answer in body.history:
+        messages += [Message("user", question), Message("assistant", answer)]
+    return GenerationRequest(
+        id=request_id,
+        operation=Operation.CHAT,
+        messages=(*messages, Message("user", body.prompt)),
+        max_tokens=body.max_length,
+        stream=body.stream,
+        tenant=tenant,
+        sampling=SamplingParams(
+            seed=secrets.randbits(63) if body.seed is None else body.seed,
+            temperature=body.temperature,
+            top_k=body.top_k,
+            top_p=body.top_p,
+            repetition_penalty=body.repetition_penalty,
+        ),
+    )
+
+
+async def _whole(service: GenerationService, generation: GenerationRequest, body: ClassicBody) -> Response:
+    text: list[str] = []
+    async with await service.open(generation) as answer:
+        async for event in answer:
+            if isinstance(event, TextEvent):
+                text.append(event.text)
+            elif isinstance(event, Finished) and event.error is not None:
+                raise event.error
+    return JSONResponse(_envelope(body, "".join(text)))
+
+
+async def _frames(answer: Answer, body: ClassicBody) -> AsyncGenerator[str, None]:
+    text: list[str] = []
+    async for event in answer:
+        if isinstance(event, TextEvent):
+            text.append(event.text)
+            yield frame({"delta": event.text})
+        elif isinstance(event, Finished):
+            yield frame(error_envelope(event.error) if event.error else _envelope(body, "".join(text)))
+
+
+def _envelope(body: ClassicBody, response: str) -> dict[str, Any]:
+    history = [*body.history, [body.prompt, response]]
+    return {"response": response, "history": history, "status": 200, "time": now()}

@@ -1,0 +1,38 @@
+"""The body of `POST /`, as its old clients write it."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app.api.http.field_schemas import PAIR, OrFalsy, accepts
+from app.api.http.schemas import Body
+
+
+def _falsy_means(default: Any) -> BeforeValidator:
+    """The old contract: null, 0, "", [] and the like mean the default."""
+    return BeforeValidator(lambda value: value or default)
+
+
+def _pair(turn: list[str]) -> list[str]:
+    if len(turn) != 2:
+        raise PydanticCustomError("pair", "must have two strings, the question and the answer")
+    return turn
+
+
+Turn = Annotated[list[str], AfterValidator(_pair), accepts(PAIR)]
+
+
+class ClassicBody(Body):
+    """Bounds are wide: they keep out what no model can use, not what is unusual."""
+
+    prompt: str = Field(min_length=1)
+    history: Annotated[list[Turn], _falsy_means([]), OrFalsy()] = Field(default_factory=list)
+    max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(1024, ge=1, le=1_000_000)
+    top_k: Annotated[int, _falsy_means(5), OrFalsy()] = Field(5, ge=1, le=1_000_000)
+    top_p: Annotated[float, _falsy_means(0.7), OrFalsy()] = Field(0.7, gt=0, le=1)
+    # Smaller ones only overflow: at 0.0001 nothing but the most likely token is left.
+    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(0.95, ge=0.0001, le=100)
+    repetition_penalty: Annotated[float, _falsy_means(1.1), OrFalsy()] = Field(1.1, ge=0.01, le=100)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    stream: Annotated[bool, _falsy_means(False), OrFalsy()] = False

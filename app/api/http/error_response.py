@@ -1,0 +1,21 @@
+"""Any of our errors as an HTTP response, in the form that its path's clients expect."""
+
+import math
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+
+from app.api.classic.envelope import error_envelope
+from app.api.openai.errors import openai_error, speaks_openai
+from app.contract.errors import ServingError, Unauthorized
+
+
+def error_response(error: ServingError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    body = openai_error(error) if speaks_openai(path) else error_envelope(error)
+    response = JSONResponse(body, status_code=error.status, headers=headers)
+    response.headers["cache-control"] = "no-store"
+    if error.retry_after is not None:
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, Unauthorized):
+        response.headers["www-authenticate"] = "Bearer"
+    return response

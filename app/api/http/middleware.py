@@ -1,0 +1,183 @@
+"""What every request passes before a route: an id, our errors, the key, the body's bound.
+
+Pure ASGI classes: Starlette's function middleware hides disconnects and disturbs context variables.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.http.api_keys import tenant_of
+from app.api.http.error_response import error_response
+from app.contract.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
+from app.contract.messages import ANONYMOUS
+from app.contract.telemetry import Observers, RequestRefused
+
+_log = logging.getLogger(__name__)
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestId:
+    """Takes nginx's `X-Request-ID`, or makes one; binds it to the log context and sends it back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class Errors:
+    """Turns whatever is raised into one of our errors. What nobody expected is a 500, and a traceback in the log.
+
+    Tells the observers of what was refused before it became a GenerationRequest; after that the service tells them,
+    and the route has set `observed` in the request's state.
+    """
+
+    def __init__(self, app: ASGIApp, observers: Observers) -> None:
+        self._app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        arrived_at = time.monotonic()
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            refusal, headers = _ours(error)
+            if refusal.code == ServingError.code:
+                _log.exception("a request failed in a way that nobody expected")
+            if not scope["state"].get("observed"):
+                self._tell(scope, refusal, time.monotonic() - arrived_at)
+            if started:
+                raise  # too late for an answer: the server cuts the connection
+            await error_response(refusal, scope["path"], headers)(scope, receive, send)
+
+    def _tell(self, scope: Scope, error: ServingError, duration: float) -> None:
+        self._observers.notify(
+            RequestRefused(
+                id=scope["state"]["request_id"],
+                path=scope["path"],
+                status=error.status,
+                error_code=error.code,
+                duration=duration,
+            )
+        )
+
+
+def _ours(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
+    """Our error for any, and the headers that go with it. The frameworks' own texts would quote the request."""
+    if isinstance(error, ServingError):
+        return error, {}
+    if isinstance(error, RequestValidationError):
+        return InvalidRequest("The request could not be read."), {}
+    if not isinstance(error, HTTPException):
+        return ServingError(), {}
+    headers = error.headers or {}
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound("There is nothing at this path."), headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(f"This path takes {headers.get('Allow', 'other methods')}."), headers
+    return InvalidRequest("The request could not be read."), headers
+
+
+async def raise_to_middleware(_: Request, error: Exception) -> Response:
+    """For the frameworks' tables of handlers: leaves every error to `Errors`."""
+    raise error
+
+
+class Keys:
+    """Asks for `Authorization: Bearer KEY`, but not who reads an open path, and notes whose key it is.
+
+    Reading is GET and HEAD: `/` is open as a page, and a question at `POST /` needs its key.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Mapping[str, str], open_to_read: frozenset[str]) -> None:
+        self._app = app
+        self._keys = keys
+        self._open_to_read = open_to_read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["tenant"] = self._tenant(scope)
+        await self._app(scope, receive, send)
+
+    def _tenant(self, scope: Scope) -> str:
+        """Raises Unauthorized."""
+        if not self._keys or self._is_open(scope):
+            return ANONYMOUS
+        kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
+        if tenant is None:
+            raise Unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+        return tenant
+
+    def _is_open(self, scope: Scope) -> bool:
+        # The path that routes are matched with, and not the URL, which a Host header can bend.
+        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_to_read
+
+
+class BodyLimit:
+    """Refuses a body that says it is too large before reading it, and one that turns out to be while reading."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, bounded, send)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes.")

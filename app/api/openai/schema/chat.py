@@ -1,0 +1,67 @@
+"""The body of `/v1/chat/completions`."""
+
+from dataclasses import replace
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.api.openai.schema.message_fields import MessageFields, conversation
+from app.api.openai.schema.sampling_fields import SamplingFields
+from app.api.openai.schema.tool_fields import (
+    ResponseFormatFields,
+    ToolChoiceField,
+    ToolFields,
+    refuse_choice_without_tools,
+    tools_of,
+)
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Operation, ToolChoice
+
+MOST_MESSAGES = 4096
+MOST_TOOLS = 128  # OpenAI's
+
+
+class ChatBody(SamplingFields):
+    """What differs from a plain completion. `modalities` may only say what is so anyway."""
+
+    messages: list[MessageFields] = Field(min_length=1, max_length=MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormatFields | None = None
+    tools: list[ToolFields] = Field(default_factory=list, max_length=MOST_TOOLS)
+    tool_choice: ToolChoiceField = ToolChoice()
+    parallel_tool_calls: bool = True
+    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1)
+
+    @model_validator(mode="after")
+    def _logprobs_agree(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """Raises InvalidRequest when the two names of one limit say different things."""
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise InvalidRequest(
+                "max_tokens and max_completion_tokens are one limit, and must not differ.",
+                param="max_completion_tokens",
+            )
+        return limits.pop() if limits else None
+
+    def generation(self, request_id: str, tenant: str, served: ModelInfo) -> GenerationRequest:
+        """Raises InvalidRequest, ModelNotFound."""
+        tools = tools_of(self.tools)
+        refuse_choice_without_tools(self.tool_choice, tools)
+        top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return replace(
+            self.request(request_id, Operation.CHAT, tenant, served, top_logprobs),
+            messages=conversation(self.messages),
+            response_format=self.response_format.format() if self.response_format else None,
+            tools=tools,
+            tool_choice=self.tool_choice,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )

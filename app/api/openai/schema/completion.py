@@ -1,0 +1,78 @@
+"""The body of `/v1/completions`."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.api.http.field_schemas import PROMPT, accepts
+from app.api.openai.schema.sampling_fields import MOST_CHOICES, SamplingFields
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest, UnsupportedField
+from app.contract.messages import GenerationRequest, Operation
+
+MOST_ANSWERS = 64
+"""To all prompts of one request together."""
+
+_DEFAULT_TOKENS = 16  # OpenAI's
+_KINDS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
+
+Prompt = str | tuple[int, ...]
+
+
+def _prompts(value: Any) -> list[Prompt]:
+    if isinstance(value, str) or _is_tokens(value):
+        value = [value]
+    if not isinstance(value, list):
+        raise PydanticCustomError("prompt", _KINDS)
+    if not value or [] in value:
+        raise PydanticCustomError("prompt", "must not be empty")
+    if all(isinstance(one, str) for one in value):
+        return value
+    if all(_is_tokens(one) for one in value):
+        return [tuple(one) for one in value]
+    raise PydanticCustomError("prompt", _KINDS)
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+class CompletionBody(SamplingFields):
+    """`best_of` may only repeat `n`."""
+
+    prompt: Annotated[list[Any], BeforeValidator(_prompts), accepts(PROMPT)]
+    suffix: str | None = None
+    echo: bool = False
+    logprobs: int | None = Field(None, ge=0, le=5)
+    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.best_of not in (None, self.n):
+            raise UnsupportedField("best_of other than n is not supported.", param="best_of")
+        if len(self.prompt) * self.n > MOST_ANSWERS:
+            raise InvalidRequest(
+                f"prompt and n ask for more than {MOST_ANSWERS} answers at once.",
+                param="prompt" if self.n == 1 else "n",
+            )
+        if self.echo and self.logprobs is not None:
+            raise UnsupportedField("logprobs of the prompt, with echo, are not supported.", param="logprobs")
+        if self.suffix is None and not all(self.prompt):
+            raise InvalidRequest("prompt must not be empty without a suffix.", param="prompt")
+        if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompt):
+            raise InvalidRequest("suffix needs a prompt that is text.", param="suffix")
+        return self
+
+    @property
+    def token_limit(self) -> int:
+        return _DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
+
+    def generations(self, request_id: str, tenant: str, served: ModelInfo) -> list[GenerationRequest]:
+        """One for each prompt. Raises InvalidRequest, ModelNotFound."""
+        request = self.request(request_id, Operation.TEXT_COMPLETION, tenant, served, self.logprobs)
+        for prompt in self.prompt:
+            if not isinstance(prompt, str) and not 0 <= min(prompt) <= max(prompt) < served.vocabulary:
+                raise InvalidRequest(f"prompt: token ids are 0 to {served.vocabulary - 1}.", param="prompt")
+        return [replace(request, prompt=prompt, suffix=self.suffix) for prompt in self.prompt]

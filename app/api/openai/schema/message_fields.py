@@ -1,0 +1,104 @@
+"""The turns of a conversation, as OpenAI's clients write them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app.api.http.body import parse_object
+from app.api.http.field_schemas import CONTENT, accepts
+from app.api.http.schemas import NullableBody
+from app.contract.errors import InvalidRequest
+from app.contract.messages import Message, ToolCall
+
+NAME = r"^[a-zA-Z0-9_-]{1,64}$"
+"""A function's name, as OpenAI has it."""
+
+_LONGEST_ID = 256
+_MOST_CALLS = 128
+
+
+def _as_parts(content: Any) -> Any:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        raise PydanticCustomError("content", "must be a string or a list of text parts")
+    return content
+
+
+class TextPart(NullableBody):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(NullableBody):
+    name: str = Field(pattern=NAME)
+    arguments: str
+
+
+class CallFields(NullableBody):
+    id: str = Field(min_length=1, max_length=_LONGEST_ID)
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class MessageFields(NullableBody):
+    """`name` is taken on a tool's turn only, where it repeats what `tool_call_id` says: no served model's template
+    has a place for the names of speakers."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = None
+    tool_calls: list[CallFields] = Field(default_factory=list, max_length=_MOST_CALLS)
+    tool_call_id: str | None = Field(None, min_length=1, max_length=_LONGEST_ID)
+    name: str | None = Field(None, max_length=_LONGEST_ID)
+
+    def message(self, place: str) -> Message:
+        """`place` names this turn in errors. Raises InvalidRequest."""
+        self._refuse_what_the_role_has_not(place)
+        text = "\n".join(part.text for part in self.content or ())
+        if self.role == "user" and not text:
+            raise InvalidRequest(f"{place}.content must not be empty.", param=f"{place}.content")
+        calls = [_tool_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(self.tool_calls)]
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, text, tuple(calls), self.tool_call_id)
+
+    def _refuse_what_the_role_has_not(self, place: str) -> None:
+        allowed = {
+            "tool_calls": self.role == "assistant" or not self.tool_calls,
+            "tool_call_id": (self.role == "tool") == (self.tool_call_id is not None),
+            "name": self.role == "tool" or self.name is None,
+            "content": self.content is not None or (self.role == "assistant" and bool(self.tool_calls)),
+        }
+        for field, fits in allowed.items():
+            if not fits:
+                missing = getattr(self, field) in (None, [])
+                said = "is required" if missing else "is not supported"
+                raise InvalidRequest(
+                    f"{place}.{field} {said} in a turn of the role {self.role}.", param=f"{place}.{field}"
+                )
+
+
+def conversation(turns: Sequence[MessageFields]) -> tuple[Message, ...]:
+    """Raises InvalidRequest for a turn that its role or the turns before it do not allow."""
+    messages: list[Message] = []
+    called: set[str] = set()
+    for index, turn in enumerate(turns):
+        place = f"messages[{index}]"
+        message = turn.message(place)
+        if message.tool_call_id is not None and message.tool_call_id not in called:
+            param = f"{place}.tool_call_id"
+            raise InvalidRequest(f"{param} answers no call of an earlier turn.", param=param)
+        called |= {call.id for call in message.tool_calls}
+        messages.append(message)
+    return tuple(messages)
+
+
+def _tool_call(call: CallFields, place: str) -> ToolCall:
+    arguments = call.function.arguments.strip() or "{}"  # some clients send nothing for a call without arguments
+    try:
+        parse_object(arguments.encode())
+    except InvalidRequest:
+        param = f"{place}.function.arguments"
+        raise InvalidRequest(f"{param} must be the JSON text of an object.", param=param) from None
+    return ToolCall(call.id, call.function.name, arguments)

@@ -1,0 +1,163 @@
+"""The fields that both of OpenAI's completion routes share, and what they ask of the sampler.
+
+OpenAI's own bounds where it has the field; top_k, min_p, repetition_penalty, min_tokens and ignore_eos are what other
+servers added, with Hugging Face semantics.
+"""
+
+import re
+import secrets
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.api.http.field_schemas import accepts, labels, numbers_by_token, text_or_list
+from app.api.http.schemas import NullableBody
+from app.api.openai.schema.model_field import ForModel
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Operation, SamplingParams
+
+MOST_CHOICES = 16
+MOST_STOPS = 16
+LONGEST_STOP = 256  # characters
+MOST_BIASES = 300  # OpenAI's
+MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # OpenAI's
+_COLDEST = 0.0001  # below it nothing but the most likely token is left, and dividing by it overflows
+_TOKEN_ID = re.compile(r"[0-9]{1,7}")
+
+
+def _stop_list(value: Any) -> Any:
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list) or len(value) > MOST_STOPS or not all(isinstance(stop, str) for stop in value):
+        raise PydanticCustomError("stop", f"must be a string or a list of up to {MOST_STOPS} strings")
+    if any(not 0 < len(stop) <= LONGEST_STOP for stop in value):
+        raise PydanticCustomError("stop", f"must have strings of 1 to {LONGEST_STOP} characters")
+    return value
+
+
+def _biases(value: Any) -> Any:
+    """Here and not by types, which would name the client's own keys in the error."""
+    if not isinstance(value, dict) or len(value) > MOST_BIASES:
+        raise PydanticCustomError("bias", f"must be an object of up to {MOST_BIASES} token ids and their biases")
+    for token, bias in value.items():
+        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not _TOKEN_ID.fullmatch(token) or not number or not -100 <= bias <= 100:
+            raise PydanticCustomError("bias", "must map token ids, as strings, to numbers from -100 to 100")
+    biases = {int(token): float(bias) for token, bias in value.items()}
+    if len(biases) != len(value):
+        raise PydanticCustomError("bias", "must name each token id once")
+    return biases
+
+
+def _labels(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) <= MOST_METADATA and all(map(_is_label, value, value.values())):
+        return value
+    raise PydanticCustomError(
+        "metadata",
+        f"must be an object of up to {MOST_METADATA} strings of up to {LONGEST_VALUE} characters, "
+        f"under names of up to {LONGEST_KEY}",
+    )
+
+
+def _is_label(name: str, value: Any) -> bool:
+    return len(name) <= LONGEST_KEY and isinstance(value, str) and len(value) <= LONGEST_VALUE
+
+
+def _off(value: bool) -> bool:
+    if value:
+        raise PydanticCustomError("off", "must be false: this server has no such thing")
+    return value
+
+
+Off = Annotated[bool, AfterValidator(_off), accepts({"const": False})]
+_METADATA = labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE)
+
+
+class StreamOptions(NullableBody):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False  # vLLM's: the usage so far in every chunk; load generators send it
+    include_obfuscation: Off = False  # OpenAI's padding against who counts bytes on the wire
+
+
+class SamplingFields(ForModel):
+    """Every field works, but for the last four, which change no answer; `user` and `metadata` are for the log."""
+
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    min_tokens: int = Field(0, ge=0, le=1_000_000)
+    ignore_eos: bool = False
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=1_000_000)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_biases), accepts(numbers_by_token(MOST_BIASES, 100))] = (
+        Field(default_factory=dict)
+    )
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    n: int = Field(1, ge=1, le=MOST_CHOICES)
+    stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
+        Field(default_factory=list)
+    )
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, max_length=512)
+    metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(default_factory=dict)
+    safety_identifier: str | None = Field(None, max_length=512)
+    prompt_cache_key: str | None = Field(None, max_length=512)
+    store: Off = False
+    service_tier: Literal["auto", "default"] = "auto"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options is allowed with stream only.", param="stream_options")
+        limit = self.token_limit
+        if limit is not None and self.min_tokens > limit:
+            raise InvalidRequest("min_tokens must not be above max_tokens.", param="min_tokens")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_tokens
+
+    def request(
+        self, request_id: str, operation: Operation, tenant: str, served: ModelInfo, top_logprobs: int | None
+    ) -> GenerationRequest:
+        """What is asked, still without messages and prompt. Raises InvalidRequest, ModelNotFound."""
+        self.refuse_other_models(served)
+        return GenerationRequest(
+            id=request_id,
+            operation=operation,
+            sampling=self.sampling(served, top_logprobs),
+            max_tokens=self.token_limit,
+            stop=tuple(self.stop),
+            ignore_eos=self.ignore_eos,
+            stream=self.stream,
+            n=self.n,
+            tenant=tenant,
+            user=self.user,
+            metadata=self.metadata,
+        )
+
+    def sampling(self, served: ModelInfo, top_logprobs: int | None) -> SamplingParams:
+        """What the fields leave open is the model's own generation config. Raises InvalidRequest."""
+        if any(token >= served.vocabulary for token in self.logit_bias):
+            raise InvalidRequest(f"logit_bias: token ids are 0 to {served.vocabulary - 1}.", param="logit_bias")
+        defaults = served.defaults
+        temperature = defaults.temperature if self.temperature is None else self.temperature
+        return SamplingParams(
+            seed=secrets.randbits(63) if self.seed is None else self.seed % 2**63,
+            temperature=temperature if temperature >= _COLDEST else 0.0,
+            top_p=defaults.top_p if self.top_p is None else self.top_p,
+            top_k=max(0, defaults.top_k if self.top_k is None else self.top_k),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=self.logit_bias,
+            min_tokens=self.min_tokens,
+            top_logprobs=top_logprobs,
+        )

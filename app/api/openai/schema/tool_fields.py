@@ -1,0 +1,88 @@
+"""The fields that give an answer its form: tools, the choice between them, and response_format."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app.api.http.field_schemas import accepts, tool_choice
+from app.api.http.schemas import NullableBody
+from app.api.openai.schema.message_fields import NAME
+from app.contract.errors import InvalidRequest
+from app.contract.messages import JsonFormat, Tool, ToolChoice
+
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+_LONGEST_DESCRIPTION = 16_384
+
+
+class FunctionFields(NullableBody):
+    """`strict` says what is done anyway: arguments always fit their schema."""
+
+    name: str = Field(pattern=NAME)
+    description: str = Field("", max_length=_LONGEST_DESCRIPTION)
+    parameters: dict[str, Any] = Field(default_factory=lambda: _NO_PARAMETERS)
+    strict: bool = True
+
+
+class ToolFields(NullableBody):
+    type: Literal["function"]
+    function: FunctionFields
+
+    def tool(self) -> Tool:
+        return Tool(self.function.name, self.function.description, self.function.parameters)
+
+
+def _tool_choice(value: Any) -> ToolChoice:
+    if value in ("none", "auto", "required"):
+        return ToolChoice(value)
+    match value:
+        case {"type": "function", "function": {"name": str(name), **others}, **more} if not others and not more:
+            return ToolChoice("required", name)
+    raise PydanticCustomError(
+        "tool_choice", 'must be "none", "auto", "required" or {"type": "function", "function": {"name": …}}'
+    )
+
+
+ToolChoiceField = Annotated[ToolChoice, BeforeValidator(_tool_choice), accepts(tool_choice(NAME))]
+
+
+def tools_of(fields: list[ToolFields]) -> tuple[Tool, ...]:
+    """Raises InvalidRequest when two have one name."""
+    tools = tuple(field.tool() for field in fields)
+    if len({tool.name for tool in tools}) != len(tools):
+        raise InvalidRequest("tools must have different names.", param="tools")
+    return tools
+
+
+def refuse_choice_without_tools(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
+    """Raises InvalidRequest when a call is wanted that no tool can answer."""
+    if choice.mode == "required" and not tools:
+        raise InvalidRequest("tool_choice asks for a call, and there are no tools.", param="tool_choice")
+    if choice.name is not None and choice.name not in {tool.name for tool in tools}:
+        raise InvalidRequest("tool_choice names a function that is not in tools.", param="tool_choice")
+
+
+class JsonSchemaFields(NullableBody):
+    """`strict` says what is done anyway: answers always fit their schema."""
+
+    name: str = Field("", pattern=NAME)
+    description: str = Field("", max_length=_LONGEST_DESCRIPTION)
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool = True
+
+
+class ResponseFormatFields(NullableBody):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFields | None = None
+
+    def format(self) -> JsonFormat | None:
+        """None for text. Raises InvalidRequest."""
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            said = "goes with the type json_schema, and with no other"
+            raise InvalidRequest(f"response_format.json_schema {said}.", param="response_format.json_schema")
+        if self.json_schema is None:
+            return JsonFormat() if self.type == "json_object" else None
+        if self.json_schema.json_schema is None:
+            param = "response_format.json_schema.schema"
+            raise InvalidRequest(f"{param} is required.", param=param)
+        return JsonFormat(self.json_schema.json_schema)

@@ -1,0 +1,135 @@
+"""From a conversation or a raw prompt to token ids that fit the model."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from app.contract.engine import ModelInfo
+from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
+from app.contract.messages import GenerationRequest, Message, Tool, ToolCall
+from app.serving.prompt.infill import infill_of
+from app.serving.prompt.template import ChatTemplate
+from app.serving.prompt.tokenizer import ModelTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the engine gets: `len(tokens) + max_tokens` is at most the room it was prepared for."""
+
+    tokens: tuple[int, ...]
+    max_tokens: int
+
+
+class Prompts:
+    """Reads the tokenizer and the chat template from a model's folder.
+
+    Raises TokenizerUnusable when that folder's tokenizer cannot be used.
+    """
+
+    def __init__(self, folder: Path, info: ModelInfo) -> None:
+        self._info = info
+        self._template = ChatTemplate(folder)
+        self._tokenizer = ModelTokenizer(folder)
+        self._infill = infill_of(self._tokenizer.control_tokens)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The published tokenizer, for decoding."""
+        return self._tokenizer.published
+
+    @property
+    def model_tokenizer(self) -> ModelTokenizer:
+        return self._tokenizer
+
+    async def prepare(self, request: GenerationRequest, room: int) -> Prompt:
+        """Tokenizes in a thread: a long prompt takes tens of milliseconds, which the event loop does not have.
+
+        `room` is what prompt and answer may hold together, in tokens. A `max_tokens` that does not fit beside the
+        prompt is cut to what does. Raises PromptTooLong, InvalidRequest.
+        """
+        tokens = await asyncio.to_thread(self._tokens, request)
+        field = "messages" if request.prompt is None else "prompt"
+        if not tokens:
+            raise InvalidRequest("The prompt is empty.", param=field)
+        free = room - len(tokens)
+        if free < 1:
+            raise PromptTooLong(
+                f"The prompt has {len(tokens)} tokens. There is room for {room} tokens, of which at least one is the "
+                f"answer's: it is {1 - free} too long.",
+                param=field,
+            )
+        return Prompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
+
+    def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
+        """What the chat template makes of a conversation, as a reader sees it, and its ids. Raises InvalidRequest."""
+        rendered = self._render(request)
+        return self._tokenizer.unshield(rendered), tuple(self._tokenizer.encode(rendered))
+
+    def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
+        """The ids of a raw text; with `leading` after those that the model expects before any text."""
+        return (*(self._leading() if leading else ()), *self._tokenizer.encode_text(text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Raises InvalidRequest for ids that the model does not have."""
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._info.vocabulary:
+            raise InvalidRequest(f"tokens: token ids are 0 to {self._info.vocabulary - 1}.", param="tokens")
+        return self._tokenizer.decode(tokens)
+
+    def names(self, tokens: Sequence[int]) -> list[str | None]:
+        return self._tokenizer.names(tokens)
+
+    def _tokens(self, request: GenerationRequest) -> tuple[int, ...]:
+        if request.prompt is None:
+            return self.conversation_tokens(request)[1]
+        if isinstance(request.prompt, str):
+            return (*self._leading(), *self._raw(request.prompt, request.suffix))
+        return request.prompt
+
+    def _raw(self, prompt: str, suffix: str | None) -> list[int]:
+        if suffix is None:
+            return self._tokenizer.encode_text(prompt)
+        if self._infill is None:
+            raise UnsupportedField(
+                "The served model cannot fill in the middle: its tokenizer has no tokens for a suffix.",
+                param="suffix",
+            )
+        shield = self._tokenizer.shield
+        return self._tokenizer.encode(self._infill.prompt(shield(prompt), shield(suffix)))
+
+    def _render(self, request: GenerationRequest) -> str:
+        tools = () if request.tool_choice.mode == "none" else request.tools
+        return self._template.render(
+            [self._shielded(message) for message in request.messages],
+            [self._shielded_tool(tool) for tool in tools],
+            parallel=request.parallel_tool_calls,
+        )
+
+    def _shielded(self, message: Message) -> Message:
+        shield = self._tokenizer.shield
+        return Message(
+            message.role,
+            shield(message.content),
+            tuple(self._shielded_call(call) for call in message.tool_calls),
+            message.tool_call_id and shield(message.tool_call_id),
+        )
+
+    def _shielded_call(self, call: ToolCall) -> ToolCall:
+        arguments = self._shielded_json(json.loads(call.arguments))
+        return ToolCall(self._tokenizer.shield(call.id), call.name, json.dumps(arguments, ensure_ascii=False))
+
+    def _shielded_tool(self, tool: Tool) -> Tool:
+        return Tool(tool.name, self._tokenizer.shield(tool.description), self._shielded_json(tool.parameters))
+
+    def _shielded_json(self, value: Any) -> Any:
+        """Also what was written with escapes: the text is what a template sees."""
+        return json.loads(self._tokenizer.shield(json.dumps(value, ensure_ascii=False)))
+
+    def _leading(self) -> tuple[int, ...]:
+        """What the model expects before a text without a template: nothing, or the begin-of-sequence token."""
+        bos = self._tokenizer.control_tokens.get(self._template.special_tokens.get("bos_token", ""))
+        return (bos,) if self._template.adds_bos and bos is not None else ()

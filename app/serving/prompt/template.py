@@ -1,0 +1,122 @@
+"""The model's own chat template: Jinja in a sandbox, with the names that templates expect (as transformers has them).
+
+Read from `chat_template.jinja`, else from `chat_template` in `tokenizer_config.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from app.contract.errors import InvalidRequest
+from app.contract.messages import Message, Tool, ToolCall
+from app.serving.tools.format import as_text, call_text, described, native_turn
+
+
+class TemplateRefusal(TemplateError):
+    """The template itself called `raise_exception`."""
+
+
+class ChatTemplate:
+    """Renders conversations. A model without a template refuses them."""
+
+    def __init__(self, folder: Path) -> None:
+        config = _read_json(folder / "tokenizer_config.json")
+        self.special_tokens = _special_tokens(config | _read_json(folder / "special_tokens_map.json"))
+        self.adds_bos = bool(config.get("add_bos_token"))
+        self._source = _source(folder, config)
+        self._template = None if self._source is None else _environment().from_string(self._source)
+        self._writes_calls = self._template is not None and self._tells_of_calls()
+
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, parallel: bool = True) -> str:
+        """The text up to where the model's answer begins. Raises InvalidRequest when the template refuses.
+
+        Tools, calls and their results go through a template that writes calls as `tool_format` does, and through
+        plain turns with every other one. `parallel`: several calls at once are welcome.
+        """
+        if self._template is None:
+            raise InvalidRequest(
+                "The served model has no chat template: it completes text and holds no conversation.",
+                param="messages",
+            )
+        try:
+            if self._writes_calls:
+                return self._render(messages, tools)
+            return self._render(as_text(messages, tools, parallel=parallel))
+        except TemplateRefusal as refusal:
+            raise InvalidRequest(self._explain(str(refusal)), param="messages") from None
+        except TemplateError as error:
+            raise InvalidRequest(
+                "The model's chat template cannot render these messages.", param="messages"
+            ) from error
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        if self._template is None:
+            raise TemplateError("there is no template")
+        return self._template.render(
+            messages=[native_turn(message) for message in messages],
+            tools=[described(tool) for tool in tools] or None,
+            add_generation_prompt=True,
+            **self.special_tokens,
+        )
+
+    def _explain(self, reason: str) -> str:
+        """With the template's reason, if that stands in the template: another one may quote the conversation."""
+        own = reason and reason in (self._source or "")
+        return f"The model's chat template refuses these messages{f': {reason[:200]}' if own else '.'}"
+
+    def _tells_of_calls(self) -> bool:
+        """Whether a tool, a call in our format and its result are all found in what the template makes of them."""
+        call = ToolCall("call_1", "probed_function", '{"number": 1}')
+        result = Message("tool", "probed result", tool_call_id=call.id)
+        messages = [Message("user", "probe"), Message("assistant", "", (call,)), result]
+        try:
+            text = self._render(messages, [Tool(call.name, "probed description", {"type": "object"})])
+        except Exception:  # noqa: BLE001  # a template that knows no tools may stumble over them in any way
+            return False
+        return all(part in text for part in (call_text(call), result.content, "probed description"))
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda pattern: datetime.now().astimezone().strftime(pattern)
+    return environment
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, sort_keys: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateRefusal(message)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    tokens = {}
+    for name, value in config.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            tokens[name] = text
+    return tokens
+
+
+def _source(folder: Path, config: dict[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several named ones
+        template = {item["name"]: item["template"] for item in template}.get("default")
+    return template if isinstance(template, str) else None

@@ -1,0 +1,49 @@
+"""Texts to token ids and back, for those who ask for just that."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from app.contract.messages import GenerationRequest
+from app.serving.prompt.prompts import Prompts
+
+_AT_ONCE = 2  # threads; the others are for prompts that shall be answered
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What the chat template makes of a conversation, and its ids."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+class Tokens:
+    """Works in threads, a few requests at a time; the others wait."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def of_text(self, text: str, *, leading: bool) -> tuple[int, ...]:
+        """The ids of a raw text; with `leading` after those that the model expects before any text."""
+        return await self._apart(self._prompts.text_tokens, text, leading=leading)
+
+    async def of_conversation(self, request: GenerationRequest) -> Rendered:
+        """Raises InvalidRequest when the model holds no such conversation."""
+        return Rendered(*await self._apart(self._prompts.conversation_tokens, request))
+
+    async def text(self, tokens: Sequence[int]) -> str:
+        """Raises InvalidRequest for ids that the model does not have."""
+        return await self._apart(self._prompts.decode, tokens)
+
+    async def names(self, tokens: Sequence[int]) -> list[str | None]:
+        """As the vocabulary spells them: `Ġ` or `▁` is a space. None for an id that stands for nothing."""
+        return await self._apart(self._prompts.names, tokens)
+
+    async def _apart(self, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
+        async with self._places:
+            return await asyncio.to_thread(work, *given, **named)

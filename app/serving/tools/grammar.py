@@ -1,0 +1,55 @@
+"""The grammar of an answer that may or must call functions, in the library's Lark dialect."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from app.contract.errors import InvalidRequest
+from app.contract.messages import GenerationRequest, Tool
+from app.serving.tools.format import CALL_TAIL, MOST_CALLS, OPEN, call_head
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def callable_tools(request: GenerationRequest) -> Sequence[Tool]:
+    """The tools that the answer may call: none, all, or the one that was named."""
+    choice = request.tool_choice
+    if choice.mode == "none":
+        return ()
+    return [tool for tool in request.tools if choice.name in (None, tool.name)]
+
+
+def arguments_schema(tool: Tool) -> dict[str, Any]:
+    """The schema of a call's arguments, which are an object. Raises InvalidRequest."""
+    if not _NAME.fullmatch(tool.name):
+        raise InvalidRequest("A function's name has 1 to 64 letters, digits, _ and -.", param="tools")
+    if tool.parameters.get("type", "object") != "object":
+        raise InvalidRequest('The parameters of a function are of the type "object".', param="tools")
+    return {"type": "object", **tool.parameters}
+
+
+def call_rules(names: Sequence[str], arguments: Sequence[str], *, several: bool) -> str:
+    """The rule `calls`: everything from behind the first OPEN to the end. `arguments` holds a rule's body for each
+    of `names`. At most MOST_CALLS calls, or one."""
+    functions = [
+        f"function{number}: {json.dumps(call_head(name))} {body} {json.dumps(CALL_TAIL)}"
+        for number, (name, body) in enumerate(zip(names, arguments, strict=True))
+    ]
+    options = " | ".join(f"function{number}" for number in range(len(functions)))
+    again = json.dumps(f"\n{OPEN}")
+    more = f"({again} call){{0,{MOST_CALLS - 1}}}" if several else ""
+    return "\n".join([f"calls: call {more}", f"call: {options}", *functions])
+
+
+FREE_OR_CALLS = f"""start: TEXT | before calls
+before[lazy]: /(?s:.*){OPEN}/
+TEXT: /(?s:.*)/"""
+"""Words, and then perhaps calls: once OPEN is written, nothing but a call may follow."""
+
+CALLS = f"start: {json.dumps(OPEN)} calls"
+
+
+def json_or_calls(body: str) -> str:
+    """JSON of the rule's body, or calls."""
+    return f"start: json | {json.dumps(OPEN)} calls\njson: {body}"

@@ -1,0 +1,134 @@
+"""From an answer's text to words and calls, piece by piece."""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+
+from app.contract.messages import TextEvent, TokenEvent, ToolCallEvent
+from app.serving.detokenizer import StopStrings, held_back
+from app.serving.tools.format import CALL_TAIL, OPEN
+
+Piece = TextEvent | ToolCallEvent
+
+_HEAD = re.compile(r'\n\{"name": "([^"]+)", "arguments": ')
+
+
+class ToolStream:
+    """Reads text that keeps to the grammar of `tool_grammar`. Stop strings are looked for in words, never in calls.
+
+    What a cut answer leaves of a call's head is not passed on; of its arguments, everything is. Without `words` the
+    answer has nothing but calls.
+    """
+
+    def __init__(self, stop: tuple[str, ...], *, words: bool = True) -> None:
+        self.calls = 0
+        self._has_words = words
+        self._stop = StopStrings(stop)
+        self._text = ""  # not understood yet
+        self._tokens: list[TokenEvent] = []  # not passed on yet
+        self._read: Callable[[], Iterator[Piece]] = self._read_words
+        self._arguments = _ArgumentsEnd()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.reached
+
+    def push(self, event: TextEvent) -> list[Piece]:
+        """What this text makes visible."""
+        self._text += event.text
+        self._tokens += event.tokens
+        pieces: list[Piece] = []
+        while not self.stopped:
+            before = (self._read, self._text)
+            pieces += self._read()
+            if (self._read, self._text) == before:
+                break
+        return self._with_tokens(pieces)
+
+    def flush(self) -> list[Piece]:
+        """The rest, when no text follows."""
+        if self.stopped or not self._has_words or self._read != self._read_words:
+            return []
+        return self._with_tokens(list(self._words(self._text, last=True)))
+
+    def _read_words(self) -> Iterator[Piece]:
+        words, marker, rest = self._text.partition(OPEN)
+        if marker:
+            self._text, self._read = rest, self._read_head
+            yield from self._words(words, last=True)
+        else:
+            keep = held_back(words, (OPEN,))
+            words, self._text = words[: len(words) - keep], words[len(words) - keep :]
+            yield from self._words(words, last=False)
+
+    def _words(self, words: str, *, last: bool) -> Iterator[Piece]:
+        shown = self._stop.push(words, last=last)
+        if shown:
+            yield TextEvent(shown)
+
+    def _read_head(self) -> Iterator[Piece]:
+        head = _HEAD.match(self._text)
+        if head is not None:
+            self._text, self._read = self._text[head.end() :], self._read_arguments
+            self._arguments = _ArgumentsEnd()
+            self.calls += 1
+            yield ToolCallEvent(self.calls - 1, "", id=f"call_{secrets.token_hex(12)}", name=head[1])
+
+    def _read_arguments(self) -> Iterator[Piece]:
+        end = self._arguments.find(self._text)
+        piece = self._text if end is None else self._text[:end]
+        self._text = self._text[len(piece) :]
+        if end is not None:
+            self._read = self._read_tail
+        if piece:
+            yield ToolCallEvent(self.calls - 1, piece)
+
+    def _read_tail(self) -> Iterator[Piece]:
+        """The end of one call, and what announces the next one."""
+        between = f"{CALL_TAIL}\n{OPEN}"
+        if self._text.startswith(between):
+            self._text, self._read = self._text[len(between) :], self._read_head
+        return iter(())
+
+    def _with_tokens(self, pieces: list[Piece]) -> list[Piece]:
+        """The tokens that made these pieces visible go with the first one."""
+        if pieces:
+            first, tokens = pieces[0], tuple(self._tokens)
+            self._tokens = []
+            if isinstance(first, TextEvent):
+                pieces[0] = TextEvent(first.text, tokens)
+            else:
+                pieces[0] = ToolCallEvent(first.index, first.arguments, first.id, first.name, tokens)
+        return pieces
+
+
+class _ArgumentsEnd:
+    """Finds where a JSON object ends that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def find(self, piece: str) -> int | None:
+        """How much of this piece belongs to the object, if it ends here."""
+        for at, character in enumerate(piece):
+            if self._in_string:
+                self._in_string = self._escaped or character != '"'
+                self._escaped = character == "\\" and not self._escaped
+            elif character == '"':
+                self._in_string = True
+            elif character in "{[":
+                self._depth += 1
+            elif character in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    return at + 1
+        return None
+
+
+def piece_text(piece: Piece) -> str:
+    """The piece as the log shows it: a call is its function's name, and its arguments."""
+    if isinstance(piece, TextEvent):
+        return piece.text
+    return piece.arguments if piece.name is None else f"\n{OPEN} {piece.name} "
