@@ -264,6 +264,16 @@ class TestPorts:
             theirs = levels(network.check_ports(other, "native"))
         assert (ours, theirs) == ({"ports": Level.OK}, {"ports": Level.FAILED})
 
+    def test_nor_are_our_own_containers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Docker's proxy listens for them: a process that does not carry the stack's mark."""
+        with listening(os.environ) as port:
+            play(tmp_path / "bin", monkeypatch, "docker", f'echo "127.0.0.1:{port}->6006/tcp"')
+            assert levels(network.check_ports(configured(tmp_path, HTTP_PORT=port), "docker"))["ports"] is Level.OK
+            play(tmp_path / "bin", monkeypatch, "docker", "exit 0")
+            assert (
+                levels(network.check_ports(configured(tmp_path, HTTP_PORT=port), "docker"))["ports"] is Level.FAILED
+            )
+
 
 class TestDisk:
     def examine(
