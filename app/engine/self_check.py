@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from app.engine.execution.decoder import Decoder
-from app.engine.kv.cache import SlotCache
+from app.engine.execution.executor import Executor, steps
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.sequence import Sequence as TokenSequence
 from app.engine.scheduling.shelves import Shelves
@@ -79,16 +79,11 @@ def greedy(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
     scheduler = Scheduler(Shelves(room, room), max_sequences=1, chunk=room)
     sequence = TokenSequence("self-check", list(prompt), count)
     scheduler.add(sequence)
-    cache = SlotCache(room)
-    while sequence.generated < count:
-        decision = scheduler.decide()
-        if decision is None:
-            raise RuntimeError("the scheduler has nothing to do before the sequence ends")
-        cache.reserve(decision.extents)
-        chunks, logits = decoder.forward(decision, cache)
-        scheduler.advance(decision)
+    for chunks, logits in steps(scheduler, Executor(decoder, room)):
         if chunks:
             sequence.tokens.append(int(logits[0].argmax()))
+        if sequence.generated == count:
+            break
     return sequence.tokens[sequence.prompt_length :]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from itertools import islice
 
 import torch
 from torch import nn
@@ -14,8 +15,8 @@ from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
 from app.engine.compile_caches import use_caches
 from app.engine.config import Brief
 from app.engine.execution.decoder import Decoder
+from app.engine.execution.executor import Executor, steps
 from app.engine.health import Vitals
-from app.engine.kv.cache import SlotCache
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
 from app.engine.layers.dtype import choose_dtype
@@ -103,14 +104,6 @@ def warm_up(decoder: Decoder) -> None:
     scheduler = Scheduler(Shelves(4096, 4096), max_sequences=4, chunk=64)
     for name in range(4):
         scheduler.add(Sequence(f"warm-up-{name}", [1] * 48, 4))
-    cache = SlotCache(4096)
-    for _ in range(6):
-        decision = scheduler.decide()
-        if decision is None:
-            return
-        cache.reserve(decision.extents)
-        cache.copy(decision.copies)
-        chunks, _ = decoder.forward(decision, cache)
-        scheduler.advance(decision)
+    for chunks, _ in islice(steps(scheduler, Executor(decoder, 4096)), 6):
         for chunk in chunks:
             chunk.sequence.tokens.append(1)

@@ -10,6 +10,7 @@ from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import Brief
 from app.engine.execution.cleanup import Cleaner, memory_of
 from app.engine.execution.decoder import Decoder
+from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Vitals
 from app.engine.scheduling.scheduler import Scheduler
@@ -38,7 +39,7 @@ def build_runner(brief: Brief, decoder: Decoder, emit: Callable[[Emission], None
     cleaner = Cleaner(brief.settings.cleanup, memory_of(decoder.devices), brief.observers)
     cleaner.run()  # so that memory is known from the start
     return Runner(
-        decoder=decoder,
+        executor=Executor(decoder, shelves.kv_tokens),
         scheduler=Scheduler(shelves, max_sequences=brief.capacity.sequences, chunk=chunk),
         cleaner=cleaner,
         observers=brief.observers,

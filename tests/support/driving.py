@@ -15,6 +15,7 @@ from app.engine.attention.mla import absorb
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.decoder import Decoder
+from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.shelves import Shelves
@@ -94,7 +95,7 @@ def drive(
     scheduler = Scheduler(Shelves(kv_tokens, CONTEXT, share), max_sequences=max_sequences, chunk=chunk)
     driver: Driver
     runner = Runner(
-        decoder=Decoder(model),
+        executor=Executor(Decoder(model), kv_tokens),
         scheduler=scheduler,
         cleaner=Cleaner(cleanup, list(memories), observers),
         observers=observers,

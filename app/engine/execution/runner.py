@@ -2,7 +2,7 @@
 
 step:  expire what is overdue
        scheduler.decide      which sequences decode, which prompt chunk prefills, what lies where
-       decoder.forward       one pass over all of it
+       executor.execute      one forward pass over all of it
        sampler.sample        one token for each sequence that is due
        emit                  every new event, in one hand-over
 """
@@ -25,13 +25,12 @@ from app.contract.messages import EngineEvent, FinishReason, TokenEvent
 from app.contract.telemetry import EngineLoad, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
-from app.engine.execution.decoder import Decoder
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
+from app.engine.execution.executor import Executor
 from app.engine.execution.running_request import Active
-from app.engine.kv.cache import SlotCache
 from app.engine.sampling.sampler import Sampled, Sampler
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Chunk, Copy, Decision
+from app.engine.scheduling.sequence import Chunk, Decision
 
 _log = logging.getLogger(__name__)
 
@@ -49,21 +48,19 @@ class Runner:
     def __init__(
         self,
         *,
-        decoder: Decoder,
+        executor: Executor,
         scheduler: Scheduler,
         cleaner: Cleaner,
         observers: Observers,
         emit: Callable[[Emission], None],
     ) -> None:
-        self._decoder = decoder
+        self._executor = executor
         self._scheduler = scheduler
         self._cleaner = cleaner
         self._observers = observers
         self._emit = emit
-        self._cache = SlotCache(scheduler.shelves.kv_tokens)
         self._sampler = Sampler()
         self._active: dict[str, Active] = {}
-        self._copies: list[Copy] = []  # decided and not yet run
         self._outbox: Emission = []
         self._load: EngineLoad | None = None
 
@@ -91,7 +88,7 @@ class Runner:
         if decision is not None:
             self._run(decision)
         else:
-            self._cache.shrink(self._scheduler.shelves.extents())
+            self._executor.shrink(self._scheduler.shelves.extents())
             self._cleaner.idle()
         self._flush()
         return decision is not None
@@ -106,7 +103,6 @@ class Runner:
         begun = time.monotonic()
         for chunk in (*decision.decode, *decision.prefill):
             self._active[chunk.sequence.id].started(begun)
-        self._copies += decision.copies
         failure: ServingError | None = None
         try:
             chunks, sampled = self._compute(decision)
@@ -124,7 +120,7 @@ class Runner:
 
     def _failure(self, error: Exception) -> ServingError:
         """What the step's requests are told. Raises DevicePoisonedError when no later step could succeed."""
-        if isinstance(error, RuntimeError) and (lost := lost_device(self._decoder.devices)) is not None:
+        if isinstance(error, RuntimeError) and (lost := lost_device(self._executor.devices)) is not None:
             raise DevicePoisonedError(lost) from error
         if ran_out_of_memory(error):
             return OutOfMemory("There was not enough memory for this request.", retry_after=5)
@@ -133,10 +129,7 @@ class Runner:
 
     @torch.inference_mode()
     def _compute(self, decision: Decision) -> tuple[Sequence[Chunk], list[Sampled]]:
-        self._cache.reserve(decision.extents, self._copies)
-        self._cache.copy(self._copies)
-        self._copies.clear()
-        chunks, logits = self._decoder.forward(decision, self._cache)
+        chunks, logits = self._executor.execute(decision)
         states = [self._active[chunk.sequence.id].sampling for chunk in chunks]
         return chunks, self._sampler.sample(logits, states)
 
@@ -170,11 +163,11 @@ class Runner:
         """Out of memory: the youngest running request ends, the cached prefixes go, the others try again."""
         victim = [s for s in self._scheduler.sequences() if s.slot is not None][-1]
         _log.error("out of memory: one request is given up", extra={"request_id": victim.id})
-        self._copies = [copy for copy in self._copies if copy.target != victim.slot or copy.swap]
+        self._executor.drop_copies_to(victim.slot)
         self._finish(self._active[victim.id], FinishReason.ERROR, failure, keep=False)
-        if not self._copies:  # a pending copy may still read from a cached prefix
+        if not self._executor.has_pending_copies:  # a pending copy may still read from a cached prefix
             self._scheduler.shelves.forget_prefixes()
-            self._cache.shrink(self._scheduler.shelves.extents())
+            self._executor.shrink(self._scheduler.shelves.extents())
         self._cleaner.run()
 
     def _fail_all(self, decision: Decision, failure: ServingError) -> None:
@@ -183,7 +176,7 @@ class Runner:
             self._finish(self._active[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
         for active in [a for a in self._active.values() if a.sequence.slot is not None]:
             self._finish(active, FinishReason.ERROR, failure, keep=False)
-        self._copies.clear()
+        self._executor.drop_all_copies()
         self._scheduler.shelves.forget_prefixes()
 
     def _report(self, decision: Decision, duration: float) -> None:

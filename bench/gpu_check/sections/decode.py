@@ -76,7 +76,7 @@ class Clock:
         self._times: dict[str, list[float]] = {}
         runner = driven.runner
         self._wrap(runner._scheduler, "decide", "decide")  # noqa: SLF001  # the step is taken apart on purpose
-        self._wrap(runner._decoder, "forward", "launch")  # noqa: SLF001  # likewise
+        self._wrap(runner._executor, "execute", "launch")  # noqa: SLF001  # likewise
         self._wrap(runner._sampler, "sample", "sample and wait")  # noqa: SLF001  # likewise
         self._wrap(runner, "_flush", "emit")
 

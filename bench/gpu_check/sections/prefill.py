@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from app.engine.kv.cache import SlotCache
+from app.engine.execution.executor import Executor
 from app.engine.scheduling.scheduler import ALONE, Scheduler
 from app.engine.scheduling.sequence import Sequence
 from app.engine.scheduling.shelves import Shelves
@@ -51,16 +51,15 @@ def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
     scheduler = Scheduler(Shelves(2 * room, 2 * room), max_sequences=1, chunk=chunk // ALONE)
     sequence = Sequence("prefill", tokens, 1)
     scheduler.add(sequence)
-    cache = SlotCache(2 * room)
+    executor = Executor(bench.engine, 2 * room)
     seconds = 0.0
     while sequence.computed < len(tokens):
         decision = scheduler.decide()
         if decision is None:
             raise RuntimeError("the scheduler has nothing to do before the prompt ends")
-        cache.reserve(decision.extents)
         bench.synchronize()
         begun = time.perf_counter()
-        bench.engine.forward(decision, cache)
+        executor.execute(decision)
         bench.synchronize()
         seconds = time.perf_counter() - begun
         scheduler.advance(decision)

@@ -50,7 +50,7 @@ def test_the_same_tokens_as_on_one_device(make: Callable[[], Any]) -> None:
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:
     driver = over_two(make())
     driver.ask("a", PROMPTS["long"])
-    devices = [driver.runner._cache.view(layer, 256, slice(0, 1), 1)[0].device for layer in range(4)]
+    devices = [driver.runner._executor._cache.view(layer, 256, slice(0, 1), 1)[0].device for layer in range(4)]
     first, second = gpus()
     assert devices == [first, first, second, second]
 
@@ -63,7 +63,7 @@ def test_one_hidden_state_crosses_per_step_and_nothing_else(make: Callable[[], A
         driver.run()
     steps = [event for event in driver.heard.events if isinstance(event, StepDone)]
     between = [crossing for crossing in recorded if crossing.between_gpus]
-    hidden = next(driver.runner._decoder._embed.parameters()).shape[1]
+    hidden = next(driver.runner._executor._decoder._embed.parameters()).shape[1]
     assert [crossing.shape for crossing in between] == [(1, step.tokens, hidden) for step in steps]
 
 

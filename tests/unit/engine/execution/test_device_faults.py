@@ -31,14 +31,14 @@ def driver() -> Any:
 
 
 def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    forward, pending = driver.runner._decoder.forward, [error]
+    forward, pending = driver.runner._executor._decoder.forward, [error]
 
     def failing(*args: Any) -> Any:
         if pending:
             raise pending.pop()
         return forward(*args)
 
-    monkeypatch.setattr(driver.runner._decoder, "forward", failing)
+    monkeypatch.setattr(driver.runner._executor._decoder, "forward", failing)
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)

@@ -23,7 +23,7 @@ def driver() -> Driver:
 
 def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[Any], bool]) -> None:
     """The next forward pass for which `when(decision)` holds raises `error`."""
-    decoder = driver.runner._decoder
+    decoder = driver.runner._executor._decoder
     forward = decoder.forward
     pending = [error]
 
@@ -80,7 +80,7 @@ def test_out_of_memory_ends_the_youngest_request_alone(driver: Driver, monkeypat
 def test_out_of_memory_while_the_cache_grows_loses_nothing(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copied prefix that was decided but not yet copied must not be forgotten."""
     expected = driver.ask("before", PROMPT * 3, 12)
-    cache = driver.runner._cache
+    cache = driver.runner._executor._cache
     reserve, pending = cache.reserve, [True]
 
     def failing(extents: Any, copies: Any) -> None:
