@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from docker.stack.base import StackError
-from docker.stack.config import Config
+from docker.stack.config import ROOT, Config
 
 GIB = 1024**3
 VOLUME = "serving-models"
@@ -26,12 +26,12 @@ class Weights:
 
 def is_folder(model: str) -> bool:
     """Whether the MODEL setting names a folder and no model of the catalogue."""
-    return "/" in model or Path(model).is_dir()
+    return "/" in model or (ROOT / model).is_dir()
 
 
 def of_folder(config: Config) -> Weights:
     """MODEL=/path: that folder, read-only. Raises StackError when a container could not read it."""
-    folder = _folder(config)
+    folder = folder_of(config)
     root = _root(folder)
     inside = _INSIDE / root.name
     variables = {
@@ -65,12 +65,8 @@ def size(folder: Path) -> int:
 
 
 def folder_of(config: Config) -> Path:
-    """MODEL's folder. Raises StackError when there is none with a model's files."""
-    return _folder(config)
-
-
-def _folder(config: Config) -> Path:
-    folder = Path(config.model).expanduser().absolute()
+    """MODEL's folder. Raises StackError when there is none with a model's files, or a container could not read it."""
+    folder = (ROOT / Path(config.model).expanduser()).resolve()
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise StackError(f"MODEL={config.model}: there is no folder with a config.json and *.safetensors files.")
     _refuse_unreadable(folder)
@@ -89,6 +85,8 @@ def _root(folder: Path) -> Path:
 def _refuse_unreadable(folder: Path) -> None:
     """A container's user is nobody on this machine: it reads what everybody may read."""
     for path in (folder, *folder.iterdir()):
+        if not path.exists():
+            raise StackError(f"{path}: it links to nothing; fetch the model again.")
         mode = path.stat().st_mode
         if not mode & stat.S_IROTH or (stat.S_ISDIR(mode) and not mode & stat.S_IXOTH):
             raise StackError(f"{path}: the app's user in its container must read it: chmod -R o+rX {folder}")

@@ -3,16 +3,12 @@
 Its torch is the CPU build here, which saves gigabytes; the test marked `long` builds it as a GPU host would.
 """
 
-import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from docker.stack import images
-from docker.stack.compose import Compose
-from docker.stack.config import ROOT, load_config
+from tests.support.gpu_image import built, image_of
 
 STUB = """
 #include <Python.h>
@@ -49,24 +45,9 @@ print(driver.CudaUtils().launch)
 """
 
 
-def _built(torch_build: str) -> Compose:
-    """compose with the GPU part, and the image built. Its project is always the same, or images would pile up."""
-    state = ROOT / "var" / f"gpu-image-{torch_build}"
-    compose = Compose(load_config({"STATE_DIR": str(state)}, env_file=Path(os.devnull)))
-    compose.gpus = True
-    compose.variables.update(images.build_arguments(), TORCH_BUILD=torch_build, FLASH_ATTN="auto")
-    images.provide(images.wanted({"app": compose.services()["app"]}))
-    compose.run("build", "app")
-    return compose
-
-
-def _image(compose: Compose) -> str:
-    return f"{compose.variables['COMPOSE_PROJECT_NAME']}-app"
-
-
 @pytest.fixture(scope="module")
 def image() -> str:
-    return _image(_built("cpu"))
+    return image_of(built("cpu"))
 
 
 @pytest.fixture
@@ -111,7 +92,7 @@ def test_without_a_gpu_the_start_ends_with_a_sentence(image: str, cache: str) ->
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_with_cudas_libraries_tritons_host_stub_compiles(cache: str) -> None:
-    image = _image(_built("cuda"))
+    image = image_of(built("cuda"))
     done = _run(image, cache, "python", "-c", "import torch; print(torch.version.cuda)")
     assert done.stdout.startswith("13."), done.stdout + done.stderr
     places = dict.fromkeys(("TRITON_LIBCUDA_PATH", "LD_LIBRARY_PATH"), "/var/cache/app")

@@ -90,10 +90,11 @@ def silent() -> Iterator[tuple[str, list[socket.socket]]]:
 
 def _run(script: str | Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Without this machine's own pip settings, unless a test names some."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "TORCH_", "FLASH_"))}
+    ours = ("PIP_", "TORCH_", "FLASH_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours) or name == "PIP_CERT"}
     clean |= {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1"}
     command = [str(REQUIREMENTS / script), *map(str, arguments)]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False, timeout=200)
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False, timeout=800)
 
 
 def _installed(python: Path, package: str = "torch") -> str | None:
@@ -172,6 +173,34 @@ def test_a_new_driver_gets_the_default_build_beside_a_folder_of_cpu_wheels(
     done = _run("torch.sh", python, "cuda", PIP_INDEX_URL=pypi.url, PIP_FIND_LINKS=str(tmp_path / "wheels"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert _installed(python) == VERSION
+
+
+PLAIN = {"PIP_INDEX_URL": os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple"), "PIP_DRY_RUN": "1"}
+ARM = " ".join(f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)) + " manylinux2014_aarch64"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_from_a_plain_index_pip_takes_what_there_is(python: Path) -> None:
+    """The real index, and nothing configured; where PyTorch's own is out of reach, the build with CUDA."""
+    done = _run("torch.sh", python, "cpu", **PLAIN, PIP_VERBOSE="1", PIP_NO_DEPS="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"Would install .*\btorch-{re.escape(VERSION)}(\+cpu)?\b", done.stdout)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_cpu_image_resolves_on_arm64(python: Path, tmp_path: Path) -> None:
+    """Debian 12 has glibc 2.36: every package of the lock has a wheel for it, with the locked checksum."""
+    platform = {"PIP_PLATFORM": ARM, "PIP_ONLY_BINARY": ":all:", "PIP_TARGET": str(tmp_path), "PIP_NO_DEPS": "1"}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_") or name == "PIP_CERT"}
+    clean |= {"PIP_CONFIG_FILE": os.devnull} | PLAIN | platform
+    lock = ["--require-hashes", "--requirement", str(REQUIREMENTS / "runtime.lock")]
+    for wanted in (lock, [f"torch=={VERSION}"]):
+        command = [str(python), "-m", "pip", "install", *wanted]
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Would install" in done.stdout
 
 
 @pytest.mark.parametrize(
