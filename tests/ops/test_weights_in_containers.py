@@ -1,8 +1,8 @@
 """Weights and containers, by a real engine: a hub's files fetched in the foreground, and a folder of this machine."""
 
-import json
 import os
 import pty
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,12 +22,13 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """Where containers reach it: on the bridge's own address."""
+    """Where containers reach it: on this machine's own address."""
     assert isinstance(DEEPSEEK.source, HubSource)
-    about = subprocess.run(["docker", "network", "inspect", "bridge"], check=True, capture_output=True, text=True)
-    gateway = json.loads(about.stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing; tells by which address the machine would
+        address = probe.getsockname()[0]
     files = {"model.safetensors": bytes(1_000_000), "config.json": b"{}", "tokenizer.json": b"{}"}
-    with serve(Hub(DEEPSEEK.source.repository, DEEPSEEK.source.revision, files), host=gateway) as listening:
+    with serve(Hub(DEEPSEEK.source.repository, DEEPSEEK.source.revision, files), host=address) as listening:
         yield listening
 
 
@@ -75,7 +76,7 @@ def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
 
 @pytest.mark.model
 def test_a_folder_of_this_machine_is_what_the_app_would_serve(tmp_path: Path, embedded_model: Path) -> None:
-    state = ROOT / "var" / "e2e"  # whose image is there already after the end-to-end tests
+    state = ROOT / "var" / "weights"  # always the same, or images would pile up
     config = load_config({"STATE_DIR": str(state), "MODEL": str(embedded_model)}, env_file=Path(os.devnull))
     compose = Compose(config)
     compose.weights = True
