@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.catalogue import DEEPSEEK, HubSource
+from app.models.catalogue import DEEPSEEK, HubSource
 from docker.stack import images, weights
 from docker.stack.compose import Compose
 from docker.stack.config import ROOT, load_config
