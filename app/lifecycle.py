@@ -85,8 +85,7 @@ class Lifecycle:
             return status.detail
         if not status.alive:
             return f"no progress: {status.detail}"
-        starting = status.phase in (Phase.STARTING, Phase.LOADING, Phase.WARMING)
-        if starting and status.elapsed > self._startup_deadline:
+        if status.phase.is_startup and status.elapsed > self._startup_deadline:
             return f"not ready after {self._startup_deadline:.0f} seconds (STARTUP_DEADLINE): {status.detail}"
         return None
 

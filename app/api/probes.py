@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.contract.engine import Phase
 from app.contract.errors import ServingError
-from app.serving.readiness import refusal
+from app.contract.readiness import refusal
 from app.serving.service import GenerationService
 
 Render = Callable[[str], tuple[bytes, str]]

@@ -19,6 +19,11 @@ class Phase(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
 
+    @property
+    def is_startup(self) -> bool:
+        """Before the engine was ready for the first time."""
+        return self in (Phase.STARTING, Phase.LOADING, Phase.WARMING)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:

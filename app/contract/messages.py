@@ -17,6 +17,9 @@ from app.contract.errors import ServingError
 ANONYMOUS = "anonymous"
 """The tenant of a request that came without an API key."""
 
+LEAST_TEMPERATURE = 1e-4
+"""A lower temperature than this one only overflows: at this one, a lead of 0.01 already decides every draw."""
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -97,7 +100,6 @@ class SamplingParams:
     frequency_penalty: float = 0.0  # over output
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     min_tokens: int = 0  # no stop token before so many new tokens
-    banned_tokens: frozenset[int] = frozenset()
     top_logprobs: int | None = None  # None: no log-probabilities; n: the chosen token's and the n most likely
 
     @property
@@ -127,6 +129,17 @@ class GenerationRequest:
     tenant: str = ANONYMOUS
     user: str | None = None  # whom the client asks for, in its own words; for the log
     metadata: Mapping[str, str] = field(default_factory=dict)  # the client's own labels; for the log
+
+    @property
+    def shown_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model is told about."""
+        return () if self.tool_choice.mode == "none" else self.tools
+
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """The tools that the answer may call: of the shown ones all, or the one that was named."""
+        wanted = self.tool_choice.name
+        return tuple(tool for tool in self.shown_tools if wanted in (None, tool.name))
 
 
 class Constraint(Protocol):
@@ -227,4 +240,8 @@ class Finished:
 
 
 EngineEvent = TokenEvent | Finished
-ServiceEvent = TextEvent | ToolCallEvent | Finished
+
+Piece = TextEvent | ToolCallEvent
+"""A piece of an answer, as a client sees it."""
+
+ServiceEvent = Piece | Finished

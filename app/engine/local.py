@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
-from app.contract.errors import EngineStalled, ModelLoading, ShuttingDown
 from app.contract.messages import EngineEvent, EngineRequest, Finished
+from app.contract.readiness import refusal
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import Brief
 from app.engine.health import Vitals
@@ -93,13 +93,9 @@ class LocalEngine:
                 self._forget(request.id)
 
     def _refuse_unless_ready(self) -> None:
-        status = self._vitals.status()
-        if status.phase in {Phase.DRAINING, Phase.STOPPED}:
-            raise ShuttingDown("The server is shutting down.", retry_after=10)
-        if not status.alive or status.phase is Phase.FAILED:
-            raise EngineStalled("The engine has failed and is being restarted.", retry_after=30)
-        if status.phase is not Phase.READY:
-            raise ModelLoading("The model is still loading.", retry_after=5)
+        error = refusal(self._vitals.status())
+        if error is not None:
+            raise error
 
     def _forget(self, request_id: str) -> None:
         self._listeners.pop(request_id, None)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.contract.errors import DeadlineExceeded, GenerationFailed, ModelLoading, ServingError, ShuttingDown
+from app.contract.errors import DeadlineExceeded, GenerationFailed, ServingError
 from app.contract.messages import (
     EngineEvent,
     EngineRequest,
@@ -23,8 +23,7 @@ from app.contract.messages import (
     TokenEvent,
     Usage,
 )
-
-_LOADING = (Phase.STARTING, Phase.LOADING, Phase.WARMING)
+from app.contract.readiness import refusal, shutting_down
 
 SCRIPTED_MODEL = ModelInfo(
     name="scripted",
@@ -96,11 +95,9 @@ class ScriptedEngine:
             timer.reschedule(asyncio.get_running_loop().time())
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        phase = self._status[0]
-        if phase in _LOADING:
-            raise ModelLoading("The scripted model is not ready.", retry_after=1)
-        if phase is not Phase.READY:
-            raise ShuttingDown("The scripted engine takes nothing new.", retry_after=1)
+        error = refusal(self.status())
+        if error is not None:
+            raise error
         self._running += 1
         self._idle.clear()
         try:
@@ -153,7 +150,7 @@ class ScriptedEngine:
             async with asyncio.timeout_at(request.deadline_at) as timer:
                 self._timers.add(timer)
                 if self._status[0] is Phase.STOPPED:
-                    raise ShuttingDown("The server shuts down.")
+                    raise shutting_down()
                 await asyncio.sleep(0)  # a step: the others move on
                 if isinstance(until, asyncio.Semaphore):
                     await until.acquire()
@@ -161,7 +158,7 @@ class ScriptedEngine:
                     await until.wait()
         except TimeoutError:
             if self._status[0] is Phase.STOPPED:
-                raise ShuttingDown("The server shuts down.") from None
+                raise shutting_down() from None
             raise DeadlineExceeded("The answer took longer than the server allows.") from None
         finally:
             self._timers.discard(timer)

@@ -17,6 +17,7 @@ from app.contract.messages import (
     Finished,
     FinishReason,
     GenerationRequest,
+    Piece,
     ServiceEvent,
     Start,
     TextEvent,
@@ -27,7 +28,7 @@ from app.contract.messages import (
 from app.contract.telemetry import Observer, RequestFinished
 from app.serving.admission import Reservation
 from app.serving.detokenizer import TextStream
-from app.serving.tools.stream import Piece, ToolStream, piece_text
+from app.serving.tools.stream import ToolStream, piece_text
 
 _log = logging.getLogger(__name__)
 

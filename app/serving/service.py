@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
 from app.contract.messages import Constraint, EngineRequest, GenerationRequest
+from app.contract.readiness import refusal
 from app.contract.telemetry import Observer, Observers, RequestFinished
 from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
@@ -17,8 +18,6 @@ from app.serving.constrained.grammar import Grammars
 from app.serving.detokenizer import TextStream
 from app.serving.prompt.prompts import Prompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
-from app.serving.readiness import refusal
-from app.serving.tools.grammar import callable_tools
 from app.serving.tools.stream import ToolStream
 from app.settings import Settings
 
@@ -125,7 +124,7 @@ class GenerationService:
         observers: Observer,
         arrived_at: float,
     ) -> Answer:
-        may_call = bool(callable_tools(request))
+        may_call = bool(request.callable_tools)
         return Answer(
             request=request,
             engine_request=engine_request,

@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.http.field_schemas import PAIR, OrFalsy, accepts
 from app.api.http.schemas import Body
+from app.contract.messages import LEAST_TEMPERATURE
 
 
 def _falsy_means(default: Any) -> BeforeValidator:
@@ -31,8 +32,7 @@ class ClassicBody(Body):
     max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(1024, ge=1, le=1_000_000)
     top_k: Annotated[int, _falsy_means(5), OrFalsy()] = Field(5, ge=1, le=1_000_000)
     top_p: Annotated[float, _falsy_means(0.7), OrFalsy()] = Field(0.7, gt=0, le=1)
-    # Smaller ones only overflow: at 0.0001 nothing but the most likely token is left.
-    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(0.95, ge=0.0001, le=100)
+    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(0.95, ge=LEAST_TEMPERATURE, le=100)
     repetition_penalty: Annotated[float, _falsy_means(1.1), OrFalsy()] = Field(1.1, ge=0.01, le=100)
     seed: int | None = Field(None, ge=0, lt=2**63)
     stream: Annotated[bool, _falsy_means(False), OrFalsy()] = False

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.http.body import read_json
-from app.api.openai.answer import Output, Piece, answer
+from app.api.openai.answer import Output, answer
 from app.api.openai.logprobs import BytesOf, chat_logprobs
 from app.api.openai.schema.chat import ChatBody
 from app.api.openai.schema.sampling_fields import StreamOptions
 from app.api.openai.shapes import Heads
 from app.api.openai.tool_calls import call_piece, whole_calls
-from app.contract.messages import Finished, TextEvent, ToolCallEvent
+from app.contract.messages import Finished, Piece, TextEvent, ToolCallEvent
 from app.serving.service import GenerationService
 
 

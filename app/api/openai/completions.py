@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.http.body import read_json
-from app.api.openai.answer import Output, Piece, answer
+from app.api.openai.answer import Output, answer
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai.schema.completion import CompletionBody, Prompt
 from app.api.openai.schema.sampling_fields import StreamOptions
 from app.api.openai.shapes import Heads
-from app.contract.messages import Finished, TextEvent
+from app.contract.messages import Finished, Piece, TextEvent
 from app.serving.service import GenerationService
 
 

@@ -19,9 +19,9 @@ from app.contract.errors import (
     InvalidRequest,
     OutOfMemory,
     ServingError,
-    ShuttingDown,
 )
 from app.contract.messages import EngineEvent, FinishReason, TokenEvent
+from app.contract.readiness import shutting_down
 from app.contract.telemetry import EngineLoad, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
@@ -96,7 +96,7 @@ class Runner:
     def end_all(self) -> None:
         """The server stops: every request ends with ShuttingDown."""
         for active in list(self._active.values()):
-            self._finish(active, FinishReason.ERROR, ShuttingDown("The server is shutting down."), keep=False)
+            self._finish(active, FinishReason.ERROR, shutting_down(), keep=False)
         self._flush()
 
     def _run(self, decision: Decision) -> None:

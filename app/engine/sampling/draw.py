@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from app.contract.messages import SamplingParams
+from app.contract.messages import LEAST_TEMPERATURE, SamplingParams
 
 CHOSEN, UNDECIDED, FAILED = 0, 1, 2
 """Verdicts of a row: the token stands; look at more candidates; the scores hold nothing to choose from."""
@@ -32,9 +32,6 @@ costs 0.1 ms then, and a full sort 2.4 ms."""
 
 BLOCK = 64
 """Scores of a vocabulary that are looked through together; the vocabularies of the catalogue are multiples of it."""
-
-COLDEST = 1e-5
-"""A lower temperature would overflow float32; at this one, a lead of 0.001 already decides every draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Filters:
 
         limits = [p.top_k if 0 < p.top_k < vocabulary else vocabulary for p in params]
         return cls(
-            temperature=column([max(p.temperature, COLDEST) for p in params]),
+            temperature=column([max(p.temperature, LEAST_TEMPERATURE) for p in params]),
             limited=column([limit < vocabulary for limit in limits], torch.bool),
             top_k=column(list(limits), torch.long),
             # Off is infinity, not 1: the rounded sum of all probabilities may pass 1 before the last token.

@@ -1,4 +1,4 @@
-"""What a request's rules do to its scores before a token is chosen: bias, penalties, bans, grammar.
+"""What a request's rules do to its scores before a token is chosen: bias, penalties, minimum length, grammar.
 
 The order is `transformers`' own in `generate`: logit bias, repetition penalty, then presence and frequency
 penalties (which `transformers` does not have), then everything that forbids tokens. Scores are float32
@@ -34,18 +34,12 @@ class Processors:
 
     def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
         self._bias = _Cells(_biases(states), vocabulary, device)
-        self._bans = _Cells(_bans(states), vocabulary, device)
         self._minimum = _Cells(_minima(states), vocabulary, device)  # value: steps for which it holds
         self._repetition = _Repetition(states, vocabulary, device)
         self._frequency = _Frequency(states, vocabulary, device)
         self._constraints = Constraints([state.constraint for state in states], vocabulary)
         self.idle = not (
-            self._bias
-            or self._bans
-            or self._minimum
-            or self._repetition.seen
-            or self._frequency.seen
-            or self._constraints
+            self._bias or self._minimum or self._repetition.seen or self._frequency.seen or self._constraints
         )
 
     def apply(self, scores: Tensor) -> None:
@@ -56,8 +50,6 @@ class Processors:
             self._repetition.apply(scores)
         if self._frequency.seen:
             self._frequency.apply(scores)
-        if self._bans:
-            scores[self._bans.cells] = -torch.inf
         if self._minimum:
             active = self._minimum.values > 0
             scores[self._minimum.cells] = scores[self._minimum.cells].masked_fill(active, -torch.inf)
@@ -174,12 +166,6 @@ def _biases(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
     for row, state in enumerate(states):
         for token, bias in state.params.logit_bias.items():
             yield row, token, bias
-
-
-def _bans(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
-    for row, state in enumerate(states):
-        for token in state.params.banned_tokens:
-            yield row, token, 0.0
 
 
 def _minima(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:

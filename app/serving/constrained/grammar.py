@@ -22,7 +22,6 @@ from app.serving.tools.grammar import (
     FREE_OR_CALLS,
     arguments_schema,
     call_rules,
-    callable_tools,
     json_or_calls,
 )
 
@@ -94,13 +93,13 @@ class Grammars:
 
         Raises InvalidRequest for a schema that cannot be enforced, and for what cannot go with one.
         """
-        if request.response_format is None and not callable_tools(request):
+        if request.response_format is None and not request.callable_tools:
             return None
         _refuse_conflicts(request)
         return await asyncio.to_thread(self._constraint, request)
 
     def _constraint(self, request: GenerationRequest) -> Constraint:
-        param = "tools" if callable_tools(request) else "response_format"
+        param = "tools" if request.callable_tools else "response_format"
         return GrammarConstraint(self._compiled(_grammar(request), param).deep_copy())
 
     def _compile(self, grammar: str, param: str) -> LLMatcher:
@@ -130,7 +129,7 @@ class Grammars:
 
 def _grammar(request: GenerationRequest) -> str:
     """The grammar of the whole answer. Raises InvalidRequest."""
-    tools, wanted = callable_tools(request), request.response_format
+    tools, wanted = request.callable_tools, request.response_format
     answer = None if wanted is None else _json_rule(_schema(wanted), "response_format")
     if not tools:
         return f"start: {answer}"

@@ -102,10 +102,9 @@ class Prompts:
         return self._tokenizer.encode(self._infill.prompt(shield(prompt), shield(suffix)))
 
     def _render(self, request: GenerationRequest) -> str:
-        tools = () if request.tool_choice.mode == "none" else request.tools
         return self._template.render(
             [self._shielded(message) for message in request.messages],
-            [self._shielded_tool(tool) for tool in tools],
+            [self._shielded_tool(tool) for tool in request.shown_tools],
             parallel=request.parallel_tool_calls,
         )
 

@@ -6,18 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import GenerationRequest, Tool
+from app.contract.messages import Tool
 from app.serving.tools.format import CALL_TAIL, MOST_CALLS, OPEN, call_head
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-
-def callable_tools(request: GenerationRequest) -> Sequence[Tool]:
-    """The tools that the answer may call: none, all, or the one that was named."""
-    choice = request.tool_choice
-    if choice.mode == "none":
-        return ()
-    return [tool for tool in request.tools if choice.name in (None, tool.name)]
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:

@@ -4,11 +4,9 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 
-from app.contract.messages import TextEvent, TokenEvent, ToolCallEvent
+from app.contract.messages import Piece, TextEvent, TokenEvent, ToolCallEvent
 from app.serving.detokenizer import StopStrings, held_back
 from app.serving.tools.format import CALL_TAIL, OPEN
-
-Piece = TextEvent | ToolCallEvent
 
 _HEAD = re.compile(r'\n\{"name": "([^"]+)", "arguments": ')
 

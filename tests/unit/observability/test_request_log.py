@@ -96,10 +96,10 @@ def test_every_request_has_exactly_one_line(configure: Configure) -> None:
 
 
 def test_unusual_parameters_are_there_to_repeat_the_answer(configure: Configure) -> None:
-    sampling = SamplingParams(seed=1, min_p=0.05, logit_bias={7: -100.0}, banned_tokens=frozenset({3}))
+    sampling = SamplingParams(seed=1, min_p=0.05, logit_bias={7: -100.0})
     request = replace(REQUEST, sampling=sampling, stop=("END",), ignore_eos=True)
     line = Told(configure).line(replace(ANSWERED, request=request))
-    assert (line["min_p"], line["logit_bias"], line["banned_tokens"]) == (0.05, {"7": -100.0}, [3])
+    assert (line["min_p"], line["logit_bias"]) == (0.05, {"7": -100.0})
     assert (line["stop"], line["ignore_eos"]) == (["END"], True)
 
 

@@ -16,14 +16,13 @@ from app.api.http.schemas import NullableBody
 from app.api.openai.schema.model_field import ForModel
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
-from app.contract.messages import GenerationRequest, Operation, SamplingParams
+from app.contract.messages import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
 MOST_BIASES = 300  # OpenAI's
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # OpenAI's
-_COLDEST = 0.0001  # below it nothing but the most likely token is left, and dividing by it overflows
 _TOKEN_ID = re.compile(r"[0-9]{1,7}")
 
 
@@ -150,7 +149,7 @@ class SamplingFields(ForModel):
         temperature = defaults.temperature if self.temperature is None else self.temperature
         return SamplingParams(
             seed=secrets.randbits(63) if self.seed is None else self.seed % 2**63,
-            temperature=temperature if temperature >= _COLDEST else 0.0,
+            temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
             top_p=defaults.top_p if self.top_p is None else self.top_p,
             top_k=max(0, defaults.top_k if self.top_k is None else self.top_k),
             min_p=self.min_p,

@@ -5,10 +5,9 @@ from typing import Any
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from app.api.openai.answer import Piece
 from app.api.openai.chat import ChatWriter
 from app.api.openai.shapes import Head
-from app.contract.messages import Finished, FinishReason, TextEvent, Timings, ToolCallEvent, Usage
+from app.contract.messages import Finished, FinishReason, Piece, TextEvent, Timings, ToolCallEvent, Usage
 from tests.support.openai_types import read_as
 
 HEAD = Head("chatcmpl-1", 1, "served", "fp_1")

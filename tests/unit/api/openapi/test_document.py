@@ -15,7 +15,7 @@ from app.api.openapi.errors import PROXY
 from app.api.openapi.operations import OPERATIONS
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError, every_error
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SENT = [error for error in every_error() if error is not ClientClosed]
 
 

@@ -1,5 +1,6 @@
 """What a runner does when a request is cancelled, late, or goes wrong."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -122,7 +123,7 @@ def test_a_request_that_can_never_run_ends_alone(driver: Driver) -> None:
 
 
 def test_a_row_without_any_token_fails_alone(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = SamplingParams(seed=1, temperature=0.0, banned_tokens=frozenset(range(512)))
+    everything = SamplingParams(seed=1, temperature=0.0, logit_bias=dict.fromkeys(range(512), -math.inf))
     driver.submit("nothing allowed", PROMPT, sampling=everything)
     driver.submit("fine", PROMPT)
     driver.run()

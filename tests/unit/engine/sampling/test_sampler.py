@@ -13,7 +13,6 @@ from transformers import (
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
-    NoBadWordsLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
@@ -58,8 +57,6 @@ def theirs(one: SamplingState, scores: Tensor) -> Tensor:
         chain.append(SequenceBiasLogitsProcessor([[[t], b] for t, b in p.logit_bias.items()]))
     if p.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(p.repetition_penalty))
-    if p.banned_tokens:
-        chain.append(NoBadWordsLogitsProcessor([[t] for t in p.banned_tokens]))
     if p.min_tokens:
         chain.append(MinNewTokensLengthLogitsProcessor(len(one.prompt), p.min_tokens, sorted(one.stop_tokens)))
     if p.temperature not in (0.0, 1.0):
@@ -79,13 +76,11 @@ RULES: list[dict[str, Any]] = [
     {"repetition_penalty": 1.3},
     {"repetition_penalty": 0.8},
     {"logit_bias": {5: 3.0, 6: -100.0, 7: 0.5}},
-    {"banned_tokens": frozenset({4, 9, 999})},
     {"min_tokens": 10, "stop": (2, 8)},
     {"min_tokens": 2, "stop": (2, 8)},  # already reached: two tokens are out
     {
         "repetition_penalty": 1.1,
         "logit_bias": {1: -2.0},
-        "banned_tokens": frozenset({3}),
         "min_tokens": 5,
         "stop": (0,),
     },
@@ -274,7 +269,7 @@ def test_a_batch_of_the_same_size_has_its_own_rules() -> None:
     scores, sampler = logits(1), Sampler()
     best = int(scores.argmax())
     assert tokens(sampler.sample(scores, [state(temperature=0.0)])) == [best]
-    assert tokens(sampler.sample(scores, [state(temperature=0.0, banned_tokens=frozenset({best}))])) != [best]
+    assert tokens(sampler.sample(scores, [state(temperature=0.0, logit_bias={best: -math.inf})])) != [best]
 
 
 def test_another_seed_gives_another_answer() -> None:
@@ -306,7 +301,7 @@ def test_greedy_takes_the_lowest_of_equal_tokens_in_every_float_type(vocabulary:
 def test_greedy_obeys_rules_and_ignores_filters() -> None:
     scores = torch.zeros(1, VOCABULARY)
     scores[0, 5], scores[0, 6], scores[0, 7] = 9.0, 8.0, 7.0
-    one = state(temperature=0.0, banned_tokens=frozenset({5}), logit_bias={7: 2.0}, top_k=1, top_p=0.1, min_p=0.9)
+    one = state(temperature=0.0, logit_bias={5: -math.inf, 7: 2.0}, top_k=1, top_p=0.1, min_p=0.9)
     assert tokens(Sampler().sample(scores, [one])) == [7]
     assert scores[0, 5] == 9.0, "the model's logits are left alone"
 
@@ -342,8 +337,8 @@ def test_one_nan_among_good_scores_fails_the_row() -> None:
 
 
 def test_everything_forbidden_fails_and_counts_nothing() -> None:
-    everything = frozenset(range(9))
-    one = state(seed=1, repetition_penalty=1.1, banned_tokens=everything)
+    everything = dict.fromkeys(range(9), -math.inf)
+    one = state(seed=1, repetition_penalty=1.1, logit_bias=everything)
     assert isinstance(Sampler().sample(logits(1, vocabulary=9), [one])[0], GenerationFailed)
     assert one.output == []
 
@@ -354,7 +349,7 @@ def test_log_probabilities_are_the_models_own() -> None:
         state(top_logprobs=3, temperature=0.0, logit_bias={11: 100.0}),
         state(),
         state(top_logprobs=0, temperature=0.2),
-        state(top_logprobs=5, banned_tokens=frozenset({int(scores[3].argmax())})),
+        state(top_logprobs=5, logit_bias={int(scores[3].argmax()): -math.inf}),
     ]
     outcomes = Sampler().sample(scores, states)
     own = scores.log_softmax(-1)

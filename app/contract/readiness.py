@@ -1,0 +1,45 @@
+"""Whether an engine takes requests: one table for the service, for the engines' own refusals and for the probes.
+
+The first row that fits the status decides.
+
+    failed                      503 not_ready       the process ends and is started again
+    no progress                 503 engine_stalled  the process ends and is started again
+    starting, loading, warming  503 model_loading   Retry-After is estimated from the progress
+    draining, stopped           503 shutting_down   another process may take over the address
+    ready                       requests are taken
+"""
+
+from app.contract.engine import EngineStatus, Phase
+from app.contract.errors import EngineStalled, ModelLoading, NotReady, ShuttingDown
+
+RESTART_SECONDS = 10.0
+"""After which a restarted process listens again."""
+
+_LONGEST_ESTIMATE = 30.0  # seconds
+
+
+def refusal(status: EngineStatus) -> NotReady | None:
+    """The error for a request that comes now; None when the engine takes requests."""
+    if status.phase is Phase.FAILED:
+        return NotReady("The engine failed. The server log gives the reason.", retry_after=RESTART_SECONDS)
+    if not status.alive:
+        return EngineStalled("The engine makes no progress and is being restarted.", retry_after=RESTART_SECONDS)
+    if status.phase.is_startup:
+        return ModelLoading(
+            f"The model is not ready yet: {status.phase}, {status.progress:.0%} done.",
+            retry_after=_until_ready(status),
+        )
+    if status.phase is not Phase.READY:
+        return shutting_down()
+    return None
+
+
+def shutting_down() -> ShuttingDown:
+    """The error of requests that come while the server stops, and of those that it ends."""
+    return ShuttingDown("The server is shutting down.", retry_after=RESTART_SECONDS)
+
+
+def _until_ready(status: EngineStatus) -> float:
+    """1 to 30 seconds, as if the rest of the phase went at the speed so far."""
+    missing = status.elapsed * (1 - status.progress) / max(status.progress, 0.05)
+    return float(round(min(_LONGEST_ESTIMATE, max(1.0, missing))))
