@@ -70,26 +70,24 @@ gpu-check: ## Measure what this machine's GPUs make of the engine, with random w
 	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m bench.gpu_check --out $(or $(OUT),gpu-check)
 
 .PHONY: lint
-lint: ## Style, imports between rooms, shell scripts, YAML
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/lint-imports
-	git ls-files -z '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
-	git ls-files -z '*.yml' '*.yaml' | xargs -0 $(VENV)/bin/yamllint --strict
+lint: ## Style, imports between packages, shell scripts, YAML, the page: what .pre-commit-config.yaml lists
+	$(VENV)/bin/pre-commit run --all-files
 
 .PHONY: types
 types: ## mypy, strict
 	$(VENV)/bin/mypy
 
 .PHONY: format
-format: ## Rewrite the code in the house's style
+format: ## Rewrite the code in the project's style
 	$(VENV)/bin/ruff check --fix-only --quiet
 	$(VENV)/bin/ruff format
+	requirements/biome.sh $(VENV)/bin/python check --write
 
 .PHONY: lock
-lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv) and the two package.json
+lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv) and each package.json
 	requirements/compile.sh
 	requirements/vendor.sh $(VENV)/bin/python app/api/playground/vendor lock
+	requirements/node.sh $(VENV)/bin/python requirements/lint lock
 	requirements/node.sh $(VENV)/bin/python tests/e2e/node lock
 
 .PHONY: vendor

@@ -9,13 +9,13 @@ cd "$(dirname "$0")"
 options=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-package torch)
 
 lock() { # lock OUTPUT [EXTRA OPTIONS...]
-    local output=$1 cuda
-    shift
-    cuda=$(uv pip compile "${options[@]}" "$@" ../pyproject.toml | sed -nE 's/^((nvidia|cuda)-[a-z0-9-]+|triton)==.*/\1/p')
-    cuda=$(grep -v '^nvidia-ml-py$' <<< "$cuda")  # reads the driver, needs no CUDA, and the app imports it everywhere
-    # shellcheck disable=SC2046,SC2086  # one option per word is meant
-    uv pip compile "${options[@]}" "$@" $(printf -- '--no-emit-package %s ' $cuda) ../pyproject.toml -o "$output"
-    echo "wrote requirements/$output: $(grep -cE '^[a-z]' "$output") packages"
+  local output=$1 cuda
+  shift
+  cuda=$(uv pip compile "${options[@]}" "$@" ../pyproject.toml | sed -nE 's/^((nvidia|cuda)-[a-z0-9-]+|triton)==.*/\1/p')
+  cuda=$(grep -v '^nvidia-ml-py$' <<< "$cuda")  # reads the driver, needs no CUDA, and the app imports it everywhere
+  # shellcheck disable=SC2046,SC2086  # one option per word is meant
+  uv pip compile "${options[@]}" "$@" $(printf -- '--no-emit-package %s ' $cuda) ../pyproject.toml -o "$output"
+  echo "wrote requirements/$output: $(grep -cE '^[a-z]' "$output") packages"
 }
 
 lock runtime.lock

@@ -13,8 +13,8 @@ trap 'rm -rf "$work"' EXIT
 cp "$here"/package.json "$here"/.npmrc "$work"
 cd "$work"
 if [ "${3:-}" = lock ]; then
-    npm install --package-lock-only
-    cp package-lock.json "$here"
+  npm install --package-lock-only
+  cp package-lock.json "$here"
 fi
 cp "$here"/package-lock.json .
 npm ci
@@ -28,9 +28,9 @@ cp node_modules/@fontsource-variable/inter/files/inter-latin-wght-normal.woff2 "
 
 # The bundle of markdown-it holds the packages that it depends on.
 for package in markdown-it entities linkify-it mdurl punycode.js uc.micro dompurify @highlightjs/cdn-assets \
-    @fontsource-variable/inter; do
-    name=${package#@}
-    cat node_modules/"$package"/LICENSE* > "$folder/licences/${name//\//-}.txt"
+  @fontsource-variable/inter; do
+  name=${package#@}
+  cat node_modules/"$package"/LICENSE* > "$folder/licences/${name//\//-}.txt"
 done
 cd "$folder"
 find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > "$work/SHA256SUMS"

@@ -29,8 +29,8 @@ async function refused(ask) {
     await ask();
     return null;
   } catch (error) {
-    const { constructor, status, code, param, requestID } = error;
-    return { kind: constructor.name, status, code, param, requestID };
+    const { status, code, param, requestID } = error;
+    return { kind: error.constructor.name, status, code, param, requestID };
   }
 }
 
@@ -59,13 +59,15 @@ const structured = await client.chat.completions.create({
 
 const text = await client.completions.create({ ...question, prompt: "1, 2, 3, 4,", max_tokens: 8 });
 
-const endless = await client.chat.completions.create({
-  ...question,
-  messages: add,
-  max_tokens: 4000,
-  ignore_eos: true,
-  stream: true,
-}).withResponse();
+const endless = await client.chat.completions
+  .create({
+    ...question,
+    messages: add,
+    max_tokens: 4000,
+    ignore_eos: true,
+    stream: true,
+  })
+  .withResponse();
 for await (const _ of endless.data) break; // leaving the loop ends the request
 
 const seen = {
@@ -82,4 +84,4 @@ const seen = {
   missing: await refused(() => client.models.retrieve("gpt-4")),
   left: endless.request_id,
 };
-console.log(JSON.stringify(seen));
+process.stdout.write(JSON.stringify(seen));

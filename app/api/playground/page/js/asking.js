@@ -98,31 +98,37 @@ export class Asking {
         this.conversation.saveSometimes();
       }
       if ("reason" in event) answer.reason = event.reason;
-      if ("usage" in event) Object.assign(answer, { usage: event.usage ?? answer.usage, timings: event.timings ?? answer.timings });
+      if ("usage" in event)
+        Object.assign(answer, { usage: event.usage ?? answer.usage, timings: event.timings ?? answer.timings });
       this.changed(turn);
     }
   }
 
   /** Returns false when the question is to be asked again. */
   async goesOnAfter(error, turn, signal) {
-    const { answer } = turn;
     if (this.leaving && error instanceof Cut) return true;
     if (error instanceof Refused && error.status === 401) {
-      const key = await this.keys.ask(
-        this.keys.key ? "The server did not accept the key that this tab has." : "It stays in this tab and is gone when you close it.",
-      );
-      if (key) return false;
+      if (await this.askForKey()) return false;
     } else if (error instanceof Refused && (error.status === 429 || error.status === 503)) {
-      if (error.status === 503) this.server.watch();
-      await this.pause(turn, error, signal);
-      if (!signal.aborted) return false;
-      answer.state = "stopped";
-      return true;
+      return await this.stopsInsteadOfWaiting(error, turn, signal);
     }
-    answer.state = "failed";
-    answer.problem = problem(error, answer.text !== "");
+    turn.answer.state = "failed";
+    turn.answer.problem = problem(error, turn.answer.text !== "");
     if (error instanceof Cut) this.server.watch();
     return true;
+  }
+
+  askForKey() {
+    const refused = "The server did not accept the key that this tab has.";
+    return this.keys.ask(this.keys.key ? refused : "It stays in this tab and is gone when you close it.");
+  }
+
+  /** Waits until the server takes requests again; returns true when the reader stops the question meanwhile. */
+  async stopsInsteadOfWaiting(refused, turn, signal) {
+    if (refused.status === 503) this.server.watch();
+    await this.pause(turn, refused, signal);
+    if (signal.aborted) turn.answer.state = "stopped";
+    return signal.aborted;
   }
 
   async untilReady(turn, signal) {
@@ -162,5 +168,7 @@ function problem(error, partial) {
   if (error instanceof Refused) return error.message + kept;
   if (!(error instanceof Cut)) throw error;
   if (partial) return `The connection ended before the answer did.${kept}`;
-  return navigator.onLine ? "The server cannot be reached. It may be starting again." : "You are offline. Try again when the connection is back.";
+  return navigator.onLine
+    ? "The server cannot be reached. It may be starting again."
+    : "You are offline. Try again when the connection is back.";
 }

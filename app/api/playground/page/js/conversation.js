@@ -11,7 +11,14 @@ const STORED_SECONDS = 1;
 /** @returns {Answer} */
 export function newAnswer() {
   return {
-    text: "", state: "waiting", problem: "", reason: "", requestId: "", measured: null, usage: null, timings: null,
+    text: "",
+    state: "waiting",
+    problem: "",
+    reason: "",
+    requestId: "",
+    measured: null,
+    usage: null,
+    timings: null,
   };
 }
 

@@ -12,14 +12,19 @@ export function headline({ measured, usage, timings }) {
     number(measured?.firstToken) && `first token ${seconds(measured.firstToken)}`,
     number(rate) && `${rate.toFixed(1)} tokens/s`,
     number(tokens) ? count(tokens, "token") : measured?.pieces > 0 && `about ${count(measured.pieces, "token")}`,
-  ].filter(Boolean).join(" · ");
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /** Everything that is known, as pairs of a name and a value. */
 export function details({ usage, timings, requestId, reason }) {
   const cached = usage?.prompt_tokens_details?.cached_tokens;
   return [
-    ["Prompt", number(usage?.prompt_tokens) && count(usage.prompt_tokens, "token") + (cached ? `, ${cached} cached` : "")],
+    [
+      "Prompt",
+      number(usage?.prompt_tokens) && count(usage.prompt_tokens, "token") + (cached ? `, ${cached} cached` : ""),
+    ],
     ["Answer", number(usage?.completion_tokens) && count(usage.completion_tokens, "token")],
     ["Waited", number(timings?.queue_seconds) && seconds(timings.queue_seconds)],
     ["Prompt computed in", number(timings?.prefill_seconds) && seconds(timings.prefill_seconds)],

@@ -16,7 +16,9 @@ export class Keys {
     });
     byId("cancel-key").addEventListener("click", () => this.finish(null));
     this.dialog.addEventListener("cancel", () => this.finish(null));
-    byId("change-key").addEventListener("click", () => this.ask("The key stays in this tab and is gone when you close it."));
+    byId("change-key").addEventListener("click", () =>
+      this.ask("The key stays in this tab and is gone when you close it."),
+    );
     byId("forget-key").addEventListener("click", () => this.keep(null));
     this.show();
   }

@@ -2,14 +2,14 @@ import MarkdownIt from "../../vendor/markdown-it.js";
 import { highlighted } from "./highlight.js";
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false });
-const escape = markdown.utils.escapeHtml;
+const { escapeHtml } = markdown.utils;
 const { rules } = markdown.renderer;
 
 // A picture would tell another host who reads what: it becomes a link.
 rules.image = (tokens, index) => {
   const token = tokens[index];
   const address = String(token.attrGet("src") ?? "");
-  return `<a href="${escape(address)}">Image: ${escape(token.content || address)}</a>`;
+  return `<a href="${escapeHtml(address)}">Image: ${escapeHtml(token.content || address)}</a>`;
 };
 
 rules.fence = (tokens, index) => block(tokens[index].content, tokens[index].info.trim().split(/\s+/)[0]);
@@ -28,7 +28,7 @@ for (const name of ["th_open", "td_open"]) {
 /** @param {string} code @param {string} language what the fence says, anything at all */
 function block(code, language) {
   const { html, name } = highlighted(code, language);
-  return `<pre><code class="hljs${name ? ` language-${name}` : ""}">${html ?? escape(code)}</code></pre>`;
+  return `<pre><code class="hljs${name ? ` language-${name}` : ""}">${html ?? escapeHtml(code)}</code></pre>`;
 }
 
 /**

@@ -6,8 +6,33 @@ import DOMPurify from "../../vendor/dompurify.js";
  */
 const CONFIG = {
   ALLOWED_TAGS: [
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
-    "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
+    "ul",
   ],
   ALLOWED_ATTR: ["class", "href", "start"],
   ALLOW_ARIA_ATTR: false,
@@ -22,7 +47,11 @@ const CLASS = /^(?:hljs(?:-[a-z-]+)?|[a-z]+_|language-[\w+#.-]{1,30}|align-(?:le
 const purify = DOMPurify(window);
 
 purify.addHook("uponSanitizeAttribute", (_, data) => {
-  if (data.attrName === "class") data.attrValue = data.attrValue.split(/\s+/).filter((name) => CLASS.test(name)).join(" ");
+  if (data.attrName === "class")
+    data.attrValue = data.attrValue
+      .split(/\s+/)
+      .filter((name) => CLASS.test(name))
+      .join(" ");
 });
 
 purify.addHook("afterSanitizeAttributes", (node) => {
@@ -40,7 +69,8 @@ export function sanitize(html) {
 }
 
 /** Text that starts with an address, or that a reader would take for one. */
-const ADDRESS = /^\s*(?:https?:\/\/(?:[^/@\s]*@)?|(?=www\.)|(?=(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|dev|cn)\b))([\w.-]+)/i;
+const ADDRESS =
+  /^\s*(?:https?:\/\/(?:[^/@\s]*@)?|(?=www\.)|(?=(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|dev|cn)\b))([\w.-]+)/i;
 
 /** A link whose text looks like an address of another site says which one it opens. @param {Element} link */
 function sayWhereItLeads(link) {

@@ -12,10 +12,14 @@ export function startScrolling() {
   const show = () => {
     jump.hidden = atEnd();
   };
-  addEventListener("scroll", () => {
-    following = atEnd();
-    show();
-  }, { passive: true });
+  addEventListener(
+    "scroll",
+    () => {
+      following = atEnd();
+      show();
+    },
+    { passive: true },
+  );
   byId("conversation").addEventListener("grown", () => {
     if (following) toEnd();
     show();

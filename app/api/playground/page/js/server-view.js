@@ -8,8 +8,12 @@ const TITLES = {
   offline: "You are offline. ",
 };
 const SHORT = {
-  checking: "connecting", loading: "loading", failed: "failed", unavailable: "unavailable",
-  unreachable: "no connection", offline: "offline",
+  checking: "connecting",
+  loading: "loading",
+  failed: "failed",
+  unavailable: "unavailable",
+  unreachable: "no connection",
+  offline: "offline",
 };
 
 /** The chip in the bar and the banner above the conversation. @param {import("./server.js").Server} server */
@@ -34,7 +38,8 @@ export function startServerView(server) {
 }
 
 function detail({ state, detail: said, progress }) {
-  if (state === "loading") return `${Math.round(progress * 100)} %${said ? `, ${said}` : ""}. You can ask already: the question goes out as soon as it can.`;
+  if (state === "loading")
+    return `${Math.round(progress * 100)} %${said ? `, ${said}` : ""}. You can ask already: the question goes out as soon as it can.`;
   if (state === "offline") return "The conversation is kept; questions go out when the connection is back.";
   if (state === "failed") return "The server's log says why.";
   return said || (state === "unreachable" ? "It is tried again by itself." : "");

@@ -68,7 +68,8 @@ export class Server extends EventTarget {
       const startup = await probe("startupz");
       if (startup.ok) return await this.lookAtReadiness();
       const { phase, progress, detail } = startup.body;
-      if (typeof phase !== "string") this.become("unreachable", { detail: "The app does not answer; it may be starting again." });
+      if (typeof phase !== "string")
+        this.become("unreachable", { detail: "The app does not answer; it may be starting again." });
       else this.become(phase === "failed" ? "failed" : "loading", { progress, detail: detail || phase });
       return startup.retryAfter;
     } catch {

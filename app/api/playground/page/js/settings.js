@@ -7,7 +7,10 @@ const MOST_STOPS = 16;
 /** The fields of the settings panel, kept from visit to visit as they were typed. */
 export class Settings {
   constructor() {
-    this.fields = new Map([["system", byId("system")], ["stop", byId("stop-strings")]]);
+    this.fields = new Map([
+      ["system", byId("system")],
+      ["stop", byId("stop-strings")],
+    ]);
     for (const parameter of PARAMETERS) this.fields.set(parameter.name, this.build(parameter));
     const kept = load(localStorage, "settings", {});
     for (const [name, field] of this.fields) {
@@ -74,6 +77,9 @@ export class Settings {
         input.removeAttribute("aria-describedby");
       }
     }
-    byId("open-settings").toggleAttribute("data-changed", [...this.fields.values()].some((field) => field.value));
+    byId("open-settings").toggleAttribute(
+      "data-changed",
+      [...this.fields.values()].some((field) => field.value),
+    );
   }
 }

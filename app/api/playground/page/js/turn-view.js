@@ -15,7 +15,8 @@ export class TurnView {
     this.root = fromTemplate("t-turn");
     this.prose = new Prose(this.part(".prose"));
     this.part(".question-text").textContent = turn.question;
-    for (const name of ["edit", "retry", "curl"]) this.part(`[data-do=${name}]`).addEventListener("click", acts[name]);
+    for (const name of ["edit", "retry", "curl"])
+      this.part(`[data-do=${name}]`).addEventListener("click", acts[name]);
     copyOnClick(this.part("[data-do=copy]"), () => turn.answer.text, "Copy answer");
     this.rendered = null;
     this.noticed = "";
@@ -30,10 +31,13 @@ export class TurnView {
   /** Shows the turn, soon: a long answer is rendered less often the longer that takes. */
   update() {
     if (this.timer) return;
-    this.timer = setTimeout(() => {
-      this.timer = 0;
-      this.render();
-    }, Math.max(0, this.nextAt - performance.now()));
+    this.timer = setTimeout(
+      () => {
+        this.timer = 0;
+        this.render();
+      },
+      Math.max(0, this.nextAt - performance.now()),
+    );
   }
 
   render() {
