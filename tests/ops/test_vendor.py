@@ -34,13 +34,16 @@ def test_the_files_are_those_that_were_recorded() -> None:
     assert _files(VENDOR) == recorded
 
 
-def test_the_lock_pins_everything_and_names_no_registry() -> None:
-    packages = {name: entry for name, entry in LOCK["packages"].items() if name}
+@pytest.mark.parametrize("folder", ["requirements/page", "requirements/lint", "tests/e2e/node"])
+def test_the_lock_pins_everything_and_names_no_registry(folder: str) -> None:
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert packages
     for name, entry in packages.items():
         assert entry["integrity"].startswith("sha512-"), name
         assert "resolved" not in entry, name
-    wanted = json.loads((ROOT / "requirements" / "page" / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    package = json.loads((ROOT / folder / "package.json").read_text(encoding="utf-8"))
+    wanted = package.get("dependencies") or package["devDependencies"]
     assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
 
 
