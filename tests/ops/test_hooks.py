@@ -36,7 +36,7 @@ def test_the_page_is_linted(name: str, code: str, complaint: str, tmp_path: Path
     file = tmp_path / "app" / "api" / "playground" / "page" / name
     file.parent.mkdir(parents=True)
     file.write_text(code, encoding="utf-8")
-    command = [ROOT / "requirements" / "biome.sh", sys.executable, "check", "--error-on-warnings"]
+    command = [str(ROOT / "requirements" / "biome.sh"), sys.executable, "check", "--error-on-warnings"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert (done.returncode == 0) is (complaint == ""), said
