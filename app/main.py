@@ -79,8 +79,7 @@ def build() -> FastAPI:
     # Imported here, so that tests and the scripted engine need none of it.
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from app.engine.config import brief_for  # noqa: PLC0415
-    from app.engine.local import LocalEngine  # noqa: PLC0415
+    from app.local_engine import local_engine  # noqa: PLC0415
     from app.models.catalogue import ModelNotAvailable  # noqa: PLC0415
     from app.models.choice import choose_model  # noqa: PLC0415
     from app.models.parameter_count import UnknownArchitecture  # noqa: PLC0415
@@ -96,7 +95,7 @@ def build() -> FastAPI:
         _log.info("serving %s: %s", choice.name, choice.reason)
         metrics = Metrics(CollectorRegistry())
         observers = Observers([LogObserver(settings), metrics])
-        engine = LocalEngine(brief_for(settings, choice.name, choice.folder, observers, choice.gpus))
+        engine = local_engine(settings, choice, observers)
         return create_app(settings, engine, Prompts(choice.folder, engine.model), observers, metrics.render)
     except (SettingsError, ModelNotAvailable, DoesNotFit, UnknownArchitecture, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)

@@ -13,6 +13,8 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.contract.options import Cleanup, Compile, DType, FlashAttn
+
 STACK_VARIABLES = {
     "MODE": "how `make up` starts the stack: docker, native, or empty to choose by itself",
     "HTTP_PORT": "the port that nginx listens on",
@@ -45,34 +47,10 @@ class SettingsError(Exception):
     """The configuration is wrong; the message says which variable and what is allowed."""
 
 
-class Cleanup(StrEnum):
-    IDLE = "idle"
-    REQUEST = "request"
-    OFF = "off"
-
-
 class LogContent(StrEnum):
     FULL = "full"
     REDACTED = "redacted"
     HASH = "hash"
-    OFF = "off"
-
-
-class DType(StrEnum):
-    AUTO = "auto"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-
-
-class Compile(StrEnum):
-    OFF = "off"
-    LAYERS = "layers"
-
-
-class FlashAttn(StrEnum):
-    AUTO = "auto"
-    BUILD = "build"
     OFF = "off"
 
 

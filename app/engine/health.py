@@ -1,4 +1,4 @@
-"""The engine's signs of life, written by the inference thread and read by the event loop."""
+"""The engine's phase, progress and signs of life: the inference thread writes them, the event loop reads them."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from app.contract.telemetry import Observers, PhaseChanged
 _ENDS = {Phase.FAILED, Phase.STOPPED}
 
 
-class Vitals:
-    """Phase, progress, and the time of the last sign of life."""
+class Health:
+    """Safe under threads."""
 
     def __init__(self, observers: Observers) -> None:
         self._observers = observers
@@ -36,15 +36,15 @@ class Vitals:
             elapsed = time.monotonic() - self._begun
         self._observers.notify(PhaseChanged(phase.value, detail, elapsed))
 
-    def progress(self, share: float) -> None:
+    def set_progress(self, share: float) -> None:
         self._progress = share
 
     def fail(self, reason: str) -> None:
         self._alive = False
         self.enter(Phase.FAILED, reason)
 
-    def beat(self, *, busy: bool) -> None:
-        """The thread is about to compute a step (busy), or to wait for work."""
+    def mark_progress(self, *, busy: bool) -> None:
+        """Called between steps: the thread is about to compute one (busy), or to wait for work."""
         self._busy_since = time.monotonic() if busy else None
 
     def stalled(self, deadline: float) -> bool:

@@ -18,9 +18,10 @@ from contextlib import suppress
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
 from app.contract.messages import EngineEvent, EngineRequest, Finished
 from app.contract.readiness import refusal
+from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
-from app.engine.config import Brief
-from app.engine.health import Vitals
+from app.engine.config import EngineConfig
+from app.engine.health import Health
 from app.models.driver import use_bus_order
 
 _log = logging.getLogger(__name__)
@@ -31,9 +32,10 @@ WATCH_SECONDS = 1.0
 class LocalEngine:
     """Runs a model of this machine. See `app.contract.engine.Engine`."""
 
-    def __init__(self, brief: Brief) -> None:
-        self._brief = brief
-        self._vitals = Vitals(brief.observers)
+    def __init__(self, config: EngineConfig, observers: Observers) -> None:
+        self._config = config
+        self._observers = observers
+        self._health = Health(observers)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._listeners: dict[str, asyncio.Queue[EngineEvent]] = {}
         self._idle = asyncio.Event()
@@ -42,23 +44,23 @@ class LocalEngine:
 
     @property
     def model(self) -> ModelInfo:
-        return self._brief.info
+        return self._config.model
 
     @property
     def capacity(self) -> Capacity:
-        return self._brief.capacity
+        return self._config.capacity
 
     def status(self) -> EngineStatus:
-        return self._vitals.status()
+        return self._health.status()
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._think, name="inference", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, name="inference", daemon=True)
         self._thread.start()
         self._watch = asyncio.create_task(self._watch_over())
 
     async def drain(self) -> None:
-        self._vitals.enter(Phase.DRAINING, "finishing what runs")
+        self._health.enter(Phase.DRAINING, "finishing what runs")
         while self._listeners:
             self._idle.clear()
             await self._idle.wait()
@@ -71,8 +73,8 @@ class LocalEngine:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        if self._vitals.phase is not Phase.FAILED:
-            self._vitals.enter(Phase.STOPPED, "")
+        if self._health.phase is not Phase.FAILED:
+            self._health.enter(Phase.STOPPED, "")
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
         self._refuse_unless_ready()
@@ -93,7 +95,7 @@ class LocalEngine:
                 self._forget(request.id)
 
     def _refuse_unless_ready(self) -> None:
-        error = refusal(self._vitals.status())
+        error = refusal(self._health.status())
         if error is not None:
             raise error
 
@@ -102,7 +104,7 @@ class LocalEngine:
         if not self._listeners:
             self._idle.set()
 
-    def _think(self) -> None:
+    def _run_thread(self) -> None:
         """The inference thread's body."""
         # OpenMP reads this once, when torch is loaded. By default its threads spin at every barrier for as long as a
         # time slice, and where anything else wants the cores, a step takes ten times as long: decisions/0003.
@@ -112,12 +114,12 @@ class LocalEngine:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
         try:
             use_bus_order()
-            from app.engine.thread import think  # noqa: PLC0415  # imports torch, on the thread that uses it
+            from app.engine.thread import run_inference  # noqa: PLC0415  # imports torch, on the thread that uses it
 
-            think(self._brief, self._vitals, self._commands, self._emit)
+            run_inference(self._config, self._observers, self._health, self._commands, self._emit)
         except Exception as error:  # noqa: BLE001  # a thread's end must be seen, whatever ended it
             _log.exception("the inference thread ended")
-            self._vitals.fail(f"{type(error).__name__}: {error}")
+            self._health.fail(f"{type(error).__name__}: {error}")
 
     def _emit(self, batch: list[tuple[str, EngineEvent]]) -> None:
         """Called on the inference thread, once per step."""
@@ -134,8 +136,8 @@ class LocalEngine:
         """Notice an engine that has work and makes no progress; whoever wired it ends the process."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if self._vitals.stalled(self._brief.settings.stall_deadline):
+            if self._health.stalled(self._config.stall_deadline):
                 _log.critical("the engine makes no progress; the stacks of all threads follow on stderr")
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-                self._vitals.fail("the engine had work and made no progress")
+                self._health.fail("the engine had work and made no progress")
                 return

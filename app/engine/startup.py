@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from app.contract.engine import Phase
-from app.contract.telemetry import AttentionChosen
+from app.contract.options import Compile, FlashAttn
+from app.contract.telemetry import AttentionChosen, Observers
 from app.engine import self_check
 from app.engine.attention.mla import absorb, use_kernels
 from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
 from app.engine.compile_caches import use_caches
-from app.engine.config import Brief
+from app.engine.config import EngineConfig
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor, steps
-from app.engine.health import Vitals
+from app.engine.health import Health
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
 from app.engine.layers.dtype import choose_dtype
@@ -26,32 +27,31 @@ from app.engine.layers.packed import can_pack, pack
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.sequence import Sequence
 from app.engine.scheduling.shelves import Shelves
-from app.settings import Compile, FlashAttn, Settings
 
 _log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
+def load_decoder(config: EngineConfig, observers: Observers, health: Health) -> Decoder:
     """Load, adapt, warm up, check. Raises LoadError, UnsupportedModel, SelfCheckFailed."""
-    dtype = choose_dtype(brief.settings.dtype, brief.plan.gpus)
-    vitals.enter(Phase.LOADING, f"weights of {brief.info.name} in {dtype}")
-    if brief.settings.compile is Compile.LAYERS and not brief.plan.shares:
+    dtype = choose_dtype(config.dtype, config.plan.gpus)
+    health.enter(Phase.LOADING, f"weights of {config.model.name} in {dtype}")
+    if config.compile is Compile.LAYERS and not config.plan.shares:
         raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused by hand. Say COMPILE=off.")
-    if brief.plan.shares:
-        _use_caches(brief.settings)
+    if config.plan.shares:
+        _use_caches(config)
     begun = time.monotonic()
-    model = load(brief.folder, dtype, brief.plan, vitals.progress)
+    model = load(config.folder, dtype, config.plan, health.set_progress)
     loaded = time.monotonic()
-    vitals.enter(Phase.WARMING, "first steps")
-    adapted = adapt(model, dtype, on_gpu=bool(brief.plan.shares))
-    if brief.settings.compile is Compile.LAYERS:
+    health.enter(Phase.WARMING, "first steps")
+    adapted = adapt(model, dtype, on_gpu=bool(config.plan.shares))
+    if config.compile is Compile.LAYERS:
         adapted["compiled_modules"] = compile_layers(model)
-    attention = choose_attention(model, brief.settings.flash_attn, on_gpu=bool(brief.plan.shares))
+    attention = choose_attention(model, config.flash_attn, on_gpu=bool(config.plan.shares))
     decoder = Decoder(model, experts.choose(model))
     warm_up(decoder)
-    vitals.enter(Phase.WARMING, "self-check")
-    self_check.check(decoder, brief.info.name, brief.folder)
+    health.enter(Phase.WARMING, "self-check")
+    self_check.check(decoder, config.model.name, config.folder)
     _log.info(
         "the model is ready",
         extra={
@@ -64,14 +64,14 @@ def bring_up(brief: Brief, vitals: Vitals) -> Decoder:
             "warm_s": round(time.monotonic() - loaded, 2),
         },
     )
-    brief.observers.notify(attention)
+    observers.notify(attention)
     return decoder
 
 
-def _use_caches(settings: Settings) -> None:
+def _use_caches(config: EngineConfig) -> None:
     """Where something will be compiled, it must be possible. Raises LoadError."""
-    missing = use_caches(settings.cache_dir)
-    if missing and settings.compile is Compile.LAYERS:
+    missing = use_caches(config.cache_dir)
+    if missing and config.compile is Compile.LAYERS:
         raise LoadError(f"COMPILE=layers cannot compile here: {'; '.join(missing)}. COMPILE=off serves without.")
     if missing:
         _log.info("nothing can be compiled at run time here", extra={"missing": missing})

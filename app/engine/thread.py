@@ -6,61 +6,68 @@ from collections.abc import Callable
 import torch
 
 from app.contract.engine import Phase
+from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
-from app.engine.config import Brief
+from app.engine.config import EngineConfig
 from app.engine.execution.cleanup import Cleaner, memory_of
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
-from app.engine.health import Vitals
+from app.engine.health import Health
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.shelves import Shelves
-from app.engine.startup import bring_up
+from app.engine.startup import load_decoder
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512
 """Prompt tokens per step where PREFILL_CHUNK says 0: what one step can take without the others noticing much."""
 
 
-def think(
-    brief: Brief, vitals: Vitals, commands: "queue.SimpleQueue[Command]", emit: Callable[[Emission], None]
+def run_inference(
+    config: EngineConfig,
+    observers: Observers,
+    health: Health,
+    commands: "queue.SimpleQueue[Command]",
+    emit: Callable[[Emission], None],
 ) -> None:
-    """Bring the model up, then work until told to stop."""
-    decoder = bring_up(brief, vitals)
-    runner = build_runner(brief, decoder, emit)
-    vitals.enter(Phase.READY, "serving")
-    _work(runner, commands, vitals)
+    """Load the model, then compute until the command to stop comes."""
+    decoder = load_decoder(config, observers, health)
+    runner = build_runner(config, decoder, observers, emit)
+    health.enter(Phase.READY, "serving")
+    _work(runner, commands, health)
 
 
-def build_runner(brief: Brief, decoder: Decoder, emit: Callable[[Emission], None]) -> Runner:
-    shelves = Shelves(brief.capacity.kv_tokens, brief.info.context_tokens, brief.settings.share_prefixes)
+def build_runner(
+    config: EngineConfig, decoder: Decoder, observers: Observers, emit: Callable[[Emission], None]
+) -> Runner:
+    shelves = Shelves(config.capacity.kv_tokens, config.model.context_tokens, config.share_prefixes)
     on_gpu = decoder.devices[0].type != "cpu"
-    chunk = brief.settings.prefill_chunk or (GPU_CHUNK if on_gpu else CPU_CHUNK)
-    cleaner = Cleaner(brief.settings.cleanup, memory_of(decoder.devices), brief.observers)
+    chunk = config.prefill_chunk or (GPU_CHUNK if on_gpu else CPU_CHUNK)
+    cleaner = Cleaner(config.cleanup, memory_of(decoder.devices), observers)
     cleaner.run()  # so that memory is known from the start
     return Runner(
         executor=Executor(decoder, shelves.kv_tokens),
-        scheduler=Scheduler(shelves, max_sequences=brief.capacity.sequences, chunk=chunk),
+        scheduler=Scheduler(shelves, max_sequences=config.capacity.sequences, chunk=chunk),
         cleaner=cleaner,
-        observers=brief.observers,
+        observers=observers,
         emit=emit,
     )
 
 
 @torch.inference_mode()
-def _work(runner: Runner, commands: "queue.SimpleQueue[Command]", vitals: Vitals) -> None:
+def _work(runner: Runner, commands: "queue.SimpleQueue[Command]", health: Health) -> None:
     idle = False
     while True:
-        vitals.beat(busy=False)
-        if not _obey(runner, commands, wait=idle):
+        health.mark_progress(busy=False)
+        if not _drain_commands(runner, commands, wait=idle):
             runner.end_all()
             return
-        vitals.beat(busy=True)
+        health.mark_progress(busy=True)
         idle = not runner.step()
 
 
-def _obey(runner: Runner, commands: "queue.SimpleQueue[Command]", *, wait: bool) -> bool:
-    """Carry out what was asked since the last step. False to stop."""
+def _drain_commands(runner: Runner, commands: "queue.SimpleQueue[Command]", *, wait: bool) -> bool:
+    """Carry out the commands that came since the last step; with `wait`, wait for one. False to stop."""
     try:
         while True:
             command = commands.get(block=wait)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.contract.options import DType
 from app.models.parameter_count import Sizes, sizes_of
 from app.models.units import GIB, gib
-from app.settings import DType, Settings
+from app.settings import Settings
 
 CPU_KV_TOKENS = 24_576
 """The KV cache's size without a GPU, when nobody says another."""

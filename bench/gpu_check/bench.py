@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from app.contract.telemetry import Observers
-from app.engine.config import Brief
+from app.engine.config import EngineConfig
 from app.engine.execution.decoder import Decoder
 from app.models.placement import Gpu
 
@@ -25,7 +25,7 @@ class Bench:
     seconds: float
     ceiling_bytes: float = 0.0  # per second
     ceiling_flops: float = 0.0  # per second, bfloat16
-    brief: Brief | None = None
+    engine_config: EngineConfig | None = None
     decoder: Decoder | None = None
     observers: Observers = field(default_factory=Observers)
 

@@ -15,14 +15,14 @@ class Driven:
     """Requests with random prompts on the check's engine."""
 
     def __init__(self, bench: Bench, *, seed: int = 0) -> None:
-        if bench.brief is None:
+        if bench.engine_config is None:
             raise RuntimeError("the model was not loaded: see the section on loading")
         self._random = random.Random(seed)  # noqa: S311  # prompts
         self._vocabulary = bench.config.vocab_size
         self._left: set[str] = set()
         self.tokens: dict[str, list[int]] = {}
         self.errors: dict[str, str] = {}
-        self.runner: Runner = build_runner(bench.brief, bench.engine, self._take)
+        self.runner: Runner = build_runner(bench.engine_config, bench.engine, bench.observers, self._take)
 
     def prompt(self, length: int) -> list[int]:
         return [self._random.randrange(3, self._vocabulary) for _ in range(length)]

@@ -12,8 +12,8 @@ from typing import Any
 from app.contract.engine import Phase
 from app.contract.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
 from app.contract.telemetry import Event, Observers, PhaseChanged, StepDone
-from app.engine.config import brief_for
 from app.engine.local import LocalEngine
+from app.local_engine import local_engine
 from app.models.choice import choose_model
 from app.settings import load_settings
 from bench.workers.pipe import answers, serve
@@ -48,7 +48,7 @@ def main() -> None:
 async def started(heard: Heard) -> LocalEngine:
     settings = load_settings(None)
     choice = choose_model(settings)
-    engine = LocalEngine(brief_for(settings, choice.name, choice.folder, Observers([heard]), choice.gpus))
+    engine = local_engine(settings, choice, Observers([heard]))
     await engine.start()
     while (status := engine.status()).phase is not Phase.READY:
         if status.phase is Phase.FAILED or not status.alive:

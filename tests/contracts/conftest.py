@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from app.contract.engine import Engine, Phase
+from app.contract.options import DType
 from app.contract.telemetry import Observers
-from app.engine.config import brief_for
-from app.engine.local import LocalEngine
 from app.engine.scripted import ScriptedEngine
-from app.settings import DType, Settings
+from app.local_engine import local_engine
+from app.models.choice import Choice
+from app.settings import Settings
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
 Build = Callable[[pytest.FixtureRequest], Engine]
@@ -27,7 +28,7 @@ MARKS: dict[str, list[pytest.MarkDecorator]] = {}
 
 def _local(folder: Path) -> Engine:
     settings = Settings(dtype=DType.FLOAT32, max_sequences=4, kv_tokens=8192, prefill_chunk=32)
-    return LocalEngine(brief_for(settings, folder.name, folder, Observers()))
+    return local_engine(settings, Choice(folder.name, folder, (), "a test"), Observers())
 
 
 @pytest.fixture(scope="session")

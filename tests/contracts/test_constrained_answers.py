@@ -23,12 +23,13 @@ from app.contract.messages import (
     TextEvent,
     ToolChoice,
 )
+from app.contract.options import DType
 from app.contract.telemetry import Observers
-from app.engine.config import brief_for
-from app.engine.local import LocalEngine
+from app.local_engine import local_engine
+from app.models.choice import Choice
 from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
-from app.settings import DType, Settings
+from app.settings import Settings
 from tests.support.schemas import SCHEMAS
 from tests.support.tools import TOOLS, assert_valid, calls_of
 
@@ -40,7 +41,7 @@ CHOSEN = ["an extracted person", "pydantic with references", "a discriminated un
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(embedded_model: Path) -> AsyncIterator[GenerationService]:
     settings = Settings(dtype=DType.FLOAT32, max_sequences=8, kv_tokens=8192)  # where exactness is promised
-    engine = LocalEngine(brief_for(settings, "smollm2", embedded_model, Observers()))
+    engine = local_engine(settings, Choice("smollm2", embedded_model, (), "a test"), Observers())
     await engine.start()
     async with asyncio.timeout(120):
         while engine.status().phase is not Phase.READY:

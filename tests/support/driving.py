@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from app.contract.messages import EngineRequest, Finished, SamplingParams, TokenEvent
+from app.contract.options import Cleanup
 from app.contract.telemetry import Event, Observers
 from app.engine.attention import slots as attention
 from app.engine.attention.mla import absorb
@@ -19,7 +20,6 @@ from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.shelves import Shelves
-from app.settings import Cleanup
 
 CONTEXT = 4096
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
 
+from app.contract.options import FlashAttn
 from app.engine.attention.prefill import SDPA, Kernel, choose_kernel
 from app.engine.kv.cache import SlotCache
-from app.settings import FlashAttn
 
 
 def absorb(model: nn.Module) -> int:

@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from app.contract.options import FlashAttn
 from app.engine.layers.loader import LoadError
-from app.settings import FlashAttn
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Protocol
 import psutil
 import torch
 
+from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
 from app.engine.kv import heap
-from app.settings import Cleanup
 
 
 class Memory(Protocol):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from app.contract.options import DType
 from app.engine.layers.packed import PackedLinear, can_pack
 from app.models.placement import Gpu
-from app.settings import DType
 
 _log = logging.getLogger(__name__)
 

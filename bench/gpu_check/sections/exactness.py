@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.engine.config import Brief
-from app.engine.health import Vitals
-from app.engine.startup import bring_up
-from app.models.info import read_config, read_model_info
-from app.models.placement import plan_for
-from app.settings import DType, Settings
+from app.contract.options import DType
+from app.engine.health import Health
+from app.engine.startup import load_decoder
+from app.local_engine import engine_config
+from app.models.choice import Choice
+from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
 from bench.gpu_check.load_of_requests import Driven
@@ -44,10 +44,10 @@ def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
         folder, dtype=torch.float32, device_map={"": 0} if bench.gpus else None
     )
     settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=32_768)
-    plan = plan_for(settings, read_config(folder), bench.gpus[:1], 2**40)
     small = Bench(bench.gpus[:1], bench.config, bench.note, folder, bench.seconds)
-    small.brief = Brief(settings, folder, read_model_info(folder, "exactness"), plan, bench.observers)
-    small.decoder = bring_up(small.brief, Vitals(bench.observers))
+    choice = Choice("exactness", folder, small.gpus, "written for this check")
+    small.engine_config = engine_config(settings, choice)
+    small.decoder = load_decoder(small.engine_config, bench.observers, Health(bench.observers))
     driven = Driven(small, seed=3)
     lengths = LENGTHS if bench.gpus else SMALL_LENGTHS
     prompts = {str(length): driven.prompt(length) for length in lengths}

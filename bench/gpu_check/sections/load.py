@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import torch
 
+from app.contract.options import DType
 from app.engine.attention.mla import AbsorbedAttention
-from app.engine.config import Brief
-from app.engine.health import Vitals
-from app.engine.startup import bring_up
-from app.models.info import read_config, read_model_info
-from app.models.placement import plan_for
-from app.settings import DType, Settings
+from app.engine.health import Health
+from app.engine.startup import load_decoder
+from app.local_engine import engine_config
+from app.models.choice import Choice
+from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
 from bench.gpu_check.report import Row
@@ -25,19 +25,17 @@ def load(bench: Bench) -> Iterator[Row]:
         torch.cuda.empty_cache()
     before = _allocated(bench)
     settings = Settings(dtype=DType.AUTO if bench.gpus else DType.FLOAT32, max_sequences=64)
-    info = read_model_info(bench.folder, "gpu-check")
-    plan = plan_for(settings, read_config(bench.folder), bench.gpus, 2**40)
-    brief = Brief(settings, bench.folder, info, plan, bench.observers)
+    config = engine_config(settings, Choice("gpu-check", bench.folder, bench.gpus, "written for this check"))
     begun = time.monotonic()
     with torch.inference_mode():
-        decoder = bring_up(brief, Vitals(bench.observers))
-    bench.brief, bench.decoder = brief, decoder
+        decoder = load_decoder(config, bench.observers, Health(bench.observers))
+    bench.engine_config, bench.decoder = config, decoder
     yield Row("the product's start-up", time.monotonic() - begun, "s", note="load, adapt, warm-up, self-check")
     absorbed = sum(isinstance(layer.self_attn, AbsorbedAttention) for layer in decoder._layers)  # noqa: SLF001  # what runs
     yield Row("layers with absorbed attention", str(absorbed), ok=absorbed == bench.config.num_hidden_layers)
     if bench.gpus:
         held = _allocated(bench) - before
-        ratio = held / plan.weights
+        ratio = held / config.plan.weights
         yield Row("weights on the devices / plan", ratio, ok=abs(ratio - 1) <= 0.02, note=f"{held / 2**30:.2f} GiB")
 
 

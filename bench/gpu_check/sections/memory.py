@@ -10,10 +10,10 @@ from bench.gpu_check.report import Row
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    if not bench.gpus or bench.brief is None:
+    if not bench.gpus or bench.engine_config is None:
         yield Row("peaks and out-of-memory", "left out", note="without a GPU nothing is measured")
         return
-    for share in bench.brief.plan.shares:
+    for share in bench.engine_config.plan.shares:
         peak = torch.cuda.max_memory_allocated(share.gpu.index)
         allowed = share.gpu.free
         yield Row(f"peak on GPU {share.gpu.index}", peak / 2**30, "GiB", ok=peak <= allowed, note="since the load")

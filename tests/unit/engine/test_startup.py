@@ -14,17 +14,18 @@ import torch
 from torch import nn
 
 from app.contract.engine import Phase
+from app.contract.options import Compile, DType
 from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.compile_caches import VARIABLES
-from app.engine.config import Brief
-from app.engine.health import Vitals
+from app.engine.health import Health
 from app.engine.layers.loader import LoadError
-from app.engine.startup import bring_up
+from app.engine.startup import load_decoder
 from app.engine.thread import build_runner
-from app.models.info import read_config, read_model_info
-from app.models.placement import Gpu, plan
-from app.settings import Compile, DType, Settings
+from app.local_engine import engine_config
+from app.models.choice import Choice
+from app.models.placement import Gpu
+from app.settings import Settings
 from tests.support.driving import Driver, Heard, reference
 from tests.support.simgpu import crossings, gpus
 from tests.support.tiny import tiny_deepseek, tiny_llama
@@ -61,17 +62,15 @@ class Started:
         settings = Settings(
             dtype=DType.FLOAT32, prefill_chunk=48, gpu_reserve=0, cache_dir=folder / "cache", **values
         )
-        info = read_model_info(folder, folder.name)
-        present = [Gpu(index, "simulated", 64 * MIB, 64 * MIB) for index in range(count)]
-        placed = plan(read_config(folder), present, reserve_gib=0, dtype_bytes=4)
-        self.shares = placed.shares
-        self.brief = Brief(settings, folder, info, placed, observers)
-        self.vitals = Vitals(observers)
-        self.decoder = bring_up(self.brief, self.vitals)
+        present = tuple(Gpu(index, "simulated", 64 * MIB, 64 * MIB) for index in range(count))
+        self.config = engine_config(settings, Choice(folder.name, folder, present, "a test"))
+        self.shares = self.config.plan.shares
+        self.observers = observers
+        self.decoder = load_decoder(self.config, observers, Health(observers))
 
     def ask(self, prompt: list[int]) -> list[int]:
         driver: Driver
-        runner = build_runner(self.brief, self.decoder, lambda emission: driver.take(emission))  # noqa: PLW0108  # the driver comes into being below
+        runner = build_runner(self.config, self.decoder, self.observers, lambda emission: driver.take(emission))  # noqa: PLW0108  # the driver comes into being below
         driver = Driver(runner, runner._scheduler, self.heard)
         return driver.ask("a", prompt)
 

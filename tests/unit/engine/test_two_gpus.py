@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, StepDone
-from app.settings import Cleanup
 from tests.support.driving import Driver, drive, reference
 from tests.support.simgpu import SimMemory, crossings, gpus
 from tests.support.split import split

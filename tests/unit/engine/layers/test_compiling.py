@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from app.contract.options import Compile
 from app.contract.telemetry import Observers
-from app.engine.config import brief_for
-from app.engine.health import Vitals
+from app.engine.health import Health
 from app.engine.layers.compiling import compile_layers
 from app.engine.layers.loader import LoadError
-from app.engine.startup import bring_up
-from app.settings import Compile, Settings
+from app.engine.startup import load_decoder
+from app.local_engine import engine_config
+from app.models.choice import Choice
+from app.settings import Settings
 from tests.support.driving import drive, reference
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -42,6 +44,6 @@ def test_the_same_tokens_from_few_graphs(make: Callable[[], nn.Module]) -> None:
 
 def test_without_a_gpu_it_is_refused(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path)
-    brief = brief_for(Settings(compile=Compile.LAYERS), "tiny", tmp_path, Observers())
+    config = engine_config(Settings(compile=Compile.LAYERS), Choice("tiny", tmp_path, (), "a test"))
     with pytest.raises(LoadError, match="COMPILE"):
-        bring_up(brief, Vitals(Observers()))
+        load_decoder(config, Observers(), Health(Observers()))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from app.contract.options import DType
 from app.engine.layers import dtype as precision
 from app.engine.layers.dtype import choose_dtype
 from app.models.placement import Gpu
-from app.settings import DType
 
 
 @pytest.mark.parametrize(("slow", "fast"), [("float32", "bfloat16"), ("bfloat16", "float32")])

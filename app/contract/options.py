@@ -1,0 +1,35 @@
+"""Choices of an operator that more than the settings know: the engine and the plan of a model read them too."""
+
+from enum import StrEnum
+
+
+class Cleanup(StrEnum):
+    """When the GPUs' unused memory is given back to the driver."""
+
+    IDLE = "idle"
+    REQUEST = "request"
+    OFF = "off"
+
+
+class DType(StrEnum):
+    """The type that a model is computed in."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+class Compile(StrEnum):
+    """What torch.compile is used for."""
+
+    OFF = "off"
+    LAYERS = "layers"
+
+
+class FlashAttn(StrEnum):
+    """Whether the library flash-attn is used."""
+
+    AUTO = "auto"
+    BUILD = "build"
+    OFF = "off"
