@@ -5,6 +5,8 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 STACK := $(PYTHON) -m docker.stack
+# On every core, and ending with a list of what took longest.
+PYTEST := $(VENV)/bin/python -m pytest -n auto --durations=30 --durations-min=1
 
 .PHONY: help
 help: ## Print the targets
@@ -49,8 +51,9 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 
 .PHONY: test
 test: prepare ## Lint, types, and every test that needs no Docker
-	@$(MAKE) --no-print-directory lint types
-	$(VENV)/bin/python -m pytest -m "not docker"
+	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
+	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
+	$(PYTEST) -m "not docker"
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -59,7 +62,7 @@ test-docker: prepare ## The end-to-end tests against containers; starts an engin
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(VENV)/bin/python -m pytest -m "not docker and not native and not model"
+	$(PYTEST) -m "not docker and not native and not model"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
@@ -75,7 +78,7 @@ lint: ## Style, imports between packages, shell scripts, YAML, the page: what .p
 
 .PHONY: types
 types: ## mypy, strict
-	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --num-workers 2
 
 .PHONY: format
 format: ## Rewrite the code in the project's style

@@ -2,14 +2,48 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support.recorder import Recorder
 
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.support.parallel import ByFile
+
 ROOT = Path(__file__).parent.parent
 
+IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+if IN_PARALLEL:  # the other tests compute on the other cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the server sets it (app/engine/local.py), before torch loads
+hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")  # a busy machine is no error
+
+LONGEST = ("tests/e2e/", "tests/contracts/", "tests/unit/engine/", "tests/page/", "tests/api/")
+"""What takes longest, longest first, so that no process is left alone with it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if IN_PARALLEL:
+        ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
+        items.sort(key=lambda item: next((ranks[f] for f in LONGEST if item.nodeid.startswith(f)), len(ranks)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process for each core that this one may use; more than four would wait for the end-to-end tests."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "ByFile":
+    from tests.support.parallel import ByFile  # noqa: PLC0415  # a run in one process needs no xdist
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
