@@ -8,7 +8,7 @@ or a kernel that this GPU does not do right show in the very first tokens.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections import abc
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor, steps
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Sequence as TokenSequence
+from app.engine.scheduling.sequence import Sequence
 from app.engine.scheduling.shelves import Shelves
 from app.models.catalogue import CATALOGUE, Golden
 
@@ -42,7 +42,7 @@ def check(decoder: Decoder, name: str, folder: Path) -> None:
     _log.info("the self-check is passed", extra={"golden_prompt": model is not None})
 
 
-def check_copies(devices: Sequence[torch.device]) -> None:
+def check_copies(devices: abc.Sequence[torch.device]) -> None:
     """What goes from one device to the next and back must come back equal. Raises SelfCheckFailed."""
     for here, there in pairwise(devices):
         sent = torch.rand(ELEMENTS, generator=torch.Generator().manual_seed(0)).to(here)
@@ -73,11 +73,11 @@ def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bo
     )
 
 
-def greedy(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
+def greedy(decoder: Decoder, prompt: abc.Sequence[int], count: int) -> list[int]:
     """The most likely `count` tokens after the prompt, computed as requests are: prefill, then decode steps."""
     room = len(prompt) + count
     scheduler = Scheduler(Shelves(room, room), max_sequences=1, chunk=room)
-    sequence = TokenSequence("self-check", list(prompt), count)
+    sequence = Sequence("self-check", list(prompt), count)
     scheduler.add(sequence)
     for chunks, logits in steps(scheduler, Executor(decoder, room)):
         if chunks:

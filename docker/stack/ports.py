@@ -1,12 +1,9 @@
-"""TCP ports: which are taken, which are free, and when somebody listens."""
+"""TCP ports: which are taken, and which are free."""
 
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import ExitStack
-
-from docker.stack.base import StackError
 
 
 def taken(host: str, port: int) -> bool:
@@ -28,17 +25,3 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def wait_for_port(host: str, port: int, patience: float) -> None:
-    """Return when somebody listens. Raises StackError after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise StackError(f"Nothing listens on {host}:{port} after {patience:g} s.") from None
-            time.sleep(0.05)
-        else:
-            return

@@ -12,10 +12,11 @@ import pytest
 
 from app.worker import LAST_BYTES_SECONDS
 from docker.stack.config import ROOT, load_config
-from docker.stack.ports import free_ports, wait_for_port
+from docker.stack.ports import free_ports
 from docker.stack.smoke import await_true
 from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
+from tests.support.ports import wait_for_port
 
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py"]
 
@@ -86,7 +87,7 @@ def test_no_signal_starts_a_second_worker() -> None:
     application = "tests.support.asgi:application"
     with subprocess.Popen([*COMMAND, application], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_for_port("127.0.0.1", int(environ["APP_PORT"]), PATIENCE)
+            wait_for_port(int(environ["APP_PORT"]))
             status = Path(f"/proc/{process.pid}/status")
 
             def ignored(number: signal.Signals) -> bool:

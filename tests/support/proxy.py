@@ -19,8 +19,9 @@ import pytest
 
 from docker.stack import nginx
 from docker.stack.config import load_config
-from docker.stack.ports import free_ports, wait_for_port
+from docker.stack.ports import free_ports
 from tests.support.patience import PATIENCE
+from tests.support.ports import wait_for_port
 
 NEEDS_NGINX = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin") is None and os.environ.get("CI") != "true",
@@ -123,7 +124,7 @@ def running(folder: Path, app_port: int, **variables: str) -> Iterator[Proxy]:
     reader = threading.Thread(target=_collect, args=(process.stdout, log))
     reader.start()
     try:
-        wait_for_port("127.0.0.1", port, PATIENCE)
+        wait_for_port(port)
         yield Proxy(port, internal, folder, log)
     finally:
         process.send_signal(signal.SIGTERM)

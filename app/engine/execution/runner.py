@@ -1,10 +1,10 @@
-"""One step after the other: decide, compute, sample, tell. Everything here runs on the inference thread.
+"""Computes one step after the other for all requests. Everything here runs on the inference thread.
 
-step:  expire what is overdue
-       scheduler.decide      which sequences decode, which prompt chunk prefills, what lies where
-       executor.execute      one forward pass over all of it
-       sampler.sample        one token for each sequence that is due
-       emit                  every new event, in one hand-over
+step:  expire                end the requests whose deadline has passed
+       scheduler.decide      which sequences decode, which prompt chunks prefill, and where they are in the KV cache
+       executor.execute      one forward pass over all of them
+       sampler.sample        one token for each sequence whose pending tokens are all computed
+       emit                  send every new event to the event loop, in one call
 """
 
 import logging
@@ -27,7 +27,7 @@ from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Executor
-from app.engine.execution.running_request import Active
+from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.sequence import Chunk, Decision
@@ -39,11 +39,11 @@ Emission = list[tuple[str, EngineEvent]]
 
 
 class DevicePoisonedError(Exception):
-    """The device gives no right answers any more; only a new process helps."""
+    """A device computes nothing any more, or computes wrong numbers. Only a new process helps."""
 
 
 class Runner:
-    """The requests in work, and the model that works on them."""
+    """The waiting and running requests, and what computes them."""
 
     def __init__(
         self,
@@ -60,25 +60,25 @@ class Runner:
         self._observers = observers
         self._emit = emit
         self._sampler = Sampler()
-        self._active: dict[str, Active] = {}
+        self._requests: dict[str, RunningRequest] = {}
         self._outbox: Emission = []
         self._load: EngineLoad | None = None
 
     def submit(self, command: Submit) -> None:
-        active = Active(command.request, command.arrived_at)
+        running = RunningRequest(command.request, command.arrived_at)
         try:
-            self._scheduler.add(active.sequence)
-        except ValueError as error:  # admission should have refused it
-            finished = active.finished(FinishReason.ERROR, InvalidRequest(f"The request cannot run: {error}."))
+            self._scheduler.add(running.sequence)
+        except ValueError as error:  # admission refuses such requests earlier
+            finished = running.finished(FinishReason.ERROR, InvalidRequest(f"The request cannot run: {error}."))
             self._outbox.append((command.request.id, finished))
             return
-        self._active[command.request.id] = active
+        self._requests[command.request.id] = running
 
     def cancel(self, request_id: str) -> None:
-        """Frees its slot at once; nothing is emitted, since nobody listens any more."""
-        active = self._active.pop(request_id, None)
-        if active is not None:
-            self._scheduler.remove(active.sequence, keep=True)
+        """Frees the slot at once. Emits nothing: the reader of the request has left."""
+        running = self._requests.pop(request_id, None)
+        if running is not None:
+            self._scheduler.remove(running.sequence, keep=True)
             self._cleaner.answered()
 
     def step(self) -> bool:
@@ -94,15 +94,15 @@ class Runner:
         return decision is not None
 
     def end_all(self) -> None:
-        """The server stops: every request ends with ShuttingDown."""
-        for active in list(self._active.values()):
-            self._finish(active, FinishReason.ERROR, shutting_down(), keep=False)
+        """End every request with ShuttingDown."""
+        for running in list(self._requests.values()):
+            self._finish(running, FinishReason.ERROR, shutting_down(), keep=False)
         self._flush()
 
     def _run(self, decision: Decision) -> None:
         begun = time.monotonic()
         for chunk in (*decision.decode, *decision.prefill):
-            self._active[chunk.sequence.id].started(begun)
+            self._requests[chunk.sequence.id].started(begun)
         failure: ServingError | None = None
         try:
             chunks, sampled = self._compute(decision)
@@ -119,9 +119,11 @@ class Runner:
             self._report(decision, time.monotonic() - begun)
 
     def _failure(self, error: Exception) -> ServingError:
-        """What the step's requests are told. Raises DevicePoisonedError when no later step could succeed."""
-        if isinstance(error, RuntimeError) and (lost := lost_device(self._executor.devices)) is not None:
-            raise DevicePoisonedError(lost) from error
+        """The error of the failed step's requests. Raises DevicePoisonedError when no later step could succeed."""
+        if isinstance(error, RuntimeError):
+            lost = lost_device(self._executor.devices)
+            if lost is not None:
+                raise DevicePoisonedError(lost) from error
         if ran_out_of_memory(error):
             return OutOfMemory("There was not enough memory for this request.", retry_after=5)
         _log.error("a step failed", exc_info=error)
@@ -130,52 +132,52 @@ class Runner:
     @torch.inference_mode()
     def _compute(self, decision: Decision) -> tuple[Sequence[Chunk], list[Sampled]]:
         chunks, logits = self._executor.execute(decision)
-        states = [self._active[chunk.sequence.id].sampling for chunk in chunks]
+        states = [self._requests[chunk.sequence.id].sampling for chunk in chunks]
         return chunks, self._sampler.sample(logits, states)
 
     def _accept(self, chunks: Sequence[Chunk], sampled: Sequence[Sampled]) -> None:
         now = time.monotonic()
         for chunk, event in zip(chunks, sampled, strict=True):
-            active = self._active[chunk.sequence.id]
+            running = self._requests[chunk.sequence.id]
             if not isinstance(event, TokenEvent):
-                self._finish(active, FinishReason.ERROR, event, keep=False)
+                self._finish(running, FinishReason.ERROR, event, keep=False)
                 continue
-            reason = active.accept(event, now)
-            self._outbox.append((active.request.id, active.told(event)))
+            reason = running.accept(event, now)
+            self._outbox.append((running.request.id, running.with_start(event)))
             if reason is not None:
-                self._finish(active, reason)
+                self._finish(running, reason)
 
     def _finish(
-        self, active: Active, reason: FinishReason, error: ServingError | None = None, *, keep: bool = True
+        self, running: RunningRequest, reason: FinishReason, error: ServingError | None = None, *, keep: bool = True
     ) -> None:
-        del self._active[active.request.id]
-        self._scheduler.remove(active.sequence, keep=keep)
-        self._outbox.append((active.request.id, active.finished(reason, error)))
+        del self._requests[running.request.id]
+        self._scheduler.remove(running.sequence, keep=keep)
+        self._outbox.append((running.request.id, running.finished(reason, error)))
         self._cleaner.answered()
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for active in [a for a in self._active.values() if a.overdue(now)]:
+        for running in [each for each in self._requests.values() if each.overdue(now)]:
             error = DeadlineExceeded("The request took longer than the server allows.")
-            self._finish(active, FinishReason.ERROR, error)
+            self._finish(running, FinishReason.ERROR, error)
 
     def _shed(self, failure: OutOfMemory) -> None:
-        """Out of memory: the youngest running request ends, the cached prefixes go, the others try again."""
+        """Out of memory: end the youngest running request, drop the cached prefixes; the others repeat the step."""
         victim = [s for s in self._scheduler.sequences() if s.slot is not None][-1]
-        _log.error("out of memory: one request is given up", extra={"request_id": victim.id})
+        _log.error("out of memory: the youngest running request ends", extra={"request_id": victim.id})
         self._executor.drop_copies_to(victim.slot)
-        self._finish(self._active[victim.id], FinishReason.ERROR, failure, keep=False)
+        self._finish(self._requests[victim.id], FinishReason.ERROR, failure, keep=False)
         if not self._executor.has_pending_copies:  # a pending copy may still read from a cached prefix
             self._scheduler.shelves.forget_prefixes()
             self._executor.shrink(self._scheduler.shelves.extents())
         self._cleaner.run()
 
     def _fail_all(self, decision: Decision, failure: ServingError) -> None:
-        """Whatever the step left behind is not to be trusted: its requests end and the cache starts afresh."""
+        """End every running request, drop the cached prefixes: the step may have written wrong keys and values."""
         for chunk in (*decision.decode, *decision.prefill):
-            self._finish(self._active[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
-        for active in [a for a in self._active.values() if a.sequence.slot is not None]:
-            self._finish(active, FinishReason.ERROR, failure, keep=False)
+            self._finish(self._requests[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
+        for running in [each for each in self._requests.values() if each.sequence.slot is not None]:
+            self._finish(running, FinishReason.ERROR, failure, keep=False)
         self._executor.drop_all_copies()
         self._scheduler.shelves.forget_prefixes()
 
@@ -185,7 +187,7 @@ class Runner:
         self._observers.notify(StepDone("prefill" if decision.prefill else "decode", sequences, tokens, duration))
 
     def _flush(self) -> None:
-        """Hand over what is new, once per step."""
+        """Send the new events to the event loop and the load to the observers, once per step."""
         if self._outbox:
             self._emit(self._outbox)
             self._outbox = []

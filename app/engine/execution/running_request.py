@@ -1,4 +1,4 @@
-"""A request while the inference thread works on it."""
+"""A request on the inference thread, from its arrival to its end."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -10,8 +10,8 @@ from app.engine.scheduling.sequence import Sequence
 
 
 @dataclass(slots=True, eq=False)
-class Active:
-    """Its scheduling state, its sampling state, and when what happened (monotonic)."""
+class RunningRequest:
+    """A request's scheduling state, its sampling state, and its times (monotonic)."""
 
     request: EngineRequest
     arrived_at: float
@@ -33,7 +33,7 @@ class Active:
             self.started_at = now
 
     def accept(self, event: TokenEvent, now: float) -> FinishReason | None:
-        """Take a new token; the reason if it was the last."""
+        """Append a new token. Returns the finish reason if it is the last one."""
         self.sequence.tokens.append(event.token)
         self.last_token_at = now
         if self.first_token_at is None:
@@ -42,8 +42,8 @@ class Active:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.sequence.generated >= self.request.max_tokens else None
 
-    def told(self, event: TokenEvent) -> TokenEvent:
-        """The token that was just accepted, as the request's reader gets it: the first with the request's start."""
+    def with_start(self, event: TokenEvent) -> TokenEvent:
+        """The event of the token that was accepted last. The first token's event gets the request's start."""
         if self.sequence.generated > 1 or self.started_at is None:
             return event
         return replace(event, start=Start(self.started_at - self.arrived_at, self.sequence.cached))

@@ -107,12 +107,6 @@ class SlotCache(Cache):
         keys, values = self._buffers[layer_idx][capacity]
         return keys[slots, :, :length], values[slots, :, :length]
 
-    @property
-    def bytes(self) -> int:
-        return sum(
-            t.numel() * t.element_size() for shelves in self._buffers for pair in shelves.values() for t in pair
-        )
-
     def _layer(self, layer_idx: int) -> dict[int, Pair]:
         while len(self._buffers) <= layer_idx:
             self._buffers.append({})

@@ -39,8 +39,7 @@ Sampled = TokenEvent | GenerationFailed
 class SamplingState:
     """One sequence's side of sampling: its rules, its output so far, and its own random numbers.
 
-    Belongs to one `Sampler`, which alone appends to `output` and drives `constraint`. Outlives its sequence's slot,
-    so a preempted sequence goes on where it was.
+    Belongs to one `Sampler`: nothing else appends to `output` or advances `constraint`.
     """
 
     __slots__ = ("constraint", "output", "params", "prompt", "random", "stop_tokens")
