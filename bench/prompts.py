@@ -43,13 +43,13 @@ def questions(count: int, start: int = 0) -> list[str]:
     """`count` questions from the `start`-th on, in an order that is always the same. Raises ValueError at the end."""
     if start + count > TOTAL:
         raise ValueError(f"there are only {TOTAL} questions")
-    order = random.Random(0).sample(range(TOTAL), TOTAL)  # noqa: S311  # no secret
+    order = random.Random(0).sample(range(TOTAL), TOTAL)
     return [_question(number) for number in order[start : start + count]]
 
 
 def conversation(words: int, seed: int) -> list[list[str]]:
     """Earlier turns, `[question, answer]` each, of about so many words together."""
-    chance = random.Random(seed)  # noqa: S311  # no secret
+    chance = random.Random(seed)
     turns = []
     while words > 0:
         question = _question(chance.randrange(TOTAL))

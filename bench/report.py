@@ -73,7 +73,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 def _cell(value: Cell) -> str:
     if value is None:
-        return "–"  # noqa: RUF001  # a dash
+        return "–"
     if isinstance(value, float):
         return number(value)
     return str(value)
@@ -87,7 +87,7 @@ def number(value: float) -> str:
 
 
 def _target(row: Row) -> str:
-    return "–" if row.target is None else f"{row.bound} {row.target:g} {row.unit}"  # noqa: RUF001  # a dash
+    return "–" if row.target is None else f"{row.bound} {row.target:g} {row.unit}"
 
 
 def _value(row: Row) -> str:
@@ -101,7 +101,7 @@ def _range(spread: Spread) -> str:
 
 
 def _held(row: Row) -> str:
-    return {True: "yes", False: "**no**", None: "–"}[row.held]  # noqa: RUF001  # a dash
+    return {True: "yes", False: "**no**", None: "–"}[row.held]
 
 
 def _when(result: Result) -> str:

@@ -17,7 +17,7 @@ class Driven:
     def __init__(self, bench: Bench, *, seed: int = 0) -> None:
         if bench.engine_config is None:
             raise RuntimeError("the model was not loaded: see the section on loading")
-        self._random = random.Random(seed)  # noqa: S311  # prompts
+        self._random = random.Random(seed)
         self._vocabulary = bench.config.vocab_size
         self._left: set[str] = set()
         self.tokens: dict[str, list[int]] = {}

@@ -24,7 +24,7 @@ def main() -> None:
         arguments.folder, dtype=getattr(torch, arguments.dtype), local_files_only=True
     )
     model.generation_config.eos_token_id = None  # no answer ends early
-    ready = {"dtype": arguments.dtype, "attention": model.config._attn_implementation}  # noqa: SLF001  # its only name
+    ready = {"dtype": arguments.dtype, "attention": model.config._attn_implementation}
     serve(pipe, ready, lambda question: answer(model, **question))
 
 

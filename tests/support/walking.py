@@ -26,7 +26,7 @@ class Walker:
 
     def walk(self, constraint: Constraint, seed: int, longest: int = 300) -> tuple[list[int], bool]:
         """The tokens without the stop token, and whether it came. Fails where nothing is allowed."""
-        dice = random.Random(seed)  # noqa: S311  # a walk, no secret
+        dice = random.Random(seed)
         tokens: list[int] = []
         while len(tokens) < longest:
             mask = np.unpackbits(np.frombuffer(constraint.allowed(), np.uint8), bitorder="little")

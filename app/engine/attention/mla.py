@@ -15,7 +15,7 @@ Shapes: n sequences, h heads, q queries, l cached tokens.
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own custom
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Cache
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb

@@ -7,7 +7,7 @@ attention alone looks at which sequence a row belongs to.
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own custom
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 

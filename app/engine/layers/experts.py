@@ -43,8 +43,9 @@ class ExpertsPolicy:
     def apply(self, tokens: int) -> None:
         """Make the next forward pass, over `tokens` tokens in all, use the choice."""
         choice = self.choice(tokens)
-        if self._config._experts_implementation != choice:  # noqa: SLF001  # transformers' documented switch checks
-            self._config._experts_implementation = choice  # noqa: SLF001  # the whole model at every call: too slow
+        if self._config._experts_implementation != choice:
+            # transformers' public switch checks the whole model at every call, which is too slow here.
+            self._config._experts_implementation = choice
 
 
 @torch.inference_mode()
@@ -74,12 +75,12 @@ def measure(experts: Any, sizes: Sequence[int], seconds: float) -> Table:
     The implementation that it had is set again afterwards. What an implementation cannot do is left out.
     """
     config = experts.config
-    before = config._experts_implementation  # noqa: SLF001  # see ExpertsPolicy.apply
+    before = config._experts_implementation
     share = seconds / (len(sizes) * len(IMPLEMENTATIONS))
     try:
         return {tokens: _measure_size(experts, tokens, share) for tokens in sizes}
     finally:
-        config._experts_implementation = before  # noqa: SLF001  # see ExpertsPolicy.apply
+        config._experts_implementation = before
 
 
 def _measure_size(experts: Any, tokens: int, seconds: float) -> dict[str, float]:
@@ -88,7 +89,7 @@ def _measure_size(experts: Any, tokens: int, seconds: float) -> dict[str, float]
     for name in IMPLEMENTATIONS:
         if name == "batched_mm" and _copied_bytes(experts, inputs[1].numel()) > COPY_LIMIT:
             continue
-        experts.config._experts_implementation = name  # noqa: SLF001  # see ExpertsPolicy.apply
+        experts.config._experts_implementation = name
         try:
             times[name] = _best_time(lambda: experts(*inputs), experts.gate_up_proj.device, seconds)
         except (RuntimeError, NotImplementedError) as error:  # no kernel for this device or type, or no memory

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-_LOOKS_LIKE_CONTROL = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)  # noqa: RUF001  # DeepSeek's bars are full-width
+_LOOKS_LIKE_CONTROL = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
 
 
 class TokenizerUnusable(Exception):

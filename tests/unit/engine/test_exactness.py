@@ -33,7 +33,7 @@ class Case:
         self._stock = make()
         self._make = make
         self._place = place
-        self._random = random.Random(7)  # noqa: S311  # test data
+        self._random = random.Random(7)
         self._known: dict[tuple[int, ...], list[int]] = {}
 
     def drive(self, **settings: Any) -> Driver:
@@ -169,7 +169,7 @@ def test_sequences_of_very_different_lengths_share_a_step(case: Case) -> None:
 
 def test_random_traffic(case: Case) -> None:
     """Arrivals, cancellations, shared prefixes and a tight cache, all at once."""
-    dice = random.Random(11)  # noqa: S311  # test data
+    dice = random.Random(11)
     driver = case.drive(kv_tokens=3072, max_sequences=6, chunk=48)
     heads = [case.prompt(60), case.prompt(150)]
     prompts: dict[str, list[int]] = {}

@@ -1,7 +1,7 @@
 """The CPU's other way to attend in bfloat16 gives what the fused kernel gives."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own custom
+import torch.nn.functional as F
 
 from app.engine.attention.slots import _by_products
 

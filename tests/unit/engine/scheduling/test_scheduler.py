@@ -76,7 +76,7 @@ def make(*, kv_tokens: int = 8192, max_sequences: int = 8, chunk: int = 64, shar
 def prompt(length: int, kind: int = 0) -> list[int]:
     """Prompts of one kind share their first half."""
     head = [kind * 7 + i for i in range(length // 2)]
-    return head + [random.Random(f"{kind}/{length}").randrange(100, 900) for _ in range(length - len(head))]  # noqa: S311  # test data
+    return head + [random.Random(f"{kind}/{length}").randrange(100, 900) for _ in range(length - len(head))]
 
 
 arrivals = st.lists(

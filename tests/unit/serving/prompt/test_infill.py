@@ -9,8 +9,8 @@ from app.serving.prompt.infill import infill_of
     ("tokens", "prompt"),
     [
         (
-            ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],  # noqa: RUF001  # DeepSeek's bars are full-width
-            "<｜fim▁begin｜>before<｜fim▁hole｜>after<｜fim▁end｜>",  # noqa: RUF001
+            ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+            "<｜fim▁begin｜>before<｜fim▁hole｜>after<｜fim▁end｜>",
         ),
         (
             ["<|fim_pad|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_prefix|>"],

@@ -1,5 +1,4 @@
 """Prompts: the ids that transformers gives, and no control token that a user wrote."""
-# ruff: noqa: RUF001  # DeepSeek's control tokens have full-width bars
 
 import asyncio
 import json
