@@ -41,7 +41,7 @@ def test_a_body_that_is_too_large_has_openais_form(proxy: Proxy, upstream: Upstr
     assert status == 413
     assert json.loads(body) == {
         "error": {
-            "message": "The request body is larger than this server takes.",
+            "message": "The request body is larger than this server accepts.",
             "type": "invalid_request_error",
             "param": None,
             "code": "body_too_large",
