@@ -10,20 +10,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.models.catalogue import CATALOGUE, Hub, ModelNotAvailable, look_up
+from app.models.catalogue import CATALOGUE, Hub, look_up
 from app.models.choice import choose_for_next_start, decide
 from app.models.driver import available_memory
+from app.models.errors import DoesNotFit, ModelError, ModelNotAvailable
 from app.models.gpus import ask_torch, given, look
 from app.models.info import read_config
-from app.models.manifest import DownloadFailed, is_complete
-from app.models.parameter_count import UnknownArchitecture
-from app.models.placement import DoesNotFit, Gpu, Plan, plan_for
+from app.models.manifest import is_complete
+from app.models.placement import Gpu, Plan, plan_for
 from app.models.units import gib, parse_size
 from app.settings import Settings, SettingsError, load_settings
 
 REQUEST_TOKENS = (2048, 8192, 32_768, 131_072)
-_EXPECTED = (SettingsError, ModelNotAvailable, DownloadFailed, DoesNotFit, UnknownArchitecture)
-"""What the operator can act on: said in one line, without a traceback."""
+_EXPECTED = (SettingsError, ModelError)
+"""Their messages tell the operator what to do: a traceback would only hide them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -80,10 +80,8 @@ def build() -> FastAPI:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     from app.local_engine import local_engine  # noqa: PLC0415
-    from app.models.catalogue import ModelNotAvailable  # noqa: PLC0415
     from app.models.choice import choose_model  # noqa: PLC0415
-    from app.models.parameter_count import UnknownArchitecture  # noqa: PLC0415
-    from app.models.placement import DoesNotFit  # noqa: PLC0415
+    from app.models.errors import ModelError  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
     from app.observability.metrics import Metrics  # noqa: PLC0415
     from app.observability.request_log import LogObserver  # noqa: PLC0415
@@ -97,6 +95,6 @@ def build() -> FastAPI:
         observers = Observers([LogObserver(settings), metrics])
         engine = local_engine(settings, choice, observers)
         return create_app(settings, engine, Prompts(choice.folder, engine.model), observers, metrics.render)
-    except (SettingsError, ModelNotAvailable, DoesNotFit, UnknownArchitecture, TokenizerUnusable) as error:
+    except (SettingsError, ModelError, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)
         raise SystemExit(EXIT_CODE) from None

@@ -6,7 +6,6 @@ is the usual reason); the model then answers fluent nonsense. And weights that w
 or a kernel that this GPU does not do right show in the very first tokens.
 """
 
-import json
 import logging
 from collections import abc
 from itertools import pairwise
@@ -16,6 +15,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from app.contract.tokenizer_config import read_tokenizer_config
+from app.engine.errors import SelfCheckFailed
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor, steps
 from app.engine.scheduling.scheduler import Scheduler
@@ -27,10 +28,6 @@ _log = logging.getLogger(__name__)
 
 ELEMENTS = 1 << 20
 """Of the tensor that travels: 4 MB, so that it does not fit into one small transfer."""
-
-
-class SelfCheckFailed(Exception):
-    """The engine must not serve; the message is for the operator."""
 
 
 def check(decoder: Decoder, name: str, folder: Path) -> None:
@@ -57,7 +54,8 @@ def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bo
     """The golden prompt must be continued as it is known to be; where that is only assumed, another answer is told in
     the log. Raises SelfCheckFailed."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    prompt = [*_leading(folder), *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
+    leading = read_tokenizer_config(folder).leading_tokens(tokenizer.token_to_id)
+    prompt = [*leading, *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
     expected = tokenizer.encode(golden.answer, add_special_tokens=False).ids
     answer = tokenizer.decode(greedy(decoder, prompt, len(expected) + 1))
     if answer.startswith(golden.answer):
@@ -89,9 +87,3 @@ def greedy(decoder: Decoder, prompt: abc.Sequence[int], count: int) -> list[int]
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return bool((a == b).all())
-
-
-def _leading(folder: Path) -> list[int]:
-    """The token that the model's texts begin with, if it wants one."""
-    tokenizer, model = (json.loads((folder / name).read_text()) for name in ("tokenizer_config.json", "config.json"))
-    return [int(model["bos_token_id"])] if tokenizer.get("add_bos_token") else []

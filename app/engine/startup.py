@@ -15,6 +15,7 @@ from app.engine.attention.mla import absorb, use_kernels
 from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
 from app.engine.compile_caches import use_caches
 from app.engine.config import EngineConfig
+from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor, steps
 from app.engine.health import Health
@@ -22,7 +23,7 @@ from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
 from app.engine.layers.dtype import choose_dtype
 from app.engine.layers.llama import FusedLlamaLayer, fuse
-from app.engine.layers.loader import LoadError, load
+from app.engine.layers.loader import load
 from app.engine.layers.packed import can_pack, pack
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.sequence import Sequence

@@ -11,15 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from app.models.errors import ModelNotAvailable, UnknownModel
+
 _CONFIGS = Path(__file__).parent / "configs"
-
-
-class ModelNotAvailable(Exception):
-    """The wanted model cannot be served from this machine's disk; the message says what to do."""
-
-
-class UnknownModel(ModelNotAvailable):
-    """No model of the catalogue has this name; the message lists the names."""
 
 
 class Hub(StrEnum):

@@ -10,21 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED, ModelNotAvailable, local_folder
+from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED, local_folder
 from app.models.driver import available_memory, total_memory
+from app.models.errors import DoesNotFit, GpusUnusable, ModelNotAvailable
 from app.models.gpus import Gpus, look
 from app.models.info import read_config
 from app.models.manifest import is_complete
-from app.models.placement import DoesNotFit, Gpu, Plan, plan_for
+from app.models.placement import Gpu, Plan, plan_for
 from app.models.units import gib
 from app.settings import Settings
 
 AUTO = "auto"
 _SMALL = f"MODEL={EMBEDDED.name} serves the small model on purpose."
-
-
-class GpusUnusable(ModelNotAvailable):
-    """The GPUs could hold the wanted model and cannot be used; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from app.contract.engine import ModelInfo, SamplingDefaults
-from app.models.catalogue import ModelNotAvailable
+from app.contract.tokenizer_config import read_tokenizer_config
+from app.models.errors import ModelNotAvailable
 
 
 def read_model_info(folder: Path, name: str) -> ModelInfo:
@@ -48,14 +49,15 @@ def _sampling(generation: dict[str, Any]) -> SamplingDefaults:
 
 
 def _stop_tokens(folder: Path, config: dict[str, Any], generation: dict[str, Any]) -> frozenset[int]:
-    """The generation config's, else the config's, and the tokenizer's: a chat template may end turns with another."""
+    """The generation config's, else the config's; and the tokenizer's, with which a chat template may end turns."""
     ends = generation.get("eos_token_id", config.get("eos_token_id"))
-    stops = set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
-    tokenizer = _read(folder / "tokenizer_config.json", optional=True)
-    end = tokenizer.get("eos_token")
-    text = end["content"] if isinstance(end, dict) else end
+    if ends is None:
+        ends = []
+    elif isinstance(ends, int):
+        ends = [ends]
+    text = read_tokenizer_config(folder).special_tokens.get("eos_token")
     added = _read(folder / "tokenizer.json", optional=True).get("added_tokens", [])
-    return frozenset(stops | {token["id"] for token in added if token["content"] == text})
+    return frozenset([*ends, *(token["id"] for token in added if token["content"] == text)])
 
 
 def _read(path: Path, *, optional: bool = False) -> dict[str, Any]:

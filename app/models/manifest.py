@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from app.models.errors import DownloadFailed
+
 MANIFEST = "manifest.json"
 _CHUNK = 4 * 1024 * 1024
-
-
-class DownloadFailed(Exception):
-    """The weights did not arrive, or are not what their source says."""
 
 
 @dataclass(frozen=True, slots=True)

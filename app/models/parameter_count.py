@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.models.errors import UnknownArchitecture
+
 Config = Mapping[str, Any]
-
-
-class UnknownArchitecture(Exception):
-    """The sizes of this model type are not known here."""
 
 
 @dataclass(frozen=True, slots=True)

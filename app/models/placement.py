@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.contract.options import DType
+from app.models.errors import DoesNotFit
 from app.models.parameter_count import Sizes, sizes_of
 from app.models.units import GIB, gib
 from app.settings import Settings
@@ -19,10 +20,6 @@ CPU_KV_TOKENS = 24_576
 
 LEAST_KV_TOKENS = 2048
 """With room for less than one modest request a model is not worth loading."""
-
-
-class DoesNotFit(Exception):
-    """The message says how much memory is missing, and where."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,9 @@ def test_null_messages_are_no_conversation(client: TestClient) -> None:
 
 
 def test_what_the_model_expects_before_a_text_is_asked_for(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Prompts, "_leading", lambda _: (1,))
+    monkeypatch.setattr(prompts, "_leading", (1,))
     assert tokenize(client, prompt="a")["tokens"][0] == 1
     assert 1 not in tokenize(client, prompt="a", add_special_tokens=False)["tokens"]
     assert tokenize(client, prompt="")["tokens"] == [1]

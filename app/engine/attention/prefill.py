@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from app.contract.options import FlashAttn
-from app.engine.layers.loader import LoadError
+from app.engine.errors import LoadError
 
 _log = logging.getLogger(__name__)
 

@@ -11,15 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from app.engine.errors import UnsupportedModel
 from app.engine.kv.cache import SlotCache
 from app.engine.kv.layout import Layout, lay_out, lay_out_rows, sampled_rows, token_ids
 from app.engine.layers.experts import ExpertsPolicy
 from app.engine.layers.llama import FusedLlamaLayer
 from app.engine.scheduling.sequence import Chunk, Decision
-
-
-class UnsupportedModel(Exception):
-    """The model is not of the shape that the decoder drives."""
 
 
 class Decoder:

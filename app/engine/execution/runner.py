@@ -24,6 +24,7 @@ from app.contract.messages import EngineEvent, FinishReason, TokenEvent
 from app.contract.readiness import shutting_down
 from app.contract.telemetry import EngineLoad, Observers, StepDone
 from app.engine.commands import Submit
+from app.engine.errors import DevicePoisonedError
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Executor
@@ -36,10 +37,6 @@ _log = logging.getLogger(__name__)
 
 Emission = list[tuple[str, EngineEvent]]
 """(request id, event), in order."""
-
-
-class DevicePoisonedError(Exception):
-    """A device computes nothing any more, or computes wrong numbers. Only a new process helps."""
 
 
 class Runner:

@@ -12,14 +12,11 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from app.engine.attention import slots as attention
+from app.engine.errors import LoadError
 from app.models.placement import Plan
 
 Progress = Callable[[float], None]
 """Told how much of the weights is in place, 0 to 1."""
-
-
-class LoadError(Exception):
-    """The model cannot be served; the message is for the operator."""
 
 
 def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn.Module:

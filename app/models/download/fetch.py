@@ -13,14 +13,11 @@ from rich.console import Console
 
 from app.models.catalogue import CatalogueModel, Hub, HubSource, WheelSource, look_up
 from app.models.download.embedded import build_embedded
-from app.models.download.hubs import HubUnreachable, RemoteFile, download, listing
+from app.models.download.hubs import RemoteFile, download, listing
 from app.models.download.progress import shown, size_of
-from app.models.manifest import DownloadFailed, is_complete, seal
+from app.models.errors import DownloadFailed, FolderInTheWay, HubUnreachable
+from app.models.manifest import is_complete, seal
 from app.models.units import gib
-
-
-class FolderInTheWay(DownloadFailed):
-    """Something lies where the model belongs, and it is not the complete model."""
 
 
 def fetch(name: str, models_dir: Path, *, hub: Hub | None = None, console: Console | None = None) -> Path:

@@ -17,17 +17,14 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from modelscope_hub import HubApi, HubError
 
 from app.models.catalogue import Hub, HubSource
-from app.models.manifest import Checksum, DownloadFailed
+from app.models.errors import DownloadFailed, HubUnreachable
+from app.models.manifest import Checksum
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*"]
 _MODELSCOPE_REVISION = "master"
 """The client pins branches and tags alone, and this repository has no tag: checksums are all there is."""
 _FAILURES = (HfHubHTTPError, httpx2.HTTPError, HubError, OSError)
 """What the two clients raise; requests' errors are OSErrors."""
-
-
-class HubUnreachable(DownloadFailed):
-    """The hub did not answer, or not with a listing; another one may."""
 
 
 @dataclass(frozen=True, slots=True)

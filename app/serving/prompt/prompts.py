@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
 from app.contract.messages import GenerationRequest, Message, Tool, ToolCall
+from app.contract.tokenizer_config import read_tokenizer_config
 from app.serving.prompt.infill import infill_of
 from app.serving.prompt.template import ChatTemplate
 from app.serving.prompt.tokenizer import ModelTokenizer
@@ -33,8 +34,10 @@ class Prompts:
 
     def __init__(self, folder: Path, info: ModelInfo) -> None:
         self._info = info
-        self._template = ChatTemplate(folder)
+        config = read_tokenizer_config(folder)
+        self._template = ChatTemplate(config)
         self._tokenizer = ModelTokenizer(folder)
+        self._leading = config.leading_tokens(self._tokenizer.control_tokens.get)
         self._infill = infill_of(self._tokenizer.control_tokens)
 
     @property
@@ -72,7 +75,7 @@ class Prompts:
 
     def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
         """The ids of a raw text; with `leading` after those that the model expects before any text."""
-        return (*(self._leading() if leading else ()), *self._tokenizer.encode_text(text))
+        return (*(self._leading if leading else ()), *self._tokenizer.encode_text(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Raises InvalidRequest for ids that the model does not have."""
@@ -87,7 +90,7 @@ class Prompts:
         if request.prompt is None:
             return self.conversation_tokens(request)[1]
         if isinstance(request.prompt, str):
-            return (*self._leading(), *self._raw(request.prompt, request.suffix))
+            return (*self._leading, *self._raw(request.prompt, request.suffix))
         return request.prompt
 
     def _raw(self, prompt: str, suffix: str | None) -> list[int]:
@@ -127,8 +130,3 @@ class Prompts:
     def _shielded_json(self, value: Any) -> Any:
         """Also what was written with escapes: the text is what a template sees."""
         return json.loads(self._tokenizer.shield(json.dumps(value, ensure_ascii=False)))
-
-    def _leading(self) -> tuple[int, ...]:
-        """What the model expects before a text without a template: nothing, or the begin-of-sequence token."""
-        bos = self._tokenizer.control_tokens.get(self._template.special_tokens.get("bos_token", ""))
-        return (bos,) if self._template.adds_bos and bos is not None else ()

@@ -1,12 +1,8 @@
-"""The model's own chat template: Jinja in a sandbox, with the names that templates expect (as transformers has them).
-
-Read from `chat_template.jinja`, else from `chat_template` in `tokenizer_config.json`.
-"""
+"""The model's own chat template: Jinja in a sandbox, with the names that templates expect, as in transformers."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
@@ -14,6 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.contract.errors import InvalidRequest
 from app.contract.messages import Message, Tool, ToolCall
+from app.contract.tokenizer_config import TokenizerConfig
 from app.serving.tools.format import as_text, call_text, described, native_turn
 
 
@@ -24,11 +21,9 @@ class TemplateRefusal(TemplateError):
 class ChatTemplate:
     """Renders conversations. A model without a template refuses them."""
 
-    def __init__(self, folder: Path) -> None:
-        config = _read_json(folder / "tokenizer_config.json")
-        self.special_tokens = _special_tokens(config | _read_json(folder / "special_tokens_map.json"))
-        self.adds_bos = bool(config.get("add_bos_token"))
-        self._source = _source(folder, config)
+    def __init__(self, config: TokenizerConfig) -> None:
+        self._special_tokens = config.special_tokens
+        self._source = config.chat_template
         self._template = None if self._source is None else _environment().from_string(self._source)
         self._writes_calls = self._template is not None and self._tells_of_calls()
 
@@ -61,7 +56,7 @@ class ChatTemplate:
             messages=[native_turn(message) for message in messages],
             tools=[described(tool) for tool in tools] or None,
             add_generation_prompt=True,
-            **self.special_tokens,
+            **self._special_tokens,
         )
 
     def _explain(self, reason: str) -> str:
@@ -97,26 +92,3 @@ def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, 
 
 def _raise_exception(message: str) -> NoReturn:
     raise TemplateRefusal(message)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    tokens = {}
-    for name, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            tokens[name] = text
-    return tokens
-
-
-def _source(folder: Path, config: dict[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several named ones
-        template = {item["name"]: item["template"] for item in template}.get("default")
-    return template if isinstance(template, str) else None

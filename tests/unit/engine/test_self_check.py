@@ -1,6 +1,5 @@
 """An engine whose devices or weights are wrong does not come up."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from app.engine import self_check
+from app.engine.errors import SelfCheckFailed
 from app.engine.execution.decoder import Decoder
 from app.engine.layers.loader import load
-from app.engine.self_check import SelfCheckFailed, check, check_copies, check_golden, greedy
+from app.engine.self_check import check, check_copies, check_golden, greedy
 from app.models.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
 from app.models.placement import Plan
 from tests.support import simgpu
@@ -105,10 +105,3 @@ class TestEmbedded:
 
 def test_the_catalogue_says_whose_answer_was_seen() -> None:
     assert (EMBEDDED.golden_verified, DEEPSEEK.golden_verified) == (True, False)
-
-
-def test_a_text_begins_with_bos_where_the_model_wants_it(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"bos_token_id": 100_000}))
-    for wants, expected in ((True, [100_000]), (False, [])):
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": wants}))
-        assert self_check._leading(tmp_path) == expected

@@ -18,8 +18,8 @@ from app.contract.options import Compile, DType
 from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.compile_caches import VARIABLES
+from app.engine.errors import LoadError
 from app.engine.health import Health
-from app.engine.layers.loader import LoadError
 from app.engine.startup import load_decoder
 from app.engine.thread import build_runner
 from app.local_engine import engine_config

@@ -3,7 +3,8 @@
 import pytest
 from transformers import AutoConfig
 
-from app.models.catalogue import DEEPSEEK, UnknownModel, look_up
+from app.models.catalogue import DEEPSEEK, look_up
+from app.models.errors import UnknownModel
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

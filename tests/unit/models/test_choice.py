@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from app.models import choice as choosing
-from app.models.catalogue import DEEPSEEK, EMBEDDED, ModelNotAvailable, UnknownModel
-from app.models.choice import Choice, GpusUnusable, choose_for_next_start, choose_model, decide
+from app.models.catalogue import DEEPSEEK, EMBEDDED
+from app.models.choice import Choice, choose_for_next_start, choose_model, decide
+from app.models.errors import DoesNotFit, GpusUnusable, ModelNotAvailable, UnknownModel
 from app.models.gpus import Gpus
 from app.models.manifest import seal
-from app.models.placement import DoesNotFit, Gpu
+from app.models.placement import Gpu
 from app.models.units import GIB
 from app.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.contract.engine import SamplingDefaults
-from app.models.catalogue import ModelNotAvailable
+from app.models.errors import ModelNotAvailable
 from app.models.info import read_model_info
 
 

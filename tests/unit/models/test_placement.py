@@ -10,8 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED
-from app.models.parameter_count import UnknownArchitecture, sizes_of
-from app.models.placement import LEAST_KV_TOKENS, DoesNotFit, Gpu, Plan, plan, plan_cpu, plan_for
+from app.models.errors import DoesNotFit, UnknownArchitecture
+from app.models.parameter_count import sizes_of
+from app.models.placement import LEAST_KV_TOKENS, Gpu, Plan, plan, plan_cpu, plan_for
 from app.models.units import GIB, MIB, gib, parse_size
 from app.settings import Settings
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from app.contract.errors import GenerationFailed, OutOfMemory
+from app.engine.errors import DevicePoisonedError
 from app.engine.execution.device_faults import lost_device
-from app.engine.execution.runner import DevicePoisonedError
 from tests.support.driving import Driver, drive
 from tests.support.simgpu import gpus, lost
 from tests.support.split import split

@@ -10,9 +10,9 @@ from torch import nn
 
 from app.contract.options import Compile
 from app.contract.telemetry import Observers
+from app.engine.errors import LoadError
 from app.engine.health import Health
 from app.engine.layers.compiling import compile_layers
-from app.engine.layers.loader import LoadError
 from app.engine.startup import load_decoder
 from app.local_engine import engine_config
 from app.models.choice import Choice

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.engine.layers.loader import LoadError, load, refuse_spill
+from app.engine.errors import LoadError
+from app.engine.layers.loader import load, refuse_spill
 from app.models.placement import Plan
 from tests.support.tiny import tiny_llama
 

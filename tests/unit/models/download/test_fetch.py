@@ -20,10 +20,11 @@ from transformers import AutoTokenizer
 
 from app.models.catalogue import DEEPSEEK, EMBEDDED, HubSource, WheelSource
 from app.models.download.embedded import build_embedded
-from app.models.download.fetch import FolderInTheWay, fetch
+from app.models.download.fetch import fetch
 from app.models.download.progress import shown
+from app.models.errors import DownloadFailed, FolderInTheWay
 from app.models.info import read_model_info
-from app.models.manifest import DownloadFailed, is_complete, seal
+from app.models.manifest import is_complete, seal
 from tests.support.hub import Hub, serve
 from tests.support.patience import PATIENCE
 
