@@ -1,8 +1,6 @@
 """Which GPUs the driver shows, and why there are none, with a driver's answers put in place of a driver."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,32 +99,6 @@ def test_another_order_of_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SettingsError, match="CUDA_DEVICE_ORDER=FASTEST_FIRST"):
         use_bus_order()
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
-
-
-WHEN_TORCH_IS_IMPORTED = """
-import os, sys
-from pathlib import Path
-from types import SimpleNamespace
-
-class Watch:
-    def find_spec(self, name, *_):
-        if name == "torch":
-            print(os.environ.get("CUDA_DEVICE_ORDER"))
-            sys.stdout.flush()
-            os._exit(0)
-
-sys.meta_path.insert(0, Watch())
-from app.engine.local import LocalEngine
-from app.contract.telemetry import Observers
-LocalEngine(SimpleNamespace(observers=Observers()))._think()
-"""
-
-
-def test_the_order_is_set_before_torch_is_imported() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_DEVICE_ORDER"}
-    command = [sys.executable, "-c", WHEN_TORCH_IS_IMPORTED]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
-    assert done.stdout == "PCI_BUS_ID\n", done.stderr
 
 
 def test_there_is_memory() -> None:
