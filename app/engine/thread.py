@@ -14,9 +14,9 @@ from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
+from app.engine.loading.startup import load_decoder
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.shelves import Shelves
-from app.engine.startup import load_decoder
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512

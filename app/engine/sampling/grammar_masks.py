@@ -17,7 +17,7 @@ from app.contract.messages import Constraint
 _log = logging.getLogger(__name__)
 
 
-class Constraints:
+class GrammarMasks:
     """The constraints of one batch; a row without one is left alone."""
 
     def __init__(self, constraints: Sequence[Constraint | None], vocabulary: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.contract.messages import Constraint, SamplingParams
-from app.engine.sampling.grammar_masks import Constraints
+from app.engine.sampling.grammar_masks import GrammarMasks
 
 
 class Ruled(Protocol):
@@ -26,7 +26,7 @@ class Ruled(Protocol):
     constraint: Constraint | None
 
 
-class Processors:
+class LogitsProcessors:
     """The rules of one batch, as tensors. Built once for a batch, applied at every step.
 
     Rows without a rule are left alone; where no row has any, `idle` says that there is nothing to apply.
@@ -37,7 +37,7 @@ class Processors:
         self._minimum = _Cells(_minima(states), vocabulary, device)  # value: steps for which it holds
         self._repetition = _Repetition(states, vocabulary, device)
         self._frequency = _Frequency(states, vocabulary, device)
-        self._constraints = Constraints([state.constraint for state in states], vocabulary)
+        self._constraints = GrammarMasks([state.constraint for state in states], vocabulary)
         self.idle = not (
             self._bias or self._minimum or self._repetition.seen or self._frequency.seen or self._constraints
         )

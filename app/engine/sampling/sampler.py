@@ -30,7 +30,7 @@ from app.engine.sampling.draw import (
     draw_plain,
     greedy,
 )
-from app.engine.sampling.logits_processors import Processors
+from app.engine.sampling.logits_processors import LogitsProcessors
 
 Sampled = TokenEvent | GenerationFailed
 """A row's outcome: a failed row fails its own request and touches no other."""
@@ -112,7 +112,7 @@ class _Batch:
             self._group(draw, [row for row, its in enumerate(draws) if its is draw]) for draw in dict.fromkeys(draws)
         ]
         self._order = [row for group in self._groups for row in group.rows]
-        self.processors = Processors(self._states, vocabulary, device)
+        self.processors = LogitsProcessors(self._states, vocabulary, device)
         self.reported = [row for row, p in enumerate(params) if p.top_logprobs is not None]
 
     def fits(self, states: Sequence[SamplingState], logits: Tensor) -> bool:

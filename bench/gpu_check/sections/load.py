@@ -8,7 +8,7 @@ import torch
 from app.contract.options import DType
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.health import Health
-from app.engine.startup import load_decoder
+from app.engine.loading.startup import load_decoder
 from app.local_engine import engine_config
 from app.models.choice import Choice
 from app.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.startup import adapt
+from app.engine.loading.startup import adapt
 from tests.support.driving import Driver, drive, over_slots, reference
 from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama

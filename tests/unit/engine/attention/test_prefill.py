@@ -15,7 +15,7 @@ from app.engine.attention.mla import AbsorbedAttention, absorb, use_kernels
 from app.engine.attention.prefill import SDPA, TORCH_CAUSAL, TORCH_FLASH, choose_kernel, flash_attn, settle_sdpa
 from app.engine.errors import LoadError
 from app.engine.kv.layout import Span
-from app.engine.startup import choose_attention
+from app.engine.loading.startup import choose_attention
 from tests.support.driving import drive, reference
 from tests.support.tiny import tiny_deepseek, tiny_llama
 

@@ -6,7 +6,7 @@ import torch
 from app.engine.kv import layout
 from app.engine.layers.llama import FusedLlamaLayer, fuse
 from app.engine.layers.packed import PackedLinear, can_pack, pack
-from app.engine.startup import adapt
+from app.engine.loading.startup import adapt
 from tests.support.driving import drive, reference
 from tests.support.tiny import tiny_deepseek, tiny_llama
 

@@ -13,7 +13,7 @@ from app.contract.telemetry import Observers
 from app.engine.errors import LoadError
 from app.engine.health import Health
 from app.engine.layers.compiling import compile_layers
-from app.engine.startup import load_decoder
+from app.engine.loading.startup import load_decoder
 from app.local_engine import engine_config
 from app.models.choice import Choice
 from app.settings import Settings

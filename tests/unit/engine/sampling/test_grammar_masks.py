@@ -1,4 +1,4 @@
-"""Constraints in the sampler: each row keeps to its own, and a bad one ends its own row alone."""
+"""Grammars in the sampler: each row has its own, and one that fails ends its own row alone."""
 
 import pytest
 import torch

@@ -24,7 +24,7 @@ from app.contract.errors import GenerationFailed
 from app.contract.messages import SamplingParams, TokenEvent
 from app.engine.sampling import draw as drawing
 from app.engine.sampling.draw import Draw, Filters, draw_few, draw_filtered, draw_limited, draw_plain
-from app.engine.sampling.logits_processors import Processors
+from app.engine.sampling.logits_processors import LogitsProcessors
 from app.engine.sampling.sampler import Sampler, SamplingState
 
 VOCABULARY = 1000
@@ -94,7 +94,7 @@ def test_rules_equal_transformers_in_one_mixed_batch() -> None:
     scores = logits(len(states))
     want = torch.stack([theirs(one, scores[row]) for row, one in enumerate(states)])
     got = scores.clone()
-    Processors(states, VOCABULARY, CPU).apply(got)
+    LogitsProcessors(states, VOCABULARY, CPU).apply(got)
     torch.testing.assert_close(got, want)
 
 
@@ -118,7 +118,7 @@ def test_presence_and_frequency_penalties_follow_openais_formula() -> None:
     want[0, 8] -= 0.7 + 0.3
     want[2, 4] += 3 * 1.5
     want[2, 8] += 1.5
-    processors = Processors(states, VOCABULARY, CPU)
+    processors = LogitsProcessors(states, VOCABULARY, CPU)
     got = scores.clone()
     processors.apply(got)
     torch.testing.assert_close(got, want)

@@ -10,10 +10,8 @@ from torch import nn
 from app.contract.engine import Phase
 from app.contract.options import Compile, FlashAttn
 from app.contract.telemetry import AttentionChosen, Observers
-from app.engine import self_check
 from app.engine.attention.mla import absorb, use_kernels
 from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
-from app.engine.compile_caches import use_caches
 from app.engine.config import EngineConfig
 from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
@@ -21,10 +19,12 @@ from app.engine.execution.executor import Executor, steps
 from app.engine.health import Health
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
-from app.engine.layers.dtype import choose_dtype
 from app.engine.layers.llama import FusedLlamaLayer, fuse
-from app.engine.layers.loader import load
 from app.engine.layers.packed import can_pack, pack
+from app.engine.loading import self_check
+from app.engine.loading.compile_caches import use_caches
+from app.engine.loading.dtype import choose_dtype
+from app.engine.loading.loader import load
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.scheduling.sequence import Sequence
 from app.engine.scheduling.shelves import Shelves

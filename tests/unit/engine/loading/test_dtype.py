@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from app.contract.options import DType
-from app.engine.layers import dtype as precision
-from app.engine.layers.dtype import choose_dtype
+from app.engine.loading import dtype as precision
+from app.engine.loading.dtype import choose_dtype
 from app.models.placement import Gpu
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.engine import self_check
 from app.engine.errors import SelfCheckFailed
 from app.engine.execution.decoder import Decoder
-from app.engine.layers.loader import load
-from app.engine.self_check import check, check_copies, check_golden, greedy
+from app.engine.loading import self_check
+from app.engine.loading.loader import load
+from app.engine.loading.self_check import check, check_copies, check_golden, greedy
 from app.models.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
 from app.models.placement import Plan
 from tests.support import simgpu

@@ -17,10 +17,10 @@ from app.contract.engine import Phase
 from app.contract.options import Compile, DType
 from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged
 from app.engine.attention.mla import AbsorbedAttention
-from app.engine.compile_caches import VARIABLES
 from app.engine.errors import LoadError
 from app.engine.health import Health
-from app.engine.startup import load_decoder
+from app.engine.loading.compile_caches import VARIABLES
+from app.engine.loading.startup import load_decoder
 from app.engine.thread import build_runner
 from app.local_engine import engine_config
 from app.models.choice import Choice
@@ -105,7 +105,7 @@ def test_a_start_says_which_attention_runs(
     make_one: Callable[[], Any], decode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_one().save_pretrained(tmp_path)
-    with caplog.at_level(logging.INFO, logger="app.engine.startup"):
+    with caplog.at_level(logging.INFO, logger="app.engine.loading.startup"):
         started = Started(tmp_path, 2)
     assert AttentionChosen(prefill="sdpa", decode=decode) in started.heard.events
     told = next(record.__dict__ for record in caplog.records if record.message == "the model is ready")

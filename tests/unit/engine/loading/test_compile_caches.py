@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.engine import compile_caches as caches
-from app.engine.compile_caches import use_caches
+from app.engine.loading import compile_caches as caches
+from app.engine.loading.compile_caches import use_caches
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,7 +62,7 @@ NOEXEC = 'mount -t tmpfs -o noexec tmpfs "$1" && exec "$2" -c "$3" "$1"'
 PROGRAM = """
 import sys
 from pathlib import Path
-from app.engine.compile_caches import use_caches
+from app.engine.loading.compile_caches import use_caches
 print(*use_caches(Path(sys.argv[1])), sep="\\n")
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.engine.errors import LoadError
-from app.engine.layers.loader import load, refuse_spill
+from app.engine.loading.loader import load, refuse_spill
 from app.models.placement import Plan
 from tests.support.tiny import tiny_llama
 
