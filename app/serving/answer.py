@@ -20,15 +20,14 @@ from app.contract.messages import (
     Piece,
     ServiceEvent,
     Start,
-    TextEvent,
     Timings,
     TokenEvent,
     Usage,
 )
 from app.contract.telemetry import Observer, RequestFinished
 from app.serving.admission import Reservation
-from app.serving.detokenizer import TextStream
-from app.serving.tools.stream import ToolStream, piece_text
+from app.serving.output import OutputStream
+from app.serving.tools.stream import piece_text
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +47,7 @@ class Answer:
         request: GenerationRequest,
         engine_request: EngineRequest,
         engine: Engine,
-        text: TextStream,
-        tools: ToolStream | None,
+        output: OutputStream,
         reservation: Reservation,
         observers: Observer,
         arrived_at: float,
@@ -59,8 +57,7 @@ class Answer:
         self.new_tokens = 0
         self._engine_request = engine_request
         self._engine = engine
-        self._text = text
-        self._tools = tools
+        self._output = output
         self._reservation = reservation
         self._observers = observers
         self._arrived_at = arrived_at
@@ -98,7 +95,7 @@ class Answer:
                         break
                     for piece in self._push(event):
                         yield piece
-                    if self._stopped:
+                    if self._output.stopped:
                         self._finished = self._ended(FinishReason.STOP)
                         break
         except ServingError as error:
@@ -107,12 +104,12 @@ class Answer:
             _log.exception("the engine broke its promise not to raise", extra={"request_id": self.request.id})
             self._finished = self._ended(FinishReason.ERROR, GenerationFailed())
         self.began.set()
-        for piece in self._rest():
+        for piece in self._remember(self._output.flush()):
             yield piece
         self._finished = self._finished or self._ended(FinishReason.ERROR, GenerationFailed())
-        if self._stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
+        if self._output.stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
             self._finished = replace(self._finished, reason=FinishReason.STOP)
-        if self._tools is not None and self._tools.calls and self._finished.reason is FinishReason.STOP:
+        if self._output.calls and self._finished.reason is FinishReason.STOP:
             self._finished = replace(self._finished, reason=FinishReason.TOOL_CALLS)
         self._tell(self._finished)
         yield self._finished
@@ -138,26 +135,13 @@ class Answer:
                     return
                 yield event
 
-    @property
-    def _stopped(self) -> bool:
-        return self._text.stopped or (self._tools is not None and self._tools.stopped)
-
     def _push(self, event: TokenEvent) -> Sequence[Piece]:
         self._first_token_at = self._first_token_at or time.monotonic()
         self._start = self._start or event.start
         self.began.set()
         self.new_tokens += 1
         self._reservation.count_token()
-        return self._remember(self._pieces(self._text.push(event)))
-
-    def _rest(self) -> Sequence[Piece]:
-        rest = self._pieces(self._text.flush())
-        return self._remember(rest if self._tools is None else [*rest, *self._tools.flush()])
-
-    def _pieces(self, text: TextEvent | None) -> Sequence[Piece]:
-        if text is None:
-            return []
-        return [text] if self._tools is None else self._tools.push(text)
+        return self._remember(self._output.push(event))
 
     def _remember(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
         self._response += [piece_text(piece) for piece in pieces]

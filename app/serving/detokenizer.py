@@ -1,4 +1,4 @@
-"""Token ids in, text out, piece by piece."""
+"""Token ids to text, token by token."""
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -6,79 +6,31 @@ from tokenizers.decoders import DecodeStream
 from app.contract.messages import TextEvent, TokenEvent
 
 
-class StopStrings:
-    """Lets text through up to the first stop string, which never comes out, nor does what follows it.
+class Detokenizer:
+    """The detokenizer of one answer. Special tokens have no text.
 
-    Text that may still become a stop string is held back, and no more than that.
+    The texts that come out, joined, are what decoding all ids at once gives.
     """
 
-    def __init__(self, stop: tuple[str, ...]) -> None:
-        self.reached = False
-        self._stop = stop
-        self._held = ""
-
-    def push(self, piece: str, *, last: bool) -> str:
-        """What this piece makes visible; with `last` nothing is held back."""
-        text, self._held = self._held + piece, ""
-        end = self._end_of(text)
-        if end is not None:
-            self.reached = True
-            return text[:end]
-        keep = 0 if last else held_back(text, self._stop)
-        text, self._held = text[: len(text) - keep], text[len(text) - keep :]
-        return text
-
-    def _end_of(self, text: str) -> int | None:
-        """Where the stop string that is complete first begins: the same however the text was cut into pieces."""
-        found = [(start + len(stop), start) for stop in self._stop if (start := text.find(stop)) >= 0]
-        return min(found)[1] if found else None
-
-
-def held_back(text: str, strings: tuple[str, ...]) -> int:
-    """The length of the longest end of `text` that one of `strings` begins with, without being all of it."""
-    longest = max((len(string) for string in strings), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(string.startswith(text[-length:]) for string in strings):
-            return length
-    return 0
-
-
-class TextStream:
-    """One answer's detokenisation. Special tokens have no text.
-
-    What comes out, joined, is what decoding all ids at once gives, up to the first stop string.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        self._stop = StopStrings(stop)
         self._ids: list[int] = []
-        self._decoded = 0  # characters that came out of the decoder
-        self._tokens: list[TokenEvent] = []  # not visible yet
-
-    @property
-    def stopped(self) -> bool:
-        return self._stop.reached
+        self._decoded = 0  # characters that came out so far
+        self._tokens: list[TokenEvent] = []  # tokens whose text has not come out
 
     def push(self, event: TokenEvent) -> TextEvent | None:
-        """The text that this token makes visible, if any. After it, look at `stopped`."""
+        """The text that this token completes, if any: half a character waits for its other half."""
         self._ids.append(event.token)
         self._tokens.append(event)
-        piece = self._stream.step(self._tokenizer, event.token)
-        return self._pass_on(piece, last=False) if piece else None
+        text = self._stream.step(self._tokenizer, event.token)
+        return self._event(text) if text else None
 
-    def flush(self) -> TextEvent | None:
-        """The rest, when no token follows: what was held back, and U+FFFD for half a character."""
-        if self.stopped:
-            return None
-        rest = self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._decoded :]
-        return self._pass_on(rest, last=True)
+    def flush(self) -> TextEvent:
+        """The rest, when no token follows: U+FFFD for half a character. Its text may be empty."""
+        return self._event(self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._decoded :])
 
-    def _pass_on(self, piece: str, *, last: bool) -> TextEvent | None:
-        self._decoded += len(piece)
-        text = self._stop.push(piece, last=last)
-        if not text:
-            return None
+    def _event(self, text: str) -> TextEvent:
+        self._decoded += len(text)
         tokens, self._tokens = tuple(self._tokens), []
         return TextEvent(text, tokens)

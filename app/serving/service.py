@@ -15,10 +15,11 @@ from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
 from app.serving.choices import Choices, Ends, each_choice
 from app.serving.constrained.grammar import Grammars
-from app.serving.detokenizer import TextStream
+from app.serving.detokenizer import Detokenizer
+from app.serving.output import OutputStream, Parser, PlainParser
 from app.serving.prompt.prompts import Prompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
-from app.serving.tools.stream import ToolStream
+from app.serving.tools.stream import ToolParser
 from app.settings import Settings
 
 
@@ -124,13 +125,11 @@ class GenerationService:
         observers: Observer,
         arrived_at: float,
     ) -> Answer:
-        may_call = bool(request.callable_tools)
         return Answer(
             request=request,
             engine_request=engine_request,
             engine=self._engine,
-            text=TextStream(self._prompts.tokenizer, () if may_call else request.stop),
-            tools=ToolStream(request.stop, words=request.tool_choice.mode != "required") if may_call else None,
+            output=OutputStream(Detokenizer(self._prompts.tokenizer), _parser(request)),
             reservation=reservation,
             observers=observers,
             arrived_at=arrived_at,
@@ -182,3 +181,9 @@ class GenerationService:
                 time_to_first_token=None,
             )
         )
+
+
+def _parser(request: GenerationRequest) -> Parser:
+    if not request.callable_tools:
+        return PlainParser(request.stop)
+    return ToolParser(request.stop, words=request.tool_choice.mode != "required")

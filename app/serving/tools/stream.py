@@ -1,29 +1,29 @@
-"""From an answer's text to words and calls, piece by piece."""
+"""Tells the words of an answer's text from its tool calls, piece by piece."""
 
 import re
 import secrets
 from collections.abc import Callable, Iterator
 
 from app.contract.messages import Piece, TextEvent, TokenEvent, ToolCallEvent
-from app.serving.detokenizer import StopStrings, held_back
+from app.serving.stop_strings import StopStrings, held_back
 from app.serving.tools.format import CALL_TAIL, OPEN
 
 _HEAD = re.compile(r'\n\{"name": "([^"]+)", "arguments": ')
 
 
-class ToolStream:
-    """Reads text that keeps to the grammar of `tool_grammar`. Stop strings are looked for in words, never in calls.
+class ToolParser:
+    """Reads text that keeps to the grammar in `grammar.py`. Stop strings are looked for in words, never in calls.
 
-    What a cut answer leaves of a call's head is not passed on; of its arguments, everything is. Without `words` the
-    answer has nothing but calls.
+    When an answer is cut within a call, a part of the call's name does not come out; a part of its arguments does.
+    Without `words` the answer has nothing but calls.
     """
 
     def __init__(self, stop: tuple[str, ...], *, words: bool = True) -> None:
         self.calls = 0
         self._has_words = words
         self._stop = StopStrings(stop)
-        self._text = ""  # not understood yet
-        self._tokens: list[TokenEvent] = []  # not passed on yet
+        self._text = ""  # not parsed yet
+        self._tokens: list[TokenEvent] = []  # tokens of no piece yet
         self._read: Callable[[], Iterator[Piece]] = self._read_words
         self._arguments = _ArgumentsEnd()
 
@@ -32,7 +32,7 @@ class ToolStream:
         return self._stop.reached
 
     def push(self, event: TextEvent) -> list[Piece]:
-        """What this text makes visible."""
+        """The pieces that this text makes visible."""
         self._text += event.text
         self._tokens += event.tokens
         pieces: list[Piece] = []

@@ -20,7 +20,7 @@ from app.contract.messages import (
 from app.serving.constrained.grammar import Grammars
 from app.serving.prompt.tokenizer import ModelTokenizer
 from app.serving.tools.format import MOST_CALLS, call_text
-from app.serving.tools.stream import ToolStream
+from app.serving.tools.stream import ToolParser
 from tests.support.tools import ADD, TOOLS, WEATHER, assert_valid, calls_of
 from tests.support.walking import Walker, takes
 
@@ -49,7 +49,7 @@ class Trial:
         for token in begun:
             constraint.accept(token)
         tokens, ended = self._walker.walk(constraint, seed, longest=500)
-        stream = ToolStream(())
+        stream = ToolParser(())
         text = self._tokenizer.published.decode([*begun, *tokens])
         return [*stream.push(TextEvent(text)), *stream.flush()], ended
 

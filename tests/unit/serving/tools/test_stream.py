@@ -6,7 +6,7 @@ import pytest
 
 from app.contract.messages import ServiceEvent, TextEvent, TokenEvent, ToolCall
 from app.serving.tools.format import call_text
-from app.serving.tools.stream import ToolStream
+from app.serving.tools.stream import ToolParser
 from tests.support.tools import calls_of
 
 FIRST = ToolCall("", "get_weather", json.dumps({"city": 'one " }] and \\', "deep": {"list": [[], {}]}}))
@@ -14,8 +14,8 @@ SECOND = ToolCall("", "add", "{}")
 TEXT = f"a < b and <tool, then <b>:\n{call_text(FIRST)}\n{call_text(SECOND)}"
 
 
-def read(text: str, size: int, stop: tuple[str, ...] = ()) -> tuple[ToolStream, list[ServiceEvent]]:
-    stream = ToolStream(stop)
+def read(text: str, size: int, stop: tuple[str, ...] = ()) -> tuple[ToolParser, list[ServiceEvent]]:
+    stream = ToolParser(stop)
     events: list[ServiceEvent] = []
     for number, at in enumerate(range(0, len(text), size)):
         events += stream.push(TextEvent(text[at : at + size], (TokenEvent(number),)))
@@ -41,14 +41,14 @@ def test_words_and_calls_are_told_apart(size: int) -> None:
 
 
 def test_arguments_come_as_they_are_written() -> None:
-    stream = ToolStream(())
+    stream = ToolParser(())
     stream.push(TextEvent('<tool_call>\n{"name": "f", "arguments": {"a'))
     events = stream.push(TextEvent('": "b')) + stream.push(TextEvent("c"))
     assert [event.arguments for event in events if not isinstance(event, TextEvent)] == ['": "b', "c"]
 
 
 def test_words_that_may_become_a_call_wait_and_come_out_in_the_end() -> None:
-    stream = ToolStream(())
+    stream = ToolParser(())
     (shown,) = stream.push(TextEvent("x <tool_c"))
     assert isinstance(shown, TextEvent)
     assert shown.text == "x "

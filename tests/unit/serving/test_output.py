@@ -7,8 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from app.contract.messages import TextEvent, TokenEvent
-from app.serving.detokenizer import TextStream
+from app.contract.messages import Piece, TextEvent, TokenEvent
+from app.serving.detokenizer import Detokenizer
+from app.serving.output import OutputStream, PlainParser
 
 
 @pytest.fixture(scope="module")
@@ -16,19 +17,23 @@ def tokenizer(embedded_model: Path) -> Tokenizer:
     return Tokenizer.from_file(str(embedded_model / "tokenizer.json"))
 
 
-def play(tokenizer: Tokenizer, ids: list[int], stop: tuple[str, ...] = ()) -> tuple[list[TextEvent], TextStream]:
-    stream = TextStream(tokenizer, stop)
-    events = []
+def output(tokenizer: Tokenizer, stop: tuple[str, ...]) -> OutputStream:
+    return OutputStream(Detokenizer(tokenizer), PlainParser(stop))
+
+
+def play(tokenizer: Tokenizer, ids: list[int], stop: tuple[str, ...] = ()) -> tuple[list[Piece], OutputStream]:
+    stream = output(tokenizer, stop)
+    events: list[Piece] = []
     for token in ids:
-        events.append(stream.push(TokenEvent(token)))
+        events += stream.push(TokenEvent(token))
         if stream.stopped:
             break
-    events.append(stream.flush())
-    return [event for event in events if event is not None], stream
+    events += stream.flush()
+    return events, stream
 
 
-def joined(events: list[TextEvent]) -> str:
-    return "".join(event.text for event in events)
+def joined(events: list[Piece]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextEvent))
 
 
 @given(ids=st.lists(st.one_of(st.integers(0, 49_151), st.integers(17, 300)), max_size=40))  # 17-300: single bytes
@@ -48,7 +53,7 @@ def test_any_text_comes_out_whole_and_never_by_half_characters(tokenizer: Tokeni
     whole = tokenizer.decode(ids, skip_special_tokens=True)  # the vocabulary lacks some bytes: not always `text`
     assert joined(events) == whole
     if "\ufffd" not in whole:
-        assert not any("\ufffd" in event.text for event in events)
+        assert not any("\ufffd" in joined([event]) for event in events)
 
 
 def test_half_a_character_at_the_end_is_the_replacement_character(tokenizer: Tokenizer) -> None:
@@ -82,13 +87,10 @@ def test_stop_strings_end_the_text_and_never_leak(tokenizer: Tokenizer, text: st
 
 
 def test_no_more_is_held_back_than_may_become_a_stop_string(tokenizer: Tokenizer) -> None:
-    stream = TextStream(tokenizer, ("###END",))
+    stream = output(tokenizer, ("###END",))
     seen = ""
     for character in "abc##d###":
         [token] = tokenizer.encode(character).ids
-        event = stream.push(TokenEvent(token))
-        seen += event.text if event else ""
+        seen += joined(stream.push(TokenEvent(token)))
     assert seen == "abc##d"
-    rest = stream.flush()
-    assert rest is not None
-    assert rest.text == "###"
+    assert joined(stream.flush()) == "###"

@@ -1,0 +1,83 @@
+"""The one way of an answer's tokens to the pieces that a client sees, with tools or without."""
+
+from typing import Protocol
+
+from app.contract.messages import Piece, TextEvent, TokenEvent
+from app.serving.detokenizer import Detokenizer
+from app.serving.stop_strings import StopStrings
+
+
+class Parser(Protocol):
+    """Reads an answer's text and makes pieces of it. Belongs to one answer."""
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was found: the answer has ended."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """The tool calls that were begun so far."""
+        ...
+
+    def push(self, event: TextEvent) -> list[Piece]:
+        """The pieces that this text makes visible."""
+        ...
+
+    def flush(self) -> list[Piece]:
+        """The rest, when no text follows."""
+        ...
+
+
+class PlainParser:
+    """For an answer that calls no tools: its text up to the first stop string."""
+
+    calls = 0
+
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self._stop = StopStrings(stop)
+        self._tokens: list[TokenEvent] = []  # tokens whose text is held back
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.reached
+
+    def push(self, event: TextEvent) -> list[Piece]:
+        if self.stopped:
+            return []
+        self._tokens += event.tokens
+        return self._visible(self._stop.push(event.text, last=False))
+
+    def flush(self) -> list[Piece]:
+        return [] if self.stopped else self._visible(self._stop.push("", last=True))
+
+    def _visible(self, text: str) -> list[Piece]:
+        if not text:
+            return []
+        tokens, self._tokens = tuple(self._tokens), []
+        return [TextEvent(text, tokens)]
+
+
+class OutputStream:
+    """Tokens of one answer in, pieces out."""
+
+    def __init__(self, detokenizer: Detokenizer, parser: Parser) -> None:
+        self._detokenizer = detokenizer
+        self._parser = parser
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was found: nothing more comes out."""
+        return self._parser.stopped
+
+    @property
+    def calls(self) -> int:
+        return self._parser.calls
+
+    def push(self, event: TokenEvent) -> list[Piece]:
+        text = self._detokenizer.push(event)
+        return [] if text is None else self._parser.push(text)
+
+    def flush(self) -> list[Piece]:
+        """The rest, when no token follows."""
+        return [*self._parser.push(self._detokenizer.flush()), *self._parser.flush()]
