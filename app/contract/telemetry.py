@@ -25,37 +25,29 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFinished:
-    """One request is over: the source of its canonical log line, its metrics and its span.
+class RequestEnded:
+    """One request is over: the source of its log line and of its metrics.
 
-    `finished` is None when the request was refused before it reached the engine; then `error_code` says why.
-    When more than one answer was wanted, `choices` holds them all; `request` and `response` are the first one's,
-    and the rest is of all together: the worst end, the sum of tokens, the earliest first token.
-    """
+    Told exactly once for each request that asked for an answer or was answered with an error, by whoever owns it: the
+    service from the moment that it is given a GenerationRequest, and before that the HTTP middleware.
 
-    request: GenerationRequest
-    model: str
-    status: int  # the HTTP status, also when it could no longer be sent
-    error_code: str | None
-    response: str
-    finished: Finished | None
-    duration: float  # seconds from arrival to the last event
-    time_to_first_token: float | None  # seconds from arrival
-    choices: tuple[Choice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRefused:
-    """A request was answered with an error before it became a GenerationRequest: wrong key, unknown path, bad body.
-
-    With RequestFinished it covers every request that the app answers with an error, each exactly once.
+    Without `request` it never became a GenerationRequest (a wrong key, an unknown path, a bad body). Without
+    `finished` it was refused before it reached the engine. When more than one answer was wanted, `choices` holds them
+    all; `request` and `response` are the first one's, and the rest is of all together: the worst end, the sum of
+    tokens, the earliest first token.
     """
 
     id: str
-    path: str  # as the client wrote it: for the log, never for a label
-    status: int
-    error_code: str
-    duration: float  # seconds
+    status: int  # the HTTP status, also when it could no longer be sent
+    error_code: str | None
+    duration: float  # seconds from arrival to the last event
+    path: str | None = None  # as the client wrote it, where there is no `request`: for the log, never for a label
+    request: GenerationRequest | None = None
+    model: str | None = None
+    response: str = ""
+    finished: Finished | None = None
+    time_to_first_token: float | None = None  # seconds from arrival
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +113,7 @@ class AttentionChosen:
     decode: str
 
 
-Event = RequestFinished | RequestRefused | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen
+Event = RequestEnded | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen
 
 
 class Observer(Protocol):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 
 from app.contract.messages import GenerationRequest, Message
-from app.contract.telemetry import RequestFinished
+from app.contract.telemetry import RequestEnded
 from app.observability.plain import Plain, shorten
 from app.settings import LogContent, Settings
 
@@ -27,27 +27,28 @@ class ContentFields:
         }
         self._render = renderers.get(settings.log_content)
 
-    def of(self, event: RequestFinished) -> dict[str, Plain]:
+    def of(self, event: RequestEnded, request: GenerationRequest) -> dict[str, Plain]:
         if self._render is None:
             return {}
-        prompt, others = _asked(event.request)
+        prompt, others = _asked(request)
         fields: dict[str, Plain] = {"prompt": self._render(prompt, self._limit)}
         if others:
             fields["messages"] = self._turns(others, self._render)
         if not event.choices:
             fields["response"] = self._render(event.response, self._limit)
-        if event.request.stop:
-            fields["stop"] = [self._render(text, self._limit) for text in event.request.stop]
+        if request.stop:
+            fields["stop"] = [self._render(text, self._limit) for text in request.stop]
         return fields
 
-    def choices(self, event: RequestFinished) -> list[dict[str, Plain]]:
+    def choices(self, event: RequestEnded) -> list[dict[str, Plain]]:
         """The same of each choice; together they have the limit of one."""
         rendered: list[dict[str, Plain]] = []
         left = self._limit
         for choice in event.choices:
             fields: dict[str, Plain] = {}
             if self._render is not None:
-                if choice.request.prompt != event.request.prompt:  # a list of prompts; the first one stands above
+                # Of a list of prompts the first one is in a field of the line itself.
+                if choice.request.prompt != event.choices[0].request.prompt:
                     prompt = _asked(choice.request)[0]
                     fields["prompt"] = self._render(prompt, left)
                     left -= min(left, len(prompt))

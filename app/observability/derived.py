@@ -1,16 +1,16 @@
 """Figures that follow from one finished request: the same number in its log line and in the histograms."""
 
 from app.contract.messages import FinishReason
-from app.contract.telemetry import RequestFinished
+from app.contract.telemetry import RequestEnded
 
 SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 
 
-def succeeded(event: RequestFinished) -> bool:
+def succeeded(event: RequestEnded) -> bool:
     return event.finished is not None and event.finished.reason in SUCCESSES
 
 
-def time_per_output_token(event: RequestFinished) -> float | None:
+def time_per_output_token(event: RequestEnded) -> float | None:
     """Seconds per token after the first, as OpenTelemetry defines it; None when there is at most one.
 
     None for several choices too: their tokens come side by side, and the time between two of them says nothing.
@@ -23,7 +23,7 @@ def time_per_output_token(event: RequestFinished) -> float | None:
     return (event.duration - event.time_to_first_token) / after_first
 
 
-def tokens_per_second(event: RequestFinished) -> float | None:
+def tokens_per_second(event: RequestEnded) -> float | None:
     """Completion tokens by the whole duration, waiting included: what the client saw."""
     if event.finished is None or event.finished.usage.completion_tokens == 0 or event.duration <= 0:
         return None

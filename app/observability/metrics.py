@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.contract.engine import Phase
 from app.contract.errors import every_error
-from app.contract.messages import FinishReason, Timings, Usage
+from app.contract.messages import FinishReason, GenerationRequest, Timings, Usage
 from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,
@@ -23,8 +23,7 @@ from app.contract.telemetry import (
     EngineLoad,
     Event,
     PhaseChanged,
-    RequestFinished,
-    RequestRefused,
+    RequestEnded,
     StepDone,
 )
 from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
@@ -66,10 +65,10 @@ class Metrics:
                 self._step(event)
             case EngineLoad():
                 self._load(event)
-            case RequestFinished():
-                self._finished(event)
-            case RequestRefused():
+            case RequestEnded(request=None):
                 self._requests.requests.labels(REFUSED, str(event.status)).inc()
+            case RequestEnded(request=GenerationRequest() as request):
+                self._ended(event, (request.operation, event.model or ""))
             case CleanedUp():
                 self._memory.cleanup.observe(event.duration)
                 for device in event.devices:
@@ -115,18 +114,17 @@ class Metrics:
         if event.phase == Phase.READY:
             self._engine.startup.set(event.elapsed)
 
-    def _finished(self, event: RequestFinished) -> None:
+    def _ended(self, event: RequestEnded, served: tuple[str, str]) -> None:
+        """`served` are the labels of what was asked for: the operation and the model."""
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._requests.requests.labels(outcome, str(event.status)).inc()
         error = "" if succeeded(event) else event.error_code or outcome
-        self._requests.duration.labels(event.request.operation, event.model, error).observe(
-            event.duration, _exemplar(event)
-        )
+        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event))
         if event.finished is None:
             return
         self._usage(event.finished.usage)
         if succeeded(event):
-            self._success(event, event.finished.timings)
+            self._success(event, event.finished.timings, served)
         else:
             self._requests.wasted_tokens.labels(outcome).inc(event.finished.usage.completion_tokens)
 
@@ -137,9 +135,8 @@ class Metrics:
         self._requests.prompt_length.observe(usage.prompt_tokens)
         self._requests.answer_length.observe(usage.completion_tokens)
 
-    def _success(self, event: RequestFinished, timings: Timings) -> None:
+    def _success(self, event: RequestEnded, timings: Timings, served: tuple[str, str]) -> None:
         """Only here are all stages known to have been reached."""
-        served = (event.request.operation, event.model)
         exemplar = _exemplar(event)
         if event.time_to_first_token is not None:
             self._requests.first_token.labels(*served).observe(event.time_to_first_token, exemplar)
@@ -167,9 +164,9 @@ class Metrics:
         return total - before if total >= before else total
 
 
-def _exemplar(event: RequestFinished) -> dict[str, str] | None:
+def _exemplar(event: RequestEnded) -> dict[str, str] | None:
     """The request id: from a slow bucket to the log line."""
-    return {"request_id": event.request.id} if len(event.request.id) <= _EXEMPLAR_LIMIT else None
+    return {"request_id": event.id} if len(event.id) <= _EXEMPLAR_LIMIT else None
 
 
 def _one_process() -> None:

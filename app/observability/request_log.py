@@ -8,7 +8,7 @@ import structlog
 
 from app.contract.engine import Phase
 from app.contract.messages import GenerationRequest, SamplingParams
-from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestFinished, RequestRefused
+from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestEnded
 from app.observability.content import ContentFields
 from app.observability.derived import tokens_per_second
 from app.settings import Settings
@@ -27,10 +27,10 @@ class LogObserver:
 
     def notify(self, event: Event) -> None:
         match event:
-            case RequestFinished():
-                self._requests.log(_level(event), "request", **self._line(event))
-            case RequestRefused():
+            case RequestEnded(request=None):
                 self._requests.info("request", **_refusal(event))
+            case RequestEnded(request=GenerationRequest() as request):
+                self._requests.log(_level(event), "request", **self._line(event, request))
             case CleanedUp():
                 self._engine.debug("cleaned up", duration_s=_round(event.duration), devices=_devices(event))
             case PhaseChanged():
@@ -39,8 +39,7 @@ class LogObserver:
                     level, "phase", phase=event.phase, detail=event.detail, elapsed_s=_round(event.elapsed)
                 )
 
-    def _line(self, event: RequestFinished) -> dict[str, Any]:
-        request = event.request
+    def _line(self, event: RequestEnded, request: GenerationRequest) -> dict[str, Any]:
         line: dict[str, Any] = {
             "request_id": request.id,
             "tenant": request.tenant,
@@ -52,19 +51,19 @@ class LogObserver:
         }
         if event.error_code is not None:
             line["error_code"] = event.error_code
-        line |= _outcome(event) | _parameters(request) | _labels(request) | self._content.of(event)
+        line |= _outcome(event) | _parameters(request) | _labels(request) | self._content.of(event, request)
         if event.choices:
             line["choices"] = self._choices(event)
         return line
 
-    def _choices(self, event: RequestFinished) -> list[dict[str, Any]]:
+    def _choices(self, event: RequestEnded) -> list[dict[str, Any]]:
         return [
             {"seed": choice.request.sampling.seed, "finish_reason": choice.reason, **content}
             for choice, content in zip(event.choices, self._content.choices(event), strict=True)
         ]
 
 
-def _outcome(event: RequestFinished) -> dict[str, Any]:
+def _outcome(event: RequestEnded) -> dict[str, Any]:
     """What the engine did; nothing for a request that never reached it."""
     finished = event.finished
     if finished is None:
@@ -122,7 +121,7 @@ def _default(field: dataclasses.Field[Any]) -> object:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _refusal(event: RequestRefused) -> dict[str, Any]:
+def _refusal(event: RequestEnded) -> dict[str, Any]:
     return {
         "request_id": event.id,
         "path": event.path,
@@ -132,7 +131,7 @@ def _refusal(event: RequestRefused) -> dict[str, Any]:
     }
 
 
-def _level(event: RequestFinished) -> int:
+def _level(event: RequestEnded) -> int:
     """Error for what broke, warning for what was turned away for want of room or readiness, else info."""
     if event.status >= 500:
         return logging.ERROR if event.finished is not None else logging.WARNING

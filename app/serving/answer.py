@@ -24,7 +24,7 @@ from app.contract.messages import (
     TokenEvent,
     Usage,
 )
-from app.contract.telemetry import Observer, RequestFinished
+from app.contract.telemetry import Observer, RequestEnded
 from app.serving.admission import Reservation
 from app.serving.output import OutputStream
 from app.serving.tools.stream import piece_text
@@ -38,7 +38,7 @@ class Answer:
     """An async context manager and, within it, an async iterator of pieces that ends with one Finished.
 
     Leaving the context ends the answer, whatever came before: the engine's request is cancelled if it still runs,
-    the reservation is released, and the observers hear one RequestFinished.
+    the reservation is released, and the observers hear one RequestEnded.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Answer:
     def _left(self, error: BaseException | None) -> Finished:
         """The end of an answer that its reader did not read to the end."""
         if isinstance(error, Exception):  # not a cancellation: the reader itself failed
-            return self._ended(FinishReason.ERROR, GenerationFailed())
+            return self._ended(FinishReason.ERROR, ServingError())
         return self._ended(FinishReason.CANCELLED, ClientClosed("The client left."))
 
     def _tell(self, finished: Finished) -> None:
@@ -169,7 +169,8 @@ class Answer:
         self._reservation.release()
         first = self._first_token_at
         self._observers.notify(
-            RequestFinished(
+            RequestEnded(
+                id=self.request.id,
                 request=self.request,
                 model=self._engine.model.name,
                 status=finished.error.status if finished.error else 200,

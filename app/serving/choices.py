@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from app.contract.messages import Finished, FinishReason, GenerationRequest, ServiceEvent, Timings, Usage
-from app.contract.telemetry import Choice, Event, Observers, RequestFinished
+from app.contract.telemetry import Choice, Event, Observers, RequestEnded
 from app.serving.answer import Answer
 
 _WORST_FIRST = (
@@ -33,16 +33,16 @@ def each_choice(requests: Sequence[GenerationRequest]) -> list[GenerationRequest
     ]
 
 
-class Ends:
-    """Stands between the answers and the observers: of all the answers' ends it makes one."""
+class MergedEnd:
+    """Stands between the answers of one request and the observers: the ends of all answers become one."""
 
     def __init__(self, observers: Observers, per_prompt: int) -> None:
         self._observers = observers
         self._per_prompt = per_prompt
-        self._ends: list[RequestFinished] = []
+        self._ends: list[RequestEnded] = []
 
     def notify(self, event: Event) -> None:
-        if isinstance(event, RequestFinished):
+        if isinstance(event, RequestEnded):
             self._ends.append(event)
 
     def tell(self, requests: Sequence[GenerationRequest]) -> None:
@@ -61,9 +61,9 @@ class Choices:
     ends what still runs. Choice `i` answers the prompt `i // n`.
     """
 
-    def __init__(self, answers: Sequence[Answer], ends: Ends, per_prompt: int) -> None:
+    def __init__(self, answers: Sequence[Answer], end: MergedEnd, per_prompt: int) -> None:
         self._answers = answers
-        self._ends = ends
+        self._end = end
         self._per_prompt = per_prompt
         self._queue: asyncio.Queue[tuple[int, ServiceEvent] | Exception] = asyncio.Queue()
         self._pumps: list[asyncio.Task[None]] = []
@@ -90,7 +90,7 @@ class Choices:
         try:
             await self._stack.__aexit__(kind, error, traceback)
         finally:
-            self._ends.tell([answer.request for answer in self._answers])
+            self._end.tell([answer.request for answer in self._answers])
 
     def __aiter__(self) -> AsyncIterator[tuple[int, ServiceEvent]]:
         return self._run()
@@ -120,7 +120,7 @@ class Choices:
             self._queue.put_nowait(error)
 
 
-def together(ends: Sequence[RequestFinished], worst: RequestFinished, per_prompt: int) -> RequestFinished:
+def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int) -> RequestEnded:
     """One client's request that ended in several answers: the worst end, and the sum of the work."""
     first, *others = ends
     if not others:
@@ -139,11 +139,16 @@ def together(ends: Sequence[RequestFinished], worst: RequestFinished, per_prompt
         ),
         duration=max(end.duration for end in ends),
         time_to_first_token=min(first_tokens, default=None),
-        choices=tuple(Choice(end.request, end.response, _ended(end).reason) for end in ends),
+        choices=tuple(Choice(_asked(end), end.response, _ended(end).reason) for end in ends),
     )
 
 
-def _ended(end: RequestFinished) -> Finished:
+def _asked(end: RequestEnded) -> GenerationRequest:
+    """An answer belongs to a request."""
+    return cast("GenerationRequest", end.request)
+
+
+def _ended(end: RequestEnded) -> Finished:
     """An answer that was opened always has a Finished."""
     return cast("Finished", end.finished)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from app.contract.engine import Engine, EngineStatus, ModelInfo
-from app.contract.errors import ClientClosed, GenerationFailed, InvalidRequest, ServingError
+from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.messages import Constraint, EngineRequest, GenerationRequest
 from app.contract.readiness import refusal
-from app.contract.telemetry import Observer, Observers, RequestFinished
+from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.serving.admission import Admission, Reservation, Room
 from app.serving.answer import Answer
-from app.serving.choices import Choices, Ends, each_choice
+from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.grammar import Grammars
 from app.serving.detokenizer import Detokenizer
 from app.serving.output import OutputStream, Parser, PlainParser
@@ -55,26 +55,18 @@ class GenerationService:
     def remaining(self) -> Room:
         return self._admission.remaining(self._engine.capacity)
 
-    async def open(self, request: GenerationRequest) -> Answer:
-        """An admitted answer, to be used as `async with await service.open(request) as answer`.
-
-        Raises NotReady and its kinds, Overloaded, PromptTooLong, InvalidRequest; observers hear of those too.
-        """
-        arrived_at = time.monotonic()
-        with self._refusals_told(request, arrived_at):
-            (answer,) = await self._admit([request], self._observers, arrived_at)
-            return answer
-
-    async def open_choices(self, requests: Sequence[GenerationRequest]) -> Choices:
+    async def open(self, *requests: GenerationRequest) -> Choices:
         """All answers that one client's request wants, admitted together or not at all: `n` to each prompt.
 
-        The requests differ in their prompts alone. Raises as `open`.
+        To be used as `async with await service.open(request) as choices`. Several requests differ in their prompts
+        alone. Raises NotReady and its kinds, Overloaded, PromptTooLong, InvalidRequest. However it ends, here or
+        later, the observers are told by the service and by nobody else.
         """
         arrived_at = time.monotonic()
         per_prompt = requests[0].n
-        ends = Ends(self._observers, per_prompt)
+        end = MergedEnd(self._observers, per_prompt)
         with self._refusals_told(requests[0], arrived_at):
-            return Choices(await self._admit(each_choice(requests), ends, arrived_at), ends, per_prompt)
+            return Choices(await self._admit(each_choice(requests), end, arrived_at), end, per_prompt)
 
     async def _admit(
         self, requests: Sequence[GenerationRequest], observers: Observer, arrived_at: float
@@ -160,7 +152,7 @@ class GenerationService:
             self._tell_refused(request, ClientClosed("The client left."), arrived_at)
             raise
         except Exception:
-            self._tell_refused(request, GenerationFailed(), arrived_at)
+            self._tell_refused(request, ServingError(), arrived_at)
             raise
 
     def _refuse_unless_ready(self) -> None:
@@ -170,15 +162,13 @@ class GenerationService:
 
     def _tell_refused(self, request: GenerationRequest, error: ServingError, arrived_at: float) -> None:
         self._observers.notify(
-            RequestFinished(
+            RequestEnded(
+                id=request.id,
                 request=request,
                 model=self.model.name,
                 status=error.status,
                 error_code=error.code,
-                response="",
-                finished=None,
                 duration=time.monotonic() - arrived_at,
-                time_to_first_token=None,
             )
         )
 

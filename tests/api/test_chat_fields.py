@@ -41,7 +41,7 @@ def test_what_the_engine_is_asked(client: TestClient, recorder: Recorder) -> Non
         logprobs=True,
         top_logprobs=3,
     )
-    request = recorder.request().request
+    request = recorder.generation()
     assert request.sampling == SamplingParams(**sampling, logit_bias={100: -5.0}, top_logprobs=3)  # type: ignore[arg-type]
     assert (request.max_tokens, request.stop, request.ignore_eos) == (9, ("x",), True)
     assert (request.user, request.metadata) == ("somebody", {"project": "a"})
@@ -59,7 +59,7 @@ def test_a_conversation_with_tool_calls_in_its_past(client: TestClient, recorder
         {"role": "user", "content": "Thanks"},
     ]
     ask(client, messages=turns)
-    assert recorder.request().request.messages == (
+    assert recorder.generation().messages == (
         Message("system", "Be brief."),
         Message("user", "Is it\nraining?"),
         Message("assistant", "", (ToolCall("call_1", "weather", '{"city": "Oslo"}'),)),
@@ -92,16 +92,16 @@ def test_an_answer_can_be_sent_back_as_it_is(client: TestClient, recorder: Recor
     message = client.post(PATH, json={"messages": [USER]}).json()["choices"][0]["message"]
     ask(client, messages=[USER, message, USER])
     recorder.request()
-    assert recorder.request().request.messages[1] == Message("assistant", ANSWER)
+    assert recorder.generation().messages[1] == Message("assistant", ANSWER)
 
 
 def test_the_model_has_its_own_defaults(make_client: MakeClient, recorder: Recorder) -> None:
     ask(make_client(ScriptedEngine()))
-    params = recorder.request().request.sampling
+    params = recorder.generation().sampling
     defaults = SCRIPTED_MODEL.defaults
     assert (params.temperature, params.top_p, params.top_k) == (defaults.temperature, defaults.top_p, defaults.top_k)
 
 
 def test_without_a_limit_the_answer_has_what_fits(client: TestClient, recorder: Recorder) -> None:
     ask(client)
-    assert recorder.request().request.max_tokens is None
+    assert recorder.generation().max_tokens is None

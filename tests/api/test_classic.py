@@ -49,14 +49,14 @@ def test_the_history_can_be_sent_back_as_it_is(client: TestClient, recorder: Rec
     second = client.post("/", json={"prompt": "b", "history": first["history"]}).json()
     assert second["history"] == [["a", ANSWER], ["b", ANSWER]]
     recorder.request()
-    contents = [message.content for message in recorder.request().request.messages]
+    contents = [message.content for message in recorder.generation().messages]
     assert contents == ["a", ANSWER, "b"]
 
 
 def test_a_missing_history_and_falsy_values_take_the_defaults(client: TestClient, recorder: Recorder) -> None:
     response = client.post("/", json={"prompt": "a", "temperature": 0, "top_p": None, "top_k": "", "max_length": []})
     assert response.status_code == 200
-    request = recorder.request().request
+    request = recorder.generation()
     assert request.max_tokens == 1024
     assert request.sampling == SamplingParams(
         seed=request.sampling.seed, temperature=0.95, top_p=0.7, top_k=5, repetition_penalty=1.1
@@ -76,7 +76,7 @@ def test_a_stream_ends_with_the_whole_envelope(client: TestClient, recorder: Rec
     assert last["response"] == ANSWER
     assert last["history"] == [["q", "r"], ["a", ANSWER]]
     assert last["status"] == 200
-    assert recorder.request().request.stream
+    assert recorder.generation().stream
 
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:

@@ -59,6 +59,7 @@ def test_an_answer(client: TestClient, script: list[int], recorder: Recorder) ->
     assert completion.usage is not None
     assert completion.usage.completion_tokens == len(script) + 1
     told = recorder.request()
+    assert told.request is not None
     assert told.request.operation is Operation.TEXT_COMPLETION
     assert told.finished is not None
     assert completion.usage.prompt_tokens == told.finished.usage.prompt_tokens
@@ -84,6 +85,7 @@ def test_a_stream(client: TestClient) -> None:
 def test_token_ids_are_the_prompt_itself(client: TestClient, recorder: Recorder) -> None:
     ask(client, [100, 101, 102])
     told = recorder.request()
+    assert told.request is not None
     assert told.request.prompt == (100, 101, 102)
     assert told.finished is not None
     assert told.finished.usage.prompt_tokens == 3
@@ -141,7 +143,7 @@ def test_logprobs(client: TestClient, script: list[int]) -> None:
 def test_a_suffix_is_passed_on(client: TestClient, recorder: Recorder, prompt: str, suffix: str) -> None:
     # The embedded model has no tokens for it, and says so.
     assert refused(client, prompt=prompt, suffix=suffix).param == "suffix"
-    told = recorder.request().request
+    told = recorder.generation()
     assert (told.prompt, told.suffix) == (prompt[0] if prompt else "", suffix)
 
 
@@ -160,6 +162,7 @@ def test_what_load_generators_send(client: TestClient, recorder: Recorder) -> No
     told = recorder.request()
     assert told.finished is not None
     assert told.finished.usage.completion_tokens == 30
+    assert told.request is not None
     assert told.request.sampling.greedy
 
 

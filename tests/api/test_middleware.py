@@ -25,7 +25,7 @@ def test_the_request_id_is_nginxs_and_comes_back(client: TestClient, recorder: R
     nginx_id = "4f2a" * 8
     response = client.post("/", json={"prompt": "a"}, headers={"X-Request-ID": nginx_id})
     assert response.headers["x-request-id"] == nginx_id
-    assert recorder.request().request.id == nginx_id
+    assert recorder.generation().id == nginx_id
 
 
 @pytest.mark.parametrize("bad", ["", "a" * 129, "with space", 'quo"te', "new\tline"])
@@ -114,7 +114,7 @@ def test_what_the_service_refuses_is_told_by_the_service_alone(make_client: Make
 
 
 def test_what_nobody_expected_is_a_500_without_details(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recorder: Recorder
 ) -> None:
     engine = ScriptedEngine()
     client = make_client(engine)
@@ -129,6 +129,9 @@ def test_what_nobody_expected_is_a_500_without_details(
     assert response.json()["error"]["code"] == "internal_error"
     assert "secret detail" not in response.text
     assert "secret detail" in caplog.text  # with its traceback
+    assert recorder.request().error_code == "internal_error"
+    assert recorder.requests.empty()
+    assert recorder.refused == []
 
 
 class TestBodyLimit:
@@ -187,11 +190,11 @@ class TestKeys:
     def test_the_name_of_the_key_is_the_tenant(self, guarded: TestClient, recorder: Recorder) -> None:
         headers = {"Authorization": "bearer key-of-blue"}
         assert guarded.post("/", json={"prompt": "a", "max_length": 1}, headers=headers).status_code == 200
-        assert recorder.request().request.tenant == "blue"
+        assert recorder.generation().tenant == "blue"
 
     def test_without_keys_everybody_is_anonymous(self, client: TestClient, recorder: Recorder) -> None:
         client.post("/", json={"prompt": "a"})
-        assert recorder.request().request.tenant == "anonymous"
+        assert recorder.generation().tenant == "anonymous"
 
     @pytest.mark.parametrize("content", ["", "# nothing\n", "nokey\n", "a:\n", ":key\n", "a:1\na:2\n"])
     def test_an_unusable_file_stops_the_start(self, tmp_path: Path, content: str) -> None:

@@ -24,7 +24,7 @@ def test_an_answer_and_its_request_id(serve: Serve, script: list[int], recorder:
     with client_of(serve(ScriptedEngine(script))) as client:
         completion = client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "你好"}])
         assert completion.choices[0].message.content == ANSWER
-        assert completion._request_id == recorder.request().request.id
+        assert completion._request_id == recorder.generation().id
         text = client.completions.create(model="scripted", prompt="def f(", max_tokens=50).choices[0].text
         assert text == ANSWER
 

@@ -65,7 +65,7 @@ async def collect(
     service: GenerationService, generation: GenerationRequest
 ) -> tuple[list[ServiceEvent], FinishReason]:
     async with await service.open(generation) as answer:
-        events = [event async for event in answer]
+        events = [event async for _, event in answer]
     assert isinstance(events[-1], Finished)
     return events, events[-1].reason
 

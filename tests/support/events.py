@@ -21,8 +21,7 @@ from app.contract.telemetry import (
     EngineLoad,
     Event,
     PhaseChanged,
-    RequestFinished,
-    RequestRefused,
+    RequestEnded,
     StepDone,
 )
 
@@ -39,7 +38,8 @@ REQUEST = GenerationRequest(
     max_tokens=1024,
 )
 
-ANSWERED = RequestFinished(
+ANSWERED = RequestEnded(
+    id=REQUEST.id,
     request=REQUEST,
     model="smollm2-135m",
     status=200,
@@ -70,7 +70,7 @@ CANCELLED = replace(
 )
 
 
-def broken() -> RequestFinished:
+def broken() -> RequestEnded:
     """A request that failed midway, for a reason that its client was not told."""
     error = GenerationFailed("The answer could not be generated.")
     error.__cause__ = RuntimeError("device-side assert")
@@ -88,7 +88,7 @@ REFUSED = replace(
     time_to_first_token=None,
 )
 
-BAD_BODY = RequestRefused(id="req-2", path="/", status=400, error_code="invalid_request", duration=0.001)
+BAD_BODY = RequestEnded(id="req-2", path="/", status=400, error_code="invalid_request", duration=0.001)
 
 GPU = DeviceMemory("cuda:0", 15 << 30, 16 << 30, 8 << 30, 24 << 30, 17 << 30, alloc_retries=2, out_of_memory=1)
 CLEANED_UP = CleanedUp((GPU, replace(GPU, device="cuda:1")), duration=0.004)

@@ -2,23 +2,31 @@
 
 import queue
 
-from app.contract.telemetry import Event, RequestFinished, RequestRefused
+from app.contract.messages import GenerationRequest
+from app.contract.telemetry import Event, RequestEnded
 from tests.support.patience import PATIENCE
 
 
 class Recorder:
-    """Its events can be awaited from any thread."""
+    """Its events can be awaited from any thread. `refused` never became a GenerationRequest."""
 
     def __init__(self) -> None:
-        self.requests: queue.Queue[RequestFinished] = queue.Queue()
-        self.refused: list[RequestRefused] = []
+        self.requests: queue.Queue[RequestEnded] = queue.Queue()
+        self.refused: list[RequestEnded] = []
 
     def notify(self, event: Event) -> None:
-        if isinstance(event, RequestFinished):
-            self.requests.put(event)
-        elif isinstance(event, RequestRefused):
-            self.refused.append(event)
+        if isinstance(event, RequestEnded):
+            if event.request is None:
+                self.refused.append(event)
+            else:
+                self.requests.put(event)
 
-    def request(self) -> RequestFinished:
+    def request(self) -> RequestEnded:
         """The next request that ended."""
         return self.requests.get(timeout=PATIENCE)
+
+    def generation(self) -> GenerationRequest:
+        """What the next request that ended asked for."""
+        request = self.request().request
+        assert request is not None
+        return request

@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 from app.api.classic.envelope import error_envelope, now
 from app.api.classic.schema import ClassicBody
 from app.api.http.body import read_json
-from app.api.http.disconnect import unless_client_leaves
+from app.api.http.respond import respond
 from app.api.http.sse import EventStream, frame
 from app.contract.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
-from app.serving.answer import Answer
+from app.serving.choices import Choices
 from app.serving.service import GenerationService
 
 
@@ -25,11 +25,7 @@ def classic_router(service: GenerationService) -> APIRouter:
     async def answer(request: Request) -> Response:
         body = ClassicBody.parse(await read_json(request))
         generation = generation_request(body, request.state.request_id, request.state.tenant)
-        request.state.observed = True  # from here on the service tells the observers how it ends
-        if body.stream:
-            opened = await unless_client_leaves(request, service.open(generation))
-            return EventStream(opened, _frames(opened, body))
-        return await unless_client_leaves(request, _whole(service, generation, body))
+        return await respond(request, _response(service, generation, body))
 
     return router
 
@@ -55,10 +51,17 @@ def generation_request(body: ClassicBody, request_id: str, tenant: str) -> Gener
     )
 
 
-async def _whole(service: GenerationService, generation: GenerationRequest, body: ClassicBody) -> Response:
+async def _response(service: GenerationService, generation: GenerationRequest, body: ClassicBody) -> Response:
+    choices = await service.open(generation)
+    if body.stream:
+        return EventStream(choices, _frames(choices, body))
+    return await _whole(choices, body)
+
+
+async def _whole(choices: Choices, body: ClassicBody) -> Response:
     text: list[str] = []
-    async with await service.open(generation) as answer:
-        async for event in answer:
+    async with choices:
+        async for _, event in choices:
             if isinstance(event, TextEvent):
                 text.append(event.text)
             elif isinstance(event, Finished) and event.error is not None:
@@ -66,9 +69,9 @@ async def _whole(service: GenerationService, generation: GenerationRequest, body
     return JSONResponse(_envelope(body, "".join(text)))
 
 
-async def _frames(answer: Answer, body: ClassicBody) -> AsyncGenerator[str, None]:
+async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, None]:
     text: list[str] = []
-    async for event in answer:
+    async for _, event in choices:
         if isinstance(event, TextEvent):
             text.append(event.text)
             yield frame({"delta": event.text})

@@ -22,7 +22,7 @@ from app.api.http.api_keys import tenant_of
 from app.api.http.error_response import error_response
 from app.contract.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
 from app.contract.messages import ANONYMOUS
-from app.contract.telemetry import Observers, RequestRefused
+from app.contract.telemetry import Observers, RequestEnded
 
 _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -55,8 +55,8 @@ class RequestId:
 class Errors:
     """Turns whatever is raised into one of our errors. What nobody expected is a 500, and a traceback in the log.
 
-    Tells the observers of what was refused before it became a GenerationRequest; after that the service tells them,
-    and the route has set `observed` in the request's state.
+    Tells the observers of every request that ends here. Requests that reach the service end there: the service tells
+    of them, and their routes answer errors themselves (`respond`).
     """
 
     def __init__(self, app: ASGIApp, observers: Observers) -> None:
@@ -83,15 +83,14 @@ class Errors:
             refusal, headers = _ours(error)
             if refusal.code == ServingError.code:
                 _log.exception("a request failed in a way that nobody expected")
-            if not scope["state"].get("observed"):
-                self._tell(scope, refusal, time.monotonic() - arrived_at)
             if started:
                 raise  # too late for an answer: the server cuts the connection
+            self._tell(scope, refusal, time.monotonic() - arrived_at)
             await error_response(refusal, scope["path"], headers)(scope, receive, send)
 
     def _tell(self, scope: Scope, error: ServingError, duration: float) -> None:
         self._observers.notify(
-            RequestRefused(
+            RequestEnded(
                 id=scope["state"]["request_id"],
                 path=scope["path"],
                 status=error.status,

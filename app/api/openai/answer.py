@@ -4,10 +4,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.http.disconnect import unless_client_leaves
 from app.api.http.sse import DONE, EventStream, frame
 from app.api.openai.errors import openai_error
 from app.api.openai.schema.sampling_fields import StreamOptions
@@ -34,28 +32,17 @@ class Writer(Protocol):
     def last(self, index: int, finished: Finished) -> dict[str, Any]: ...
 
 
-async def answer(
-    request: Request,
-    service: GenerationService,
-    generations: Sequence[GenerationRequest],
-    output: "Output",
-) -> Response:
+async def answer(service: GenerationService, generations: Sequence[GenerationRequest], output: "Output") -> Response:
     """The response to requests that differ in their prompts alone. Raises what the service raises."""
+    choices = await service.open(*generations)
     if generations[0].stream:
-        opened = await unless_client_leaves(request, service.open_choices(generations))
-        response: Response = EventStream(opened, output.frames(opened))
+        response: Response = EventStream(choices, output.frames(choices))
     else:
-        whole = await unless_client_leaves(request, _whole(service, generations, output))
+        async with choices:
+            whole = await output.whole(choices)
         response = JSONResponse(whole, headers={"cache-control": "no-store"})
     response.headers.update(_capacity(service))
     return response
-
-
-async def _whole(
-    service: GenerationService, generations: Sequence[GenerationRequest], output: "Output"
-) -> dict[str, Any]:
-    async with await service.open_choices(generations) as choices:
-        return await output.whole(choices)
 
 
 def _capacity(service: GenerationService) -> Mapping[str, str]:

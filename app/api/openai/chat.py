@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.http.body import read_json
+from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.logprobs import BytesOf, chat_logprobs
 from app.api.openai.schema.chat import ChatBody
@@ -26,10 +27,9 @@ def chat_router(service: GenerationService) -> APIRouter:
     async def complete(request: Request) -> Response:
         body = ChatBody.parse(await read_json(request))
         generation = body.generation(request.state.request_id, request.state.tenant, service.model)
-        request.state.observed = True  # from here on the service tells the observers how it ends
         writer = ChatWriter(service.token_bytes if body.logprobs else None)
         output = Output(heads.new(), writer, body.n, body.stream_options or StreamOptions())
-        return await answer(request, service, [generation], output)
+        return await respond(request, answer(service, [generation], output))
 
     return router
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.http.body import read_json
+from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai.schema.completion import CompletionBody, Prompt
@@ -27,10 +28,9 @@ def completions_router(service: GenerationService) -> APIRouter:
         body = CompletionBody.parse(await read_json(request))
         generations = body.generations(request.state.request_id, request.state.tenant, service.model)
         echoes = await asyncio.to_thread(_echoes, body, service.token_bytes) if body.echo else []
-        request.state.observed = True  # from here on the service tells the observers how it ends
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
         output = Output(heads.new(), writer, body.n, body.stream_options or StreamOptions())
-        return await answer(request, service, generations, output)
+        return await respond(request, answer(service, generations, output))
 
     return router
 

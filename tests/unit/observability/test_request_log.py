@@ -16,7 +16,7 @@ from app.contract.messages import (
     ToolCall,
     ToolChoice,
 )
-from app.contract.telemetry import Choice, Event, PhaseChanged, RequestFinished
+from app.contract.telemetry import Choice, Event, PhaseChanged, RequestEnded
 from app.observability.request_log import LogObserver
 from app.settings import Settings
 from tests.support.events import (
@@ -249,7 +249,7 @@ def test_content_longer_than_other_fields_may_be_is_whole_within_its_own_limit(c
 
 @pytest.mark.parametrize("text", ['x"}\n{"event":"request","status":200}', "half an emoji: \ud83d", "\x00\x1b[2J"])
 def test_no_prompt_can_forge_a_line_or_prevent_it(configure: Configure, text: str) -> None:
-    event: RequestFinished = replace(
+    event: RequestEnded = replace(
         ANSWERED, request=replace(REQUEST, messages=(Message("user", text),)), response=text
     )
     line = Told(configure).line(event)

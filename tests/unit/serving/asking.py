@@ -40,7 +40,7 @@ async def serve(
 
 async def collect(service: GenerationService, generation: GenerationRequest) -> list[ServiceEvent]:
     async with await service.open(generation) as answer:
-        return [event async for event in answer]
+        return [event async for _, event in answer]
 
 
 def text_of(events: list[ServiceEvent]) -> str:

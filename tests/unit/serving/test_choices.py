@@ -76,17 +76,17 @@ def test_every_choice_has_a_seed_of_its_own(seed: int) -> None:
 
 async def test_choices_differ_and_repeat(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(), prompts, recorder)
-    first = await read(await service.open_choices([REQUEST]))
+    first = await read(await service.open(REQUEST))
     assert len({text for text, _ in first}) == 3
     assert [reason for _, reason in first] == ["length"] * 3
-    assert first == await read(await service.open_choices([REQUEST]))
-    alone = await read(await service.open_choices([replace(REQUEST, n=1)]))
+    assert first == await read(await service.open(REQUEST))
+    alone = await read(await service.open(replace(REQUEST, n=1)))
     assert alone == first[:1]
 
 
 async def test_one_request_is_told_once_with_all_its_choices(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(), prompts, recorder)
-    texts = await read(await service.open_choices([REQUEST]))
+    texts = await read(await service.open(REQUEST))
     told = recorder.request()
     assert recorder.requests.empty()
     assert (told.status, told.error_code) == (200, None)
@@ -101,7 +101,7 @@ async def test_one_request_is_told_once_with_all_its_choices(prompts: Prompts, r
 
 async def test_one_choice_is_told_as_it_always_was(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(), prompts, recorder)
-    ((text, _),) = await read(await service.open_choices([replace(REQUEST, n=1)]))
+    ((text, _),) = await read(await service.open(replace(REQUEST, n=1)))
     told = recorder.request()
     assert (told.response, told.choices) == (text, ())
 
@@ -109,7 +109,7 @@ async def test_one_choice_is_told_as_it_always_was(prompts: Prompts, recorder: R
 async def test_each_prompt_counts_once(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(), prompts, recorder)
     other = replace(REQUEST, prompt=(5, 6, 7, 8, 9))
-    assert len(await read(await service.open_choices([REQUEST, other]))) == 6
+    assert len(await read(await service.open(REQUEST, other))) == 6
     finished = recorder.request().finished
     assert finished is not None
     assert finished.usage == Usage(prompt_tokens=8, completion_tokens=24)
@@ -121,28 +121,28 @@ async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts,
     before = service.remaining()
     async with await service.open(replace(REQUEST, n=1)), await service.open(replace(REQUEST, n=1)):
         with pytest.raises(Overloaded):
-            await service.open_choices([REQUEST])
+            await service.open(REQUEST)
     told = [recorder.request() for _ in range(3)]
     assert [end.error_code for end in told].count("overloaded") == 1
     assert recorder.requests.empty()
     assert service.remaining() == before
-    assert len(await read(await service.open_choices([REQUEST]))) == 3
+    assert len(await read(await service.open(REQUEST))) == 3
 
 
 async def test_what_could_never_be_admitted_is_no_overload(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(capacity=Capacity(1, 1000)), prompts, recorder, max_waiting=1)
     with pytest.raises(InvalidRequest, match="room for 2 answers") as refusal:
-        await service.open_choices([REQUEST])
+        await service.open(REQUEST)
     assert refusal.value.param == "n"
 
 
 async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(capacity=Capacity(16, 100)), prompts, recorder)
     open_end = replace(REQUEST, n=16, max_tokens=None)
-    async with await service.open_choices([open_end]):
+    async with await service.open(open_end):
         assert service.remaining().free_tokens >= 0
     with pytest.raises(PromptTooLong):
-        await service.open_choices([replace(open_end, prompt=tuple(range(30)))])
+        await service.open(replace(open_end, prompt=tuple(range(30))))
 
 
 @pytest.mark.parametrize("raises", [True, False])
@@ -167,7 +167,7 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
     service = await serve(Failing(), prompts, recorder)
     before = service.remaining()
     with pytest.raises(OutOfMemory) if raises else nullcontext():
-        await read_it(await service.open_choices([REQUEST]))
+        await read_it(await service.open(REQUEST))
     told = recorder.request()
     assert recorder.requests.empty()
     assert (told.status, told.error_code) == (503, "out_of_memory")
@@ -181,7 +181,7 @@ async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder
     engine = ScriptedEngine(gates={1: gate})
     service = await serve(engine, prompts, recorder)
     before = service.remaining()
-    async with await service.open_choices([REQUEST]) as choices:
+    async with await service.open(REQUEST) as choices:
         seen: set[int] = set()
         async for index, _ in choices:
             seen.add(index)
@@ -204,7 +204,7 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
             return super().generate(request)
 
     service = await serve(Watched(gates={0: gate}), prompts, recorder)
-    reading = asyncio.create_task(read(await service.open_choices([REQUEST])))
+    reading = asyncio.create_task(read(await service.open(REQUEST)))
     await asked.wait()
     for _ in range(20):  # long enough for whoever would not wait
         await asyncio.sleep(0)
@@ -222,11 +222,11 @@ async def test_an_answer_that_breaks_its_promise_does_not_hang_its_reader(
         yield
 
     service = await serve(ScriptedEngine(), prompts, recorder)
-    choices = await service.open_choices([REQUEST])
+    choices = await service.open(REQUEST)
     choices._answers[0]._events = broken()
     with pytest.raises(RuntimeError, match="a bug"):
         await asyncio.wait_for(read(choices), 30)
-    assert recorder.request().error_code == "generation_failed"
+    assert recorder.request().error_code == "internal_error"
 
 
 def test_usage_counts_each_prompt_with_what_its_first_choice_found_cached() -> None:
