@@ -1,32 +1,39 @@
 #!/usr/bin/env bash
-# Makes the image `stand-in/debian:bookworm` from Debian packages alone: what the other stand-ins are built on.
+# Makes the image `stand-in/debian:SUITE` from Debian packages alone: what the other stand-ins are built on.
+# base.sh [bullseye|bookworm|trixie], default bookworm. Does nothing when the image is there.
 # The machine's certificate authorities go into it, so that apt and pip work inside builds as they do outside.
-# Needs root (debootstrap makes a root file system). DEBIAN_MIRROR names a mirror instead of debootstrap's own.
+# Needs root (mmdebstrap makes a root file system). DEBIAN_MIRROR names a mirror instead of mmdebstrap's own.
 set -euo pipefail
 
-image=stand-in/debian:bookworm
+suite=${1:-bookworm}
+image=stand-in/debian:$suite
 authorities=/etc/ssl/certs/ca-certificates.crt
 
 say() { printf '%s\n' "stand-in: $*" >&2; }
 
 if docker image inspect "$image" >/dev/null 2>&1; then exit 0; fi
-if ! command -v debootstrap >/dev/null; then
+if ! command -v mmdebstrap >/dev/null; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    say "needs debootstrap: install that package"
+    say "needs mmdebstrap: install that package"
     exit 1
   fi
-  say "installing debootstrap"
+  say "installing mmdebstrap"
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
 fi
 
+# In memory where there is room: dpkg waits for the disk after every file, and that is most of the time.
+if [ "$(df --output=avail --block-size=1M /dev/shm 2>/dev/null | tail -n 1)" -gt 2048 ] 2>/dev/null; then
+  export TMPDIR=/dev/shm
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-say "a Debian base from packages, about a minute"
-debootstrap --variant=minbase --include=ca-certificates bookworm "$work/root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} |
-  awk '/^I: (Retrieving|Extracting|Unpacking|Configuring)/ { if (++n % 40 == 0) print "stand-in:   " n " steps" > "/dev/stderr" }
-       /^[EW]:/ { print > "/dev/stderr" }'
-rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
+say "Debian $suite from packages, half a minute"
+if ! mmdebstrap --variant=minbase --include=ca-certificates "$suite" "$work/root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} \
+  2>"$work/log"; then
+  tail -n 20 "$work/log" >&2
+  exit 1
+fi
 if [ -f "$authorities" ]; then cp "$authorities" "$work/root$authorities"; fi
-tar -C "$work/root" -c . | docker import --change 'LABEL stand-in=debian' - "$image" >/dev/null
+tar -C "$work/root" --exclude './dev/*' -c . | docker import --change 'LABEL stand-in=debian' - "$image" >/dev/null
 say "$image is ready"

@@ -1,5 +1,7 @@
 # A Debian machine on which nothing of ours has ever run: what fresh-machine.sh starts.
-FROM stand-in/debian:bookworm
+ARG SUITE=bookworm
+# hadolint ignore=DL3006
+FROM stand-in/debian:${SUITE}
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates git make \

@@ -1,0 +1,38 @@
+"""Debian with make and git, and nothing else: root types `make up`."""
+
+from tests.machines.asking import answer
+from tests.machines.conftest import Machines
+from tests.machines.images import image
+
+A_MINUTE = 60.0  # more than the seconds that a refusal may take on a slow machine that first installs a Python
+
+
+def test_debian_12_answers_and_a_second_start_leaves_it_alone(machine: Machines) -> None:
+    debian = machine(image("fresh"))
+    up = debian.up()
+    assert up.code == 0, up.output
+    assert answer(debian)
+    before = debian.run("cat var/native/supervisord.pid", reported=False).output
+    again = debian.up()
+    assert again.code == 0, again.output
+    assert debian.run("cat var/native/supervisord.pid", reported=False).output == before
+    debian.down()
+
+
+def test_debian_11_is_told_which_python_to_install(machine: Machines) -> None:
+    """Its Python is 3.9: the host's tool runs on it, and the app does not."""
+    up = machine(image("fresh", "bullseye")).up(patience=A_MINUTE)
+    assert up.code != 0
+    assert "need Python 3.11 or newer for the app, and python3 is 3.9" in up.output
+    assert "apt-get install python3.11" in up.output
+    assert "or use Docker" in up.output
+
+
+def test_debian_13_has_a_wheel_of_every_locked_package(machine: Machines) -> None:
+    """Its Python is 3.13. The whole start is in test_long.py: PyTorch may come with gigabytes of CUDA there."""
+    debian = machine(image("python", "trixie"))
+    doctor = debian.run("make doctor")
+    assert doctor.code == 0, doctor.output
+    resolve = "pip install --dry-run --only-binary :all: --require-hashes --no-deps -r requirements/runtime.lock"
+    resolved = debian.run(f"python3 -m venv /srv/v && /srv/v/bin/{resolve}")
+    assert resolved.code == 0, resolved.output
