@@ -7,6 +7,8 @@ VENV := .venv
 STACK := $(PYTHON) -m docker.stack
 # On every core, and ending with a list of what took longest.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --durations=30 --durations-min=1
+# Starts a Docker engine where none answers, and stops it with the shell.
+ENGINE := docker version >/dev/null 2>&1 || { trap 'docker/offline/engine.sh stop' EXIT; docker/offline/engine.sh start; };
 
 .PHONY: help
 help: ## Print the targets
@@ -53,16 +55,23 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) -m "not docker"
+	$(PYTEST) -m "not docker and not machines and not long"
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
-	@docker version >/dev/null 2>&1 || { trap 'docker/offline/engine.sh stop' EXIT; docker/offline/engine.sh start; }; \
-	E2E_MODE=docker $(VENV)/bin/python -m pytest -m docker
+	@$(ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m "docker and not long"
+
+.PHONY: test-machines
+test-machines: prepare ## make up on machines that are not ours, played by containers; starts an engine as test-docker does
+	@$(ENGINE) $(VENV)/bin/python -m pytest -m machines
+
+.PHONY: test-long
+test-long: prepare ## What takes many minutes or gigabytes: whole installations, the GPU image, make test on a bare Debian
+	@$(ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m long
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(PYTEST) -m "not docker and not native and not model"
+	$(PYTEST) -m "not docker and not native and not model and not machines and not long"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement

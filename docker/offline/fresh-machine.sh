@@ -17,7 +17,8 @@ git clone --quiet "file://$root" "$work/clone"
 
 "$here/pip-conf.sh" >"$work/pip.conf"
 folders=()
-for word in $(sed -n 's/^find-links = //p' "$work/pip.conf"); do
+read -ra links < <(sed -n 's/^find-links = //p' "$work/pip.conf") || true
+for word in "${links[@]}"; do
   case $word in /*) folders+=(--volume "$word:$word:ro") ;; esac
 done
 

@@ -77,12 +77,12 @@ def test_an_old_driver_is_told_to_be_updated(with_cards: Machine) -> None:
 @pytest.mark.parametrize(
     ("with_cards", "build"),
     [
-        (([RTX_4090] * 2, "550.163.01"), "cu126"),
-        (([RTX_4090] * 2, gpus.CURRENT_DRIVER), "cuda"),
+        (([RTX_4090] * 2, "550.163.01"), "PyTorch's CUDA 12.6 build"),
+        (([RTX_4090] * 2, gpus.CURRENT_DRIVER), "PyTorch's default CUDA build"),
     ],
     indirect=["with_cards"],
 )
 def test_the_driver_chooses_the_build_of_torch(with_cards: Machine, build: str) -> None:
     doctor = with_cards.run("make doctor", user=with_cards.user)
-    assert with_cards.run("requirements/gpus.sh build", reported=False).output.strip() == build
-    assert "driver" in doctor.output
+    assert doctor.code == 0, doctor.output
+    assert f"{build} is installed for it" in doctor.output

@@ -11,13 +11,12 @@ from tests.machines.gpus import RTX_4090
 from tests.machines.images import OFFLINE, image
 
 pytestmark = pytest.mark.long
-SPACIOUS = 24 * 1024**3
 
 
 def test_debian_13_with_nothing_configured_is_served_and_its_cards_are_missed(machine: Machines) -> None:
     """A plain package index, and Python 3.13: where PyTorch's own index does not answer, its CUDA build is what there
     is. It serves the small model on the CPU. Cards that its CUDA cannot reach end the next start."""
-    debian = machine(image("fresh", "trixie"), pip=False, disk=SPACIOUS)
+    debian = machine(image("fresh", "trixie"), pip=False)
     up = debian.up(patience=3600)
     assert up.code == 0, up.output
     assert "Serving smollm2-135m" in up.output
