@@ -35,5 +35,10 @@ if ! mmdebstrap --variant=minbase --include=ca-certificates "$suite" "$work/root
   exit 1
 fi
 if [ -f "$authorities" ]; then cp "$authorities" "$work/root$authorities"; fi
+# As the official images have it: a build's layer does not keep the packages that it installed.
+cat >"$work/root/etc/apt/apt.conf.d/stand-in" <<'END'
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin"; };
+Acquire::Languages "none";
+END
 tar -C "$work/root" --exclude './dev/*' -c . | docker import --change 'LABEL stand-in=debian' - "$image" >/dev/null
 say "$image is ready"
