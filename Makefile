@@ -63,7 +63,7 @@ test-docker: prepare ## The end-to-end tests against containers; starts an engin
 
 .PHONY: test-machines
 test-machines: prepare ## make up on machines that are not ours, played by containers; starts an engine as test-docker does
-	@$(ENGINE) $(VENV)/bin/python -m pytest -m machines
+	@$(ENGINE) $(PYTEST) -m machines tests/machines
 
 .PHONY: test-long
 test-long: prepare ## What takes many minutes or gigabytes: whole installations, the GPU image, make test on a bare Debian

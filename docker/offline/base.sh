@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the image `stand-in/debian:SUITE` from Debian packages alone: what the other stand-ins are built on.
-# base.sh [bullseye|bookworm|trixie], default bookworm. Does nothing when the image is there.
+# base.sh [bullseye|bookworm|trixie], default bookworm. Does nothing when an image of this recipe is there.
 # The machine's certificate authorities go into it, so that apt and pip work inside builds as they do outside.
 # Needs root (mmdebstrap makes a root file system). DEBIAN_MIRROR names a mirror instead of mmdebstrap's own.
 set -euo pipefail
@@ -11,7 +11,9 @@ authorities=/etc/ssl/certs/ca-certificates.crt
 
 say() { printf '%s\n' "stand-in: $*" >&2; }
 
-if docker image inspect "$image" >/dev/null 2>&1; then exit 0; fi
+recipe=$(sha256sum <"$0" | cut -c1-12)
+made=$(docker image inspect --format '{{index .Config.Labels "stand-in.recipe"}}' "$image" 2>/dev/null) || true
+if [ "$made" = "$recipe" ]; then exit 0; fi
 if ! command -v mmdebstrap >/dev/null; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     say "needs mmdebstrap: install that package"
@@ -40,5 +42,6 @@ cat >"$work/root/etc/apt/apt.conf.d/stand-in" <<'END'
 DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin"; };
 Acquire::Languages "none";
 END
-tar -C "$work/root" --exclude './dev/*' -c . | docker import --change 'LABEL stand-in=debian' - "$image" >/dev/null
+tar -C "$work/root" --exclude './dev/*' -c . |
+  docker import --change "LABEL stand-in=debian stand-in.recipe=$recipe" - "$image" >/dev/null
 say "$image is ready"

@@ -6,6 +6,8 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
+from typing import cast
 
 from docker.stack import doctor, packages, venvs
 from docker.stack.base import Stack, StackError
@@ -117,6 +119,7 @@ def main() -> int:
     command = parser.parse_args().command
     signal.signal(signal.SIGTERM, _end)
     hand_on()
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # in a log, the reason comes last
     try:
         COMMANDS[command](load_config())
     except StackError as error:

@@ -1,6 +1,6 @@
 """Machines to type `make up` on. Needs a Docker engine, and root for the first build of the images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from tests.machines.machine import CHECKOUT, Done, Machine, running
 
 HERE = Path(__file__).parent
 DISK = 64 * 1024**3  # a bound; what is not written takes no memory
+TYPED = "typed"
 _FIGURES: list[tuple[str, Done]] = []
 
 
@@ -73,8 +74,25 @@ def _keep(command: str, done: Done) -> None:
     _FIGURES.append((command, done))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _FIGURES:
-        terminalreporter.section("machines: what was typed, its code, its seconds, its last line")
+@pytest.fixture(autouse=True)
+def _figures(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """What was typed for a test goes with its report, which a parallel run sends to the process that prints."""
+    yield
     for command, done in _FIGURES:
-        terminalreporter.write_line(f"{command}: {done.code}, {done.seconds:.1f} s: {done.last_line[:120]}")
+        record_property(TYPED, f"{command}: {done.code}, {done.seconds:.1f} s: {done.last_line[:120]}")
+    _FIGURES.clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, text in report.user_properties
+        if name == TYPED
+    ]
+    if lines:
+        terminalreporter.section("machines: what was typed, its code, its seconds, its last line")
+    for line in lines:
+        terminalreporter.write_line(line)

@@ -1,9 +1,12 @@
 """The machines' images, from Debian packages, and what pip is told on them."""
 
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+from filelock import FileLock
 
 from docker.stack.config import ROOT
 
@@ -24,11 +27,16 @@ def image(kind: str, suite: str = "bookworm") -> str:
 
     Each is tagged, so that the engine's cache makes the second build quick, and no prune takes it away.
     """
+    with FileLock(Path(tempfile.gettempdir()) / f"machines-{suite}.lock"):  # tests run in several processes
+        return _build(kind, suite)
+
+
+def _build(kind: str, suite: str) -> str:
     name = f"stand-in/{kind}-machine:{suite}"
     if kind == "fresh":
         subprocess.run([OFFLINE / "build.sh", "fresh-machine", name, suite], check=True)
         return name
-    image(_BUILT_ON[kind], suite)
+    _build(_BUILT_ON[kind], suite)
     build = ["docker", "build", "--quiet", "--label", f"stand-in={kind}-machine", "--tag", name]
     build += ["--build-arg", f"SUITE={suite}", "--file", str(DOCKERFILES / f"{kind}.Dockerfile"), str(DOCKERFILES)]
     done = subprocess.run(build, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
