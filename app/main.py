@@ -15,7 +15,7 @@ from app.api.http.middleware import BodyLimit, Errors, Keys, RequestId, raise_to
 from app.api.openai.chat import chat_router
 from app.api.openai.completions import completions_router
 from app.api.openai.models import models_router
-from app.api.openai.tokens import tokens_router
+from app.api.openai.tokenization import tokenization_router
 from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
 from app.api.playground.routes import open_paths, playground_router
@@ -24,8 +24,8 @@ from app.contract.engine import Engine
 from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.serving.prompt.prompts import Prompts
+from app.serving.prompt.tokenization import Tokenization
 from app.serving.prompt.tokenizer import TokenizerUnusable
-from app.serving.prompt.tokens import Tokens
 from app.serving.service import GenerationService
 from app.settings import Settings, SettingsError, load_settings
 
@@ -67,7 +67,7 @@ def create_app(
     app.include_router(chat_router(service))
     app.include_router(completions_router(service))
     app.include_router(models_router(service))
-    app.include_router(tokens_router(service, Tokens(prompts)))
+    app.include_router(tokenization_router(service, Tokenization(prompts)))
     app.include_router(openapi_router(service))
     app.include_router(probes_router(service, render_metrics))
     app.include_router(playground_router(page))

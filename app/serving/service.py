@@ -17,7 +17,7 @@ from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.grammar import Grammars
 from app.serving.detokenizer import Detokenizer
 from app.serving.output import OutputStream, Parser, PlainParser
-from app.serving.prompt.prompts import Prompt, Prompts
+from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
 from app.serving.tools.stream import ToolParser
 from app.settings import Settings
@@ -101,9 +101,9 @@ class GenerationService:
             stack.pop_all()  # the answers hold them now
         return answers
 
-    async def _prepare(self, requests: Sequence[GenerationRequest], room: int) -> list[Prompt]:
+    async def _prepare(self, requests: Sequence[GenerationRequest], room: int) -> list[PreparedPrompt]:
         """One prompt for each request; neighbours that ask the same share it."""
-        prompts: list[Prompt] = []
+        prompts: list[PreparedPrompt] = []
         for index, request in enumerate(requests):
             again = index % request.n > 0
             prompts.append(prompts[-1] if again else await self._prompts.prepare(request, room))
@@ -128,7 +128,7 @@ class GenerationService:
         )
 
     def _engine_request(
-        self, request: GenerationRequest, prompt: Prompt, constraint: Constraint | None, deadline_at: float
+        self, request: GenerationRequest, prompt: PreparedPrompt, constraint: Constraint | None, deadline_at: float
     ) -> EngineRequest:
         return EngineRequest(
             id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice; engines tell requests by it

@@ -66,7 +66,7 @@ def test_a_client_that_leaves_is_cancelled(serve: Serve, recorder: Recorder, scr
 
 
 def test_a_body_that_stops_arriving_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.http.body.BODY_SECONDS", 0.05)
+    monkeypatch.setattr("app.api.http.read_json.BODY_SECONDS", 0.05)
     where = urlsplit(serve(ScriptedEngine()).url)
     head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=30) as connection:

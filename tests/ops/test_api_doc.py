@@ -5,13 +5,13 @@ import re
 import pytest
 from pydantic import BaseModel
 
-from app.api.classic.schema import ClassicBody
-from app.api.http.body import BODY_SECONDS
+from app.api.classic.body import ClassicBody
+from app.api.http.read_json import BODY_SECONDS
 from app.api.http.sse import HEARTBEAT_SECONDS
-from app.api.openai.schema.chat import MOST_MESSAGES, MOST_TOOLS, ChatBody
-from app.api.openai.schema.completion import MOST_ANSWERS, CompletionBody
-from app.api.openai.schema.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
-from app.api.openai.schema.tokens import TextToTokens, TokensToText
+from app.api.openai.bodies.chat import MOST_MESSAGES, MOST_TOOLS, ChatBody
+from app.api.openai.bodies.completion import MOST_ANSWERS, CompletionBody
+from app.api.openai.bodies.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
+from app.api.openai.bodies.tokenization import TextToTokens, TokensToText
 from app.api.openapi.errors import error_codes
 from app.api.openapi.operations import OPERATIONS
 from app.serving.tools.format import MOST_CALLS

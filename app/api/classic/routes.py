@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from app.api.classic.body import ClassicBody
 from app.api.classic.envelope import error_envelope, now
-from app.api.classic.schema import ClassicBody
-from app.api.http.body import read_json
+from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.http.sse import EventStream, frame
 from app.contract.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent

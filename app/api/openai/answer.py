@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from starlette.responses import JSONResponse, Response
 
 from app.api.http.sse import DONE, EventStream, frame
+from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.errors import openai_error
-from app.api.openai.schema.sampling_fields import StreamOptions
 from app.api.openai.shapes import Head, timings_object, usage_object
 from app.contract.messages import Finished, GenerationRequest, Piece
 from app.serving.choices import Choices, overall, summed_usage

@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.http.body import read_json
+from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
+from app.api.openai.bodies.chat import ChatBody
+from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.logprobs import BytesOf, chat_logprobs
-from app.api.openai.schema.chat import ChatBody
-from app.api.openai.schema.sampling_fields import StreamOptions
 from app.api.openai.shapes import Heads
 from app.api.openai.tool_calls import call_piece, whole_calls
 from app.contract.messages import Finished, Piece, TextEvent, ToolCallEvent

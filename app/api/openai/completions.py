@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.http.body import read_json
+from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
+from app.api.openai.bodies.completion import CompletionBody, RawPrompt
+from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
-from app.api.openai.schema.completion import CompletionBody, Prompt
-from app.api.openai.schema.sampling_fields import StreamOptions
 from app.api.openai.shapes import Heads
 from app.contract.messages import Finished, Piece, TextEvent
 from app.serving.service import GenerationService
@@ -40,7 +40,7 @@ def _echoes(body: CompletionBody, bytes_of: BytesOf) -> list[str]:
     return [text for prompt in body.prompt for text in [_as_text(prompt, bytes_of)] * body.n]
 
 
-def _as_text(prompt: Prompt, bytes_of: BytesOf) -> str:
+def _as_text(prompt: RawPrompt, bytes_of: BytesOf) -> str:
     return prompt if isinstance(prompt, str) else b"".join(map(bytes_of, prompt)).decode(errors="replace")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from app.api.openai.schema.model_field import no_such_model
+from app.api.openai.bodies.model_field import no_such_model
 from app.serving.service import GenerationService
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from app.api.openapi.answers import ClassicError
+from app.api.openapi.components import components, ref
 from app.api.openapi.errors import error_components, error_responses
 from app.api.openapi.examples import examples
 from app.api.openapi.operations import OPERATIONS, Operation
-from app.api.openapi.schemas import components, ref
 
 _ABOUT = """OpenAI's API for the served model, beside the older `POST /`.
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from app.api.openai.errors import openai_error
 from app.api.openapi.answers import ClassicError, OpenAIError
-from app.api.openapi.schemas import ref
+from app.api.openapi.components import ref
 from app.contract.errors import ClientClosed, ServingError, every_error
 
 PROXY = {

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from app.api.classic.schema import ClassicBody
-from app.api.http.schemas import Body
-from app.api.openai.schema.chat import ChatBody
-from app.api.openai.schema.completion import CompletionBody
-from app.api.openai.schema.tokens import ConversationToTokens, TextToTokens, TokensToText
+from app.api.classic.body import ClassicBody
+from app.api.http.body_model import Body
+from app.api.openai.bodies.chat import ChatBody
+from app.api.openai.bodies.completion import CompletionBody
+from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
 from app.api.openapi import answers
 
 

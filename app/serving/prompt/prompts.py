@@ -19,7 +19,7 @@ from app.serving.prompt.tokenizer import ModelTokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PreparedPrompt:
     """What the engine gets: `len(tokens) + max_tokens` is at most the room it was prepared for."""
 
     tokens: tuple[int, ...]
@@ -49,7 +49,7 @@ class Prompts:
     def model_tokenizer(self) -> ModelTokenizer:
         return self._tokenizer
 
-    async def prepare(self, request: GenerationRequest, room: int) -> Prompt:
+    async def prepare(self, request: GenerationRequest, room: int) -> PreparedPrompt:
         """Tokenizes in a thread: a long prompt takes tens of milliseconds, which the event loop does not have.
 
         `room` is what prompt and answer may hold together, in tokens. A `max_tokens` that does not fit beside the
@@ -66,7 +66,7 @@ class Prompts:
                 f"answer's: it is {1 - free} too long.",
                 param=field,
             )
-        return Prompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
+        return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
 
     def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
         """What the chat template makes of a conversation, as a reader sees it, and its ids. Raises InvalidRequest."""

@@ -21,7 +21,7 @@ from app.contract.messages import (
     JsonFormat,
 )
 from app.engine.scripted import ScriptedEngine
-from app.serving.prompt.prompts import Prompt, Prompts
+from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 
@@ -80,7 +80,7 @@ async def test_an_engine_that_stops_while_a_prompt_is_tokenized_refuses_it(
     service = await serve(engine, prompts, recorder)
     prepare = prompts.prepare
 
-    async def prepare_slowly(generation: GenerationRequest, room: int) -> Prompt:
+    async def prepare_slowly(generation: GenerationRequest, room: int) -> PreparedPrompt:
         prompt = await prepare(generation, room)
         engine.become(Phase.DRAINING)
         return prompt

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.errors import openai_error
-from app.api.openai.schema.chat import ChatBody
 from app.api.openapi.document import openapi_document
 from app.api.openapi.errors import PROXY
 from app.api.openapi.operations import OPERATIONS

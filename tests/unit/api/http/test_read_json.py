@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.http.body import parse_object
+from app.api.http.read_json import parse_object
 from app.contract.errors import InvalidRequest
 
 SECRET = "my-secret-prompt"

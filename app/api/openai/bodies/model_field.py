@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from app.api.http.schemas import NullableBody
+from app.api.http.body_model import NullableBody
 from app.contract.engine import ModelInfo
 from app.contract.errors import ModelNotFound
 

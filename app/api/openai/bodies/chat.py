@@ -5,9 +5,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.api.openai.schema.message_fields import MessageFields, conversation
-from app.api.openai.schema.sampling_fields import SamplingFields
-from app.api.openai.schema.tool_fields import (
+from app.api.openai.bodies.message_fields import MessageFields, conversation
+from app.api.openai.bodies.sampling_fields import SamplingFields
+from app.api.openai.bodies.tool_fields import (
     ResponseFormatFields,
     ToolChoiceField,
     ToolFields,

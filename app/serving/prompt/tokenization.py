@@ -21,7 +21,7 @@ class Rendered:
     tokens: tuple[int, ...]
 
 
-class Tokens:
+class Tokenization:
     """Works in threads, a few requests at a time; the others wait."""
 
     def __init__(self, prompts: Prompts) -> None:

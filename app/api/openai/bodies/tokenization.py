@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.api.openai.schema.chat import ChatBody
-from app.api.openai.schema.model_field import ForModel
+from app.api.openai.bodies.chat import ChatBody
+from app.api.openai.bodies.model_field import ForModel
 
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 

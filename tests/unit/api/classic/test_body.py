@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from app.api.classic.body import ClassicBody
 from app.api.classic.routes import generation_request
-from app.api.classic.schema import ClassicBody
 from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.messages import Message
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.http.field_schemas import PROMPT, accepts
-from app.api.openai.schema.sampling_fields import MOST_CHOICES, SamplingFields
+from app.api.http.field_json_schemas import PROMPT, accepts
+from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.messages import GenerationRequest, Operation
@@ -18,10 +18,10 @@ MOST_ANSWERS = 64
 _DEFAULT_TOKENS = 16  # OpenAI's
 _KINDS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
 
-Prompt = str | tuple[int, ...]
+RawPrompt = str | tuple[int, ...]
 
 
-def _prompts(value: Any) -> list[Prompt]:
+def _prompts(value: Any) -> list[RawPrompt]:
     if isinstance(value, str) or _is_tokens(value):
         value = [value]
     if not isinstance(value, list):

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.http.field_schemas import accepts, labels, numbers_by_token, text_or_list
-from app.api.http.schemas import NullableBody
-from app.api.openai.schema.model_field import ForModel
+from app.api.http.body_model import NullableBody
+from app.api.http.field_json_schemas import accepts, labels, numbers_by_token, text_or_list
+from app.api.openai.bodies.model_field import ForModel
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
 from app.contract.messages import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams

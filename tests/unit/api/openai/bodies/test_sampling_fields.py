@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.openai.schema.sampling_fields import SamplingFields
+from app.api.openai.bodies.sampling_fields import SamplingFields
 from app.contract.engine import ModelInfo, SamplingDefaults
 from app.contract.errors import InvalidRequest, ModelNotFound, UnsupportedField
 from app.contract.messages import SamplingParams

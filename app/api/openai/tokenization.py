@@ -11,16 +11,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.http.body import read_json
 from app.api.http.disconnect import unless_client_leaves
-from app.api.openai.schema.chat import ChatBody
-from app.api.openai.schema.tokens import ConversationToTokens, TextToTokens, TokensToText
+from app.api.http.read_json import read_json
+from app.api.openai.bodies.chat import ChatBody
+from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
 from app.contract.messages import GenerationRequest
-from app.serving.prompt.tokens import Tokens
+from app.serving.prompt.tokenization import Tokenization
 from app.serving.service import GenerationService
 
 
-def tokens_router(service: GenerationService, tokens: Tokens) -> APIRouter:
+def tokenization_router(service: GenerationService, tokenization: Tokenization) -> APIRouter:
     router = APIRouter()
 
     @router.post("/tokenize")
@@ -30,26 +30,26 @@ def tokens_router(service: GenerationService, tokens: Tokens) -> APIRouter:
         ids = await unless_client_leaves(request, _ids(body, request))
         answer = _counted(ids, service.context)
         if body.return_token_strs:
-            answer["token_strs"] = await unless_client_leaves(request, tokens.names(ids))
+            answer["token_strs"] = await unless_client_leaves(request, tokenization.names(ids))
         return _json(answer)
 
     @router.post("/v1/chat/completions/render")
     async def render(request: Request) -> Response:
         body = ChatBody.parse(await read_json(request))
-        rendered = await unless_client_leaves(request, tokens.of_conversation(_generation(body, request)))
+        rendered = await unless_client_leaves(request, tokenization.of_conversation(_generation(body, request)))
         return _json({"prompt": rendered.text, **_counted(rendered.tokens, service.context)})
 
     @router.post("/detokenize")
     async def detokenize(request: Request) -> Response:
         body = TokensToText.parse(await read_json(request))
         body.refuse_other_models(service.model)
-        return _json({"prompt": await unless_client_leaves(request, tokens.text(body.tokens))})
+        return _json({"prompt": await unless_client_leaves(request, tokenization.text(body.tokens))})
 
     async def _ids(body: ConversationToTokens | TextToTokens, request: Request) -> Sequence[int]:
         if isinstance(body, ConversationToTokens):
-            return (await tokens.of_conversation(_generation(body, request))).tokens
+            return (await tokenization.of_conversation(_generation(body, request))).tokens
         body.refuse_other_models(service.model)
-        return await tokens.of_text(body.prompt, leading=body.add_special_tokens)
+        return await tokenization.of_text(body.prompt, leading=body.add_special_tokens)
 
     def _generation(body: ChatBody, request: Request) -> GenerationRequest:
         """What chat would have asked for."""

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.http.field_schemas import accepts, tool_choice
-from app.api.http.schemas import NullableBody
-from app.api.openai.schema.message_fields import NAME
+from app.api.http.body_model import NullableBody
+from app.api.http.field_json_schemas import accepts, tool_choice
+from app.api.openai.bodies.message_fields import NAME
 from app.contract.errors import InvalidRequest
 from app.contract.messages import JsonFormat, Tool, ToolChoice
 

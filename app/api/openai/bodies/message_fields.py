@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body import parse_object
-from app.api.http.field_schemas import CONTENT, accepts
-from app.api.http.schemas import NullableBody
+from app.api.http.body_model import NullableBody
+from app.api.http.field_json_schemas import CONTENT, accepts
+from app.api.http.read_json import parse_object
 from app.contract.errors import InvalidRequest
 from app.contract.messages import Message, ToolCall
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 from pydantic_core import core_schema
 
-from app.api.http.schemas import NullableBody
+from app.api.http.body_model import NullableBody
 from app.api.openapi.fields import TEXTS
 
 REF = "#/components/schemas/{model}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.openai.schema.chat import ChatBody
+from app.api.openai.bodies.chat import ChatBody
 from app.contract.engine import ModelInfo, SamplingDefaults
 from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.messages import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.http.field_schemas import PAIR, OrFalsy, accepts
-from app.api.http.schemas import Body
+from app.api.http.body_model import Body
+from app.api.http.field_json_schemas import PAIR, OrFalsy, accepts
 from app.contract.messages import LEAST_TEMPERATURE
 
 
