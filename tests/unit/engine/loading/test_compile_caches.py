@@ -13,7 +13,7 @@ import pytest
 from app.engine.loading import compile_caches as caches
 from app.engine.loading.compile_caches import use_caches
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)
