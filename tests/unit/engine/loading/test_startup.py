@@ -122,6 +122,12 @@ def test_a_start_that_cannot_compile_what_it_was_told_to_says_what_is_missing(
     assert Started(tmp_path, 2).decoder.devices, "which without COMPILE is no reason to end"
 
 
+def test_compiling_layers_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    with pytest.raises(LoadError, match="COMPILE=layers is for GPUs"):
+        Started(tmp_path, 0, compile=Compile.LAYERS)
+
+
 def test_a_start_passes_through_its_phases(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path)
     started = Started(tmp_path, 2)

@@ -1,11 +1,10 @@
-"""The forms that are faster compute the same: fused layers, packed weights, chosen experts."""
+"""A model with fused layers and packed weights answers as the stock one does."""
 
 import pytest
 import torch
 
 from app.engine.kv import layout
 from app.engine.layers.llama import FusedLlamaLayer, fuse
-from app.engine.layers.packed import PackedLinear, can_pack, pack
 from app.engine.loading.startup import adapt
 from tests.support.driving import drive, reference
 from tests.support.tiny import tiny_deepseek, tiny_llama
@@ -40,17 +39,3 @@ def test_a_plain_llama_is_fused_and_others_are_left_alone() -> None:
     llama, biased, deepseek = tiny_llama(), tiny_llama(mlp_bias=True), tiny_deepseek()
     assert (fuse(llama), fuse(biased), fuse(deepseek)) == (4, 0, 0)
     assert all(type(layer) is FusedLlamaLayer for layer in llama.model.layers)
-
-
-def test_packing_replaces_linear_layers_and_keeps_their_numbers() -> None:
-    layers = torch.nn.Sequential(torch.nn.Linear(32, 48), torch.nn.Sequential(torch.nn.Linear(48, 8, bias=False)))
-    x = torch.rand(5, 32)
-    expected = layers(x)
-    assert pack(layers) == 2
-    assert isinstance(layers[0], PackedLinear)
-    torch.testing.assert_close(layers(x), expected)
-
-
-def test_a_type_that_cannot_be_packed_is_not() -> None:
-    assert can_pack(torch.float32)
-    assert not can_pack(torch.float64)
