@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from docker.stack.config import install_settings
 from tests.support.packages import Index, served, sha256, wheel
 
 ROOT = Path(__file__).parents[2]
@@ -268,6 +269,14 @@ def test_another_driver_installs_another_torch(python: Path, pypi: Index, pytorc
         done = _run(script, python, "runtime", **settings, TORCH_BUILD=build, FLASH_ATTN="off")
         assert done.returncode == 0, done.stdout + done.stderr
         assert _installed(python) == f"{VERSION}+{build}"
+
+
+def test_the_installs_settings_may_stand_in_env_and_an_empty_one_counts(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("TORCH_CPU_INDEX=\nTORCH_BUILD=cu126\nMODEL=auto\n")
+    assert install_settings({}, file) == {"TORCH_CPU_INDEX": "", "TORCH_BUILD": "cu126"}
+    assert install_settings({"TORCH_BUILD": "cpu"}, file)["TORCH_BUILD"] == "cpu"
+    assert install_settings({}, tmp_path / "none") == {}
 
 
 TORCH = f"""
