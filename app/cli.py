@@ -1,4 +1,4 @@
-"""`python -m app …`: what an operator runs by hand."""
+"""The command line, `python -m app`: models, GPUs, plans and settings."""
 
 import argparse
 import json
@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from app.models.catalogue import CATALOGUE, Hub, look_up
-from app.models.choice import choose_for_next_start, decide
 from app.models.driver import available_memory
 from app.models.errors import DoesNotFit, ModelError, ModelNotAvailable
-from app.models.gpus import ask_torch, given, look
+from app.models.gpus import as_given, ask_torch, find_gpus
 from app.models.info import read_config
 from app.models.manifest import is_complete
 from app.models.placement import Gpu, Plan, plan_for
+from app.models.selection import select, select_for_next_start
 from app.models.units import gib, parse_size
 from app.settings import Settings, SettingsError, load_settings
 
@@ -41,25 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _console(*, stderr: bool = False) -> Console:
     console = Console(stderr=stderr, soft_wrap=True, highlight=False)
     if not console.is_terminal:
-        console.width = 160  # what reads a pipe has no columns to run out of
+        console.width = 160  # a pipe has no width: wide enough for the tables
     return console
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="What an operator runs by hand.")
+    parser = argparse.ArgumentParser(prog="python -m app", description="Models, GPUs, plans and settings.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     models = commands.add_parser("models", help="list or fetch models").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    listing = models.add_parser("list", help="the models, where they are from, and which one is served")
+    listing = models.add_parser("list", help="the models, their sources, and which one is served")
     listing.set_defaults(run=_list)
-    fetching = models.add_parser("fetch", help="bring a model to the disk; does nothing when it is there")
+    fetching = models.add_parser("fetch", help="download a model; does nothing if it is complete")
     fetching.add_argument("name", metavar="NAME", help=" or ".join(CATALOGUE))
     fetching.add_argument(
         "--from", dest="hub", type=Hub, choices=list(Hub), help="default: huggingface, else modelscope"
     )
-    fetching.add_argument("--dir", type=Path, help="the folder for models; default: MODELS_DIR")
+    fetching.add_argument("--dir", type=Path, help="the folder of models; default: MODELS_DIR")
     fetching.set_defaults(run=_fetch)
 
     plan = commands.add_parser("plan", help="how a model and its KV cache fit the GPUs, from its config alone")
@@ -67,11 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpus", type=_sizes, metavar="24GiB,24GiB", help="default: the visible ones")
     plan.set_defaults(run=_plan)
 
-    gpus = commands.add_parser("gpus", help="the GPUs that can be used, or why not; 1 when there is none")
+    gpus = commands.add_parser("gpus", help="the GPUs that can be used, or why none can; then it exits with 1")
     gpus.add_argument("--json", action="store_true", help="for programs")
     gpus.set_defaults(run=_gpus)
 
-    choose = commands.add_parser("choose", help="the model that will be served, and on stderr why")
+    choose = commands.add_parser("choose", help="the model that the next start serves; the reason goes to stderr")
     choose.set_defaults(run=_choose)
 
     settings = commands.add_parser("settings", help="every setting with its value")
@@ -84,7 +84,7 @@ def _sizes(text: str) -> list[Gpu]:
         sizes = [parse_size(part) for part in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return [Gpu(index, "given by hand", size, size) for index, size in enumerate(sizes)]
+    return [Gpu(index, "from the command line", size, size) for index, size in enumerate(sizes)]
 
 
 def _list(_options: argparse.Namespace, settings: Settings, console: Console) -> None:
@@ -94,17 +94,19 @@ def _list(_options: argparse.Namespace, settings: Settings, console: Console) ->
         table.add_row(model.name, str(model.source), gib(model.size), present, model.licence)
     console.print(table)
     try:
-        choice = choose_for_next_start(settings)
+        selection = select_for_next_start(settings)
     except (ModelNotAvailable, DoesNotFit) as error:
         console.print(f"\nServed: none. {error}", markup=False)
         return
-    console.print(f"\nServed: {choice.name} from {choice.folder}: {choice.reason}", markup=False)
-    if choice.name in CATALOGUE and not is_complete(choice.folder):
-        console.print(f"It is not there yet. Fetch it: python -m app models fetch {choice.name}", markup=False)
+    console.print(f"\nServed: {selection.name} from {selection.folder}: {selection.reason}", markup=False)
+    if selection.name in CATALOGUE and not is_complete(selection.folder):
+        console.print(
+            f"It is not downloaded yet. Fetch it: python -m app models fetch {selection.name}", markup=False
+        )
 
 
 def _fetch(options: argparse.Namespace, settings: Settings, console: Console) -> None:
-    os.environ["TQDM_DISABLE"] = "1"  # there is one bar, ours, in place of one for each file of each client
+    os.environ["TQDM_DISABLE"] = "1"  # our one progress bar replaces the clients' bars for each file
     from app.models.download.fetch import fetch  # noqa: PLC0415  # the hubs' clients take a second to import
 
     folder = fetch(options.name, options.dir or settings.models_dir, hub=options.hub)
@@ -112,16 +114,16 @@ def _fetch(options: argparse.Namespace, settings: Settings, console: Console) ->
 
 
 def _plan(options: argparse.Namespace, settings: Settings, console: Console) -> None:
-    gpus = look() if options.gpus is None else given(options.gpus)
-    choice = decide(settings.model_copy(update={"model": options.model or settings.model}), gpus)
-    name = choice.name
-    config = look_up(name).config() if name in CATALOGUE else read_config(choice.folder)
-    plan = plan_for(settings, config, choice.gpus, available_memory())
+    gpus = find_gpus() if options.gpus is None else as_given(options.gpus)
+    selection = select(settings.model_copy(update={"model": options.model or settings.model}), gpus)
+    name = selection.name
+    config = look_up(name).config() if name in CATALOGUE else read_config(selection.folder)
+    plan = plan_for(settings, config, selection.gpus, available_memory())
     console.print(f"{name}: {plan.parameters:,} parameters, {gib(plan.weights)} of weights")
     if plan.shares:
         console.print(_shares(plan))
     else:
-        console.print("No GPU: everything lies in the machine's memory.")
+        console.print("No GPU: everything is in the machine's memory.")
     console.print(f"KV cache: {plan.kv_per_token:,} bytes a token; {plan.kv_tokens:,} tokens fit")
     context = int(config["max_position_embeddings"])
     for tokens in (length for length in REQUEST_TOKENS if length <= context):
@@ -147,15 +149,15 @@ def _shares(plan: Plan) -> Table:
 
 
 def _choose(_options: argparse.Namespace, settings: Settings, console: Console) -> None:
-    choice = choose_for_next_start(settings)
-    console.print(choice.name, markup=False)
-    _console(stderr=True).print(f"{choice.name}: {choice.reason}", markup=False)
+    selection = select_for_next_start(settings)
+    console.print(selection.name, markup=False)
+    _console(stderr=True).print(f"{selection.name}: {selection.reason}", markup=False)
 
 
 def _gpus(options: argparse.Namespace, _settings: Settings, console: Console) -> int:
-    found = look()
+    found = find_gpus()
     versions = {"torch": found.torch, "cuda": found.cuda}
-    if found.torch is None:  # not asked, because the driver shows nothing that it could use
+    if found.torch is None:  # not asked yet, because the driver shows no GPU
         answer = ask_torch()
         versions = {name: answer[name] for name in versions}
     if options.json:

@@ -80,8 +80,8 @@ def build() -> FastAPI:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     from app.local_engine import local_engine  # noqa: PLC0415
-    from app.models.choice import choose_model  # noqa: PLC0415
     from app.models.errors import ModelError  # noqa: PLC0415
+    from app.models.selection import select_model  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
     from app.observability.metrics import Metrics  # noqa: PLC0415
     from app.observability.request_log import LogObserver  # noqa: PLC0415
@@ -89,12 +89,12 @@ def build() -> FastAPI:
     try:
         settings = load_settings()
         configure_logging(settings)
-        choice = choose_model(settings)
-        _log.info("serving %s: %s", choice.name, choice.reason)
+        selection = select_model(settings)
+        _log.info("serving %s: %s", selection.name, selection.reason)
         metrics = Metrics(CollectorRegistry())
         observers = Observers([LogObserver(settings), metrics])
-        engine = local_engine(settings, choice, observers)
-        return create_app(settings, engine, Prompts(choice.folder, engine.model), observers, metrics.render)
+        engine = local_engine(settings, selection, observers)
+        return create_app(settings, engine, Prompts(selection.folder, engine.model), observers, metrics.render)
     except (SettingsError, ModelError, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)
         raise SystemExit(EXIT_CODE) from None

@@ -21,10 +21,10 @@ STACK_VARIABLES = {
     "PROMETHEUS_PORT": "Prometheus' port on loopback",
     "GRAFANA_PORT": "Grafana's port on loopback (containers only)",
     "STATE_DIR": "where everything that is not in the repository lives: models, logs, sockets, metrics",
-    "HF_ENDPOINT": "the Hugging Face hub that weights are fetched from, where it is a mirror",
-    "HF_TOKEN": "the token of the Hugging Face hub, where it wants one",
-    "MODELSCOPE_DOMAIN": "ModelScope's host, where it is another one",
-    "MODELSCOPE_API_TOKEN": "the token of ModelScope, where it wants one",
+    "HF_ENDPOINT": "the address of a mirror of the Hugging Face hub",
+    "HF_TOKEN": "a token for the Hugging Face hub",
+    "MODELSCOPE_DOMAIN": "another host of ModelScope",
+    "MODELSCOPE_API_TOKEN": "a token for ModelScope",
     "HTTP_PROXY": "the proxy for downloads over http",
     "HTTPS_PROXY": "the proxy for downloads over https",
     "NO_PROXY": "hosts that are reached without a proxy",
@@ -33,14 +33,14 @@ STACK_VARIABLES = {
     "NGINX_EXPORTER_IMAGE": "the nginx exporter's image",
     "PROMETHEUS_IMAGE": "Prometheus' image",
     "GRAFANA_IMAGE": "Grafana's image",
-    "CUDA_BUILD_IMAGE": "an image with nvcc, for FLASH_ATTN=build alone",
-    "TORCH_BUILD": "cpu, cu126 or cuda: which build of PyTorch is installed; empty: by NVIDIA's driver",
-    "TORCH_CPU_INDEX": "where CPU builds of PyTorch are looked for first; empty: nowhere but where pip looks",
-    "TORCH_CUDA_INDEX": "where the CUDA 12.6 builds of PyTorch are, for drivers below 580",
-    "FLASH_ATTN_WHEELS": "a folder or address with wheels of flash-attn; empty: its own releases",
-    "FLASH_ATTN_CUDA_ARCHS": "what FLASH_ATTN=build compiles for, as in 80;90; empty: the GPUs that are there",
+    "CUDA_BUILD_IMAGE": "an image with nvcc; only FLASH_ATTN=build uses it",
+    "TORCH_BUILD": "the build of PyTorch to install: cpu, cu126 or cuda; empty: chosen by NVIDIA's driver",
+    "TORCH_CPU_INDEX": "the index that is asked first for CPU builds of PyTorch; empty: only pip's own",
+    "TORCH_CUDA_INDEX": "the index with CUDA 12.6 builds of PyTorch, for drivers below 580",
+    "FLASH_ATTN_WHEELS": "a folder or address with wheels of flash-attn; empty: the project's releases",
+    "FLASH_ATTN_CUDA_ARCHS": "GPU types that FLASH_ATTN=build compiles for, as in 80;90; empty: this machine's",
 }
-"""Read by the Makefile, compose.yaml and the native supervisor, and never by the app itself."""
+"""For the Makefile, compose.yaml and the native supervisor. The app does not read them."""
 
 
 class SettingsError(Exception):
@@ -67,50 +67,61 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
 
     model: str = Field("auto", description="auto, a name of the catalogue, or a folder with a model's files")
-    models_dir: Path = Field(Path("var/models"), description="where fetched models lie")
-    dtype: DType = Field(DType.AUTO, description="what the weights are computed in; auto: chosen for the device")
+    models_dir: Path = Field(Path("var/models"), description="the folder of fetched models")
+    dtype: DType = Field(
+        DType.AUTO, description="the number type that the model computes in; auto: chosen for the device"
+    )
     compile: Compile = Field(
-        Compile.OFF, description="on GPUs: layers puts what lies between the attentions through torch.compile; off"
+        Compile.OFF,
+        description="off, or on GPUs layers: torch.compile for the parts of each layer around its attention",
     )
     flash_attn: FlashAttn = Field(
         FlashAttn.AUTO,
-        description="on GPUs, the library flash-attn: auto (where a wheel fits), build (compiled: an hour), off",
+        description="the library flash-attn, on GPUs: auto (if a wheel fits), build (compile it, for an hour), off",
     )
     cache_dir: Path = Field(
-        Path("var/cache"), description="what is compiled at run time on GPUs; must be writable and executable"
+        Path("var/cache"),
+        description="folder for code compiled at run time on GPUs; writable, and not mounted noexec",
     )
     gpu_reserve: float = Field(
         2.0, ge=0, le=64, description="GiB per GPU that weights and KV cache leave free for activations"
     )
-    max_sequences: int = Field(32, ge=1, le=512, description="sequences that are computed at once")
+    max_sequences: int = Field(32, ge=1, le=512, description="most requests that run at once")
     kv_tokens: int = Field(
-        0, ge=0, le=100_000_000, description="tokens that the KV cache holds; 0: from the plan, without a GPU 24576"
+        0,
+        ge=0,
+        le=100_000_000,
+        description="size of the KV cache in tokens; 0: all that fits the GPUs, without a GPU 24576",
     )
     prefill_chunk: int = Field(
         0,
         ge=0,
         le=65_536,
-        description="most prompt tokens computed between two tokens of the others; 0: 512 on GPUs, 128 without",
+        description="most prompt tokens computed in one step beside running answers; 0: 512 on GPUs, 128 without",
     )
     share_prefixes: bool = Field(False, description="reuse cached prompts between different API keys")
     cleanup: Cleanup = Field(
-        Cleanup.IDLE, description="GPU cleanup: idle (when nothing runs), request (after each answer), off"
+        Cleanup.IDLE,
+        description="when unused GPU memory is freed: idle (nothing runs), request (after each answer), off",
     )
     startup_deadline: float = Field(
-        1800, gt=0, le=86_400, description="seconds after which a load that is not ready ends the process"
+        1800, gt=0, le=86_400, description="seconds that the model may take to load before the process ends"
     )
     stall_deadline: float = Field(
-        120, gt=0, le=3600, description="seconds without progress, with work to do, after which the process ends"
+        120, gt=0, le=3600, description="seconds that one step may take before the process ends"
     )
     max_waiting: int = Field(128, ge=0, le=100_000, description="requests that may wait; more get a 429")
-    request_timeout: float = Field(600, gt=0, le=86_400, description="seconds after which a request is given up")
+    request_timeout: float = Field(
+        600, gt=0, le=86_400, description="seconds that a request may take before it ends with an error"
+    )
     max_body_bytes: int = Field(2_097_152, ge=1024, le=1_073_741_824, description="largest request body")
-    drain_seconds: int = Field(30, ge=0, le=3600, description="seconds that running answers get after SIGTERM")
+    drain_seconds: int = Field(30, ge=0, le=3600, description="seconds that running answers have left after SIGTERM")
     http_host: str = Field(
-        "127.0.0.1", description="the IP address that nginx listens on; beyond loopback it needs one of the next two"
+        "127.0.0.1",
+        description="the IP address that nginx listens on; outside loopback set one of the next two as well",
     )
     api_keys_file: Path | None = Field(
-        None, description="file with one `name:key` per line; with it every request needs a key"
+        None, description="file with one `name:key` per line; if set, every request needs a key"
     )
     allow_anonymous: bool = Field(
         False, description="yes: serve without API keys on an address that others can reach"
@@ -130,7 +141,7 @@ class Settings(BaseSettings):
         if ip_address(self.http_host).is_loopback or self.api_keys_file is not None or self.allow_anonymous:
             return self
         raise ValueError(
-            f"HTTP_HOST={self.http_host} can be reached by others: set API_KEYS_FILE, or say ALLOW_ANONYMOUS=yes"
+            f"HTTP_HOST={self.http_host} is open to other machines: set API_KEYS_FILE, or ALLOW_ANONYMOUS=yes"
         )
 
 
@@ -153,6 +164,6 @@ def _refuse_unknown_names(file: Path) -> None:
 
 
 def _say(item: Any) -> str:
-    if not item["loc"]:  # of several variables together: the message names them
+    if not item["loc"]:  # a rule about several variables: its message names them
         return f"{item['msg'].removeprefix('Value error, ')}."
     return f"{str(item['loc'][0]).upper()}={item['input']!r}: {item['msg']}."

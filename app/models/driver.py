@@ -1,8 +1,8 @@
-"""Which GPUs are there, asked of the driver through NVML.
+"""Asks NVIDIA's driver, through NVML, which GPUs the machine has.
 
-Not of torch: asking torch starts CUDA, which takes seconds and hundreds of MiB per GPU, and belongs to the inference
-thread alone; what torch can use of them is asked in a process of its own (`gpus.py`). The order is the bus order, so
-torch counts the same when CUDA_DEVICE_ORDER is PCI_BUS_ID.
+torch is not asked here: that starts CUDA, which takes seconds and hundreds of MiB per GPU, and belongs to the
+inference thread. `gpus.py` asks torch in a process of its own. GPUs are counted in the order of the bus, and torch
+counts them in the same order when CUDA_DEVICE_ORDER is PCI_BUS_ID.
 """
 
 import os
@@ -21,7 +21,7 @@ BUS_ORDER = "PCI_BUS_ID"
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # a PCI vendor, and the class of graphics cards and accelerators
 _HIDE = {"", "-1"}
-"""First entries of CUDA_VISIBLE_DEVICES with which CUDA shows no GPU: said on purpose, unlike a wrong number."""
+"""First entries of CUDA_VISIBLE_DEVICES that hide every GPU on purpose. A wrong number hides them by mistake."""
 
 _REMEDIES = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "load its kernel module (`modprobe nvidia`), or install the driver again",
@@ -38,11 +38,11 @@ class Driver:
     version: str | None  # None: it does not answer
     gpus: tuple[Gpu, ...]  # those that CUDA_VISIBLE_DEVICES lets through, numbered as CUDA numbers them
     problem: str | None  # why GPUs are missing from the list
-    broken: bool  # GPUs may be there that the list does not show, and nobody asked for that
+    broken: bool  # the list may lack GPUs that were not hidden on purpose
 
 
 def use_bus_order() -> None:
-    """Make CUDA count the GPUs as the driver does, from its start on. Raises SettingsError.
+    """Make CUDA count the GPUs as the driver does. Raises SettingsError.
 
     CUDA reads the variable when it starts. Another order cannot be overridden: CUDA_VISIBLE_DEVICES may count by it.
     """
@@ -73,7 +73,7 @@ def ask_driver() -> Driver:
 
 
 def available_memory() -> int:
-    """Bytes of the machine's memory that can be had without swapping."""
+    """Bytes of the machine's memory that can be taken without swapping."""
     return int(psutil.virtual_memory().available)
 
 
@@ -87,7 +87,7 @@ def _without_driver(error: pynvml.NVMLError) -> Driver:
         there = "; this machine has an NVIDIA GPU, which a driver (in a container: `--gpus all`) would show"
         return Driver(None, (), f"no NVIDIA driver is here{there if present else ''}", broken=False)
     if error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and not present:
-        return Driver(None, (), "no NVIDIA GPU is in this machine", broken=False)
+        return Driver(None, (), "this machine has no NVIDIA GPU", broken=False)
     return Driver(None, (), _say(error), broken=True)
 
 
@@ -120,7 +120,7 @@ def _ask(visible: str | None) -> Driver:
 
 
 def _visible(every: Sequence[object], visible: str | None) -> tuple[list[object], str | None]:
-    """What CUDA shows, and the wrong name from which on it shows nothing more."""
+    """The GPUs that CUDA shows, and the wrong name that made it stop, if there is one."""
     if visible is None:
         return list(every), None
     handles: list[object] = []
@@ -133,7 +133,7 @@ def _visible(every: Sequence[object], visible: str | None) -> tuple[list[object]
 
 
 def _handle(every: Sequence[object], name: str) -> object | None:
-    """The GPU of this number, or of the only UUID that begins so."""
+    """The GPU with this number, or with the only UUID that begins with this name."""
     if name.isdecimal():
         return every[int(name)] if int(name) < len(every) else None
     found = [handle for handle in every if name and str(pynvml.nvmlDeviceGetUUID(handle)).startswith(name)]
@@ -156,6 +156,6 @@ def _gpu(index: int, handle: object) -> Gpu:
 def _memory(handle: object) -> tuple[int, int]:
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError_NotSupported:  # the GPU has none of its own and works in the machine's
+    except pynvml.NVMLError_NotSupported:  # a GPU without memory of its own uses the machine's
         return total_memory(), available_memory()
     return int(memory.total), int(memory.free)

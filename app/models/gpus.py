@@ -1,4 +1,4 @@
-"""Which GPUs can be used: what the driver sees, and what torch, asked in a process of its own, can compute on."""
+"""Which GPUs can be used: the driver lists them, and torch, in a process of its own, computes on each."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from app.models.driver import BUS_ORDER, Driver, ask_driver, use_bus_order
 from app.models.placement import Gpu
 
 TORCH_SECONDS = 50.0
-"""For torch's answer: a cold import of its CUDA build reads 3 GB. gunicorn gives a worker 60 until its first sign."""
+"""For torch's answer: a first import of its CUDA build reads 3 GB. gunicorn ends a worker that is silent for 60."""
 
 _ROOT = Path(__file__).parents[2]
 _CUDA_13_DRIVER = 580
@@ -26,23 +26,23 @@ class Gpus:
     seen: tuple[Gpu, ...] = ()
     usable: tuple[Gpu, ...] = ()
     problem: str | None = None  # why there is no GPU, or not all of them can be used, and what to do
-    broken: bool = False  # GPUs may be there that nobody can size
+    broken: bool = False  # there may be GPUs that are in neither list
     driver: str | None = None
     torch: str | None = None
     cuda: str | None = None
 
     def emptied(self) -> "Gpus":
-        """As they are when nothing runs on them: a stack that runs now frees them before it starts again."""
+        """The same GPUs with all their memory free: a running stack frees them before it starts again."""
         seen, usable = (tuple(replace(gpu, free=gpu.total) for gpu in gpus) for gpus in (self.seen, self.usable))
         return replace(self, seen=seen, usable=usable)
 
 
-def given(gpus: Sequence[Gpu]) -> Gpus:
-    """GPUs that somebody names by hand: taken at their word."""
+def as_given(gpus: Sequence[Gpu]) -> Gpus:
+    """GPUs as the command line describes them, unchecked."""
     return Gpus(tuple(gpus), tuple(gpus), None if gpus else "no GPU is given")
 
 
-def look() -> Gpus:
+def find_gpus() -> Gpus:
     """The GPUs of this machine. Raises SettingsError for an order of GPUs that is not the driver's."""
     use_bus_order()
     driver = ask_driver()
@@ -62,7 +62,7 @@ def look() -> Gpus:
 
 
 def ask_torch() -> dict[str, Any]:
-    """What `torch_gpus.py` answers; its `error` also says when it does not."""
+    """The answer of `torch_gpus.py`. Where it gives none, `error` says why."""
     command = [sys.executable, "-m", "app.engine.torch_gpus"]
     environment = {**os.environ, "CUDA_DEVICE_ORDER": BUS_ORDER}
     silent: dict[str, Any] = {"torch": None, "cuda": None, "gpus": []}
@@ -80,7 +80,7 @@ def ask_torch() -> dict[str, Any]:
 
 
 def _usable(device: Mapping[str, Any], seen: Sequence[Gpu]) -> Gpu:
-    """A GPU with torch's number; its memory as the driver counts it, without what torch's process itself takes."""
+    """A GPU with torch's number and the driver's count of its memory, which torch's process does not reduce."""
     own = Gpu(
         index=device["index"],
         name=device["name"],

@@ -1,4 +1,4 @@
-"""What a model's folder says about it, read without torch and without its weights."""
+"""Reads what a model's folder says about the model, without torch and without its weights."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from app.models.errors import ModelNotAvailable
 def read_model_info(folder: Path, name: str) -> ModelInfo:
     """Raises ModelNotAvailable when the folder's files cannot be used.
 
-    The context is the config's `max_position_embeddings`. The tokenizer's `model_max_length` is left alone: it is a
+    The context is the config's `max_position_embeddings`. The tokenizer's `model_max_length` is not read: it is a
     hint for truncation, and wrong in both directions (DeepSeek's says 16384 where the model has 163840 positions).
     """
     config = read_config(folder)
@@ -38,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _sampling(generation: dict[str, Any]) -> SamplingDefaults:
-    """What the file says, whether or not it also says `do_sample`; else what chat APIs default to.
+    """The file's values, whatever it says about `do_sample`; for missing ones the defaults of chat APIs.
 
     Libraries answer greedily when `do_sample` is missing. An API samples at temperature 1 unless it is told
     otherwise, and a client that wants greedy answers says temperature 0.

@@ -1,6 +1,6 @@
-"""What a fetched folder must hold: a manifest with the size and sha256 of each file.
+"""The manifest of a fetched folder: the size and sha256 of each file.
 
-The manifest is written last, so a folder that has one was once complete and checked.
+It is written last, so a folder that has one was complete and checked at that time.
 """
 
 import hashlib
@@ -14,28 +14,24 @@ from typing import Literal
 from app.models.errors import DownloadFailed
 
 MANIFEST = "manifest.json"
-_CHUNK = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a source says of a file: its sha256, or git's blob id, which is a sha1 (small files on a hub)."""
+    """A file's checksum as its source gives it: a sha256, or for small files on a hub git's blob id, a sha1."""
 
     kind: Literal["sha256", "git"]
     value: str
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex, read in chunks."""
-    digest = hashlib.sha256()
+    """The file's sha256 in hex."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(folder: Path, origin: Mapping[str, str], checksums: Mapping[str, Checksum] | None = None) -> None:
-    """Check every file, make it readable to the server's user, bring it to the disk, and write the manifest.
+    """Check every file, make it readable to the server's user, flush it to the disk, and write the manifest.
 
     With `checksums` the folder must hold exactly these files. A wrong file is removed, so that the next run fetches
     it anew. Raises DownloadFailed.
@@ -58,7 +54,7 @@ def seal(folder: Path, origin: Mapping[str, str], checksums: Mapping[str, Checks
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether every file of the folder's manifest is there in its size. Reads no weights, so it takes no time."""
+    """Whether every file of the folder's manifest is there in its size. Fast: no file but the manifest is read."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
@@ -74,7 +70,7 @@ def _check(path: Path, sha256: str, checksum: Checksum | None) -> None:
         path.unlink()
         raise DownloadFailed(
             f"{path.name} is corrupt: its {checksum.kind} checksum is {actual}, the source says {checksum.value}. "
-            "It was removed: run it again"
+            "It was removed: run the command again"
         )
 
 

@@ -1,4 +1,4 @@
-"""How large a model is, counted from its config alone: no weights, no torch.
+"""Counts a model's parameters from its config, without weights and without torch.
 
 The counts follow transformers' own classes; a test holds them against those on the meta device.
 """
@@ -14,7 +14,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Parameters of each part, and what one token leaves in one layer's KV cache, in elements."""
+    """Parameters of each part, and the elements that one token takes in one layer's KV cache."""
 
     embedding: int
     layers: tuple[int, ...]

@@ -1,8 +1,8 @@
-"""What fits where: a model's layers and KV cache over GPUs, decided from its config before anything is loaded.
+"""Places a model's layers and KV cache on GPUs: pure arithmetic over its config, before anything is loaded.
 
-Pure arithmetic. The embedding goes to the first GPU and the head to the last; the layers lie between them in order.
-The split is the one under which the most tokens fit the KV cache: every sequence needs room in every layer, so the
-GPU with the least room per token decides how many there are.
+The embedding goes to the first GPU and the head to the last, with the layers in order between them. Of all splits,
+the plan takes the one with the most tokens in the KV cache. Every token takes memory in every layer, so the GPU with
+the least memory per token limits their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from app.models.units import GIB, gib
 from app.settings import Settings
 
 CPU_KV_TOKENS = 24_576
-"""The KV cache's size without a GPU, when nobody says another."""
+"""The KV cache's size without a GPU, where KV_TOKENS is 0."""
 
 LEAST_KV_TOKENS = 2048
-"""With room for less than one modest request a model is not worth loading."""
+"""A model that leaves less for the KV cache is refused: it could hardly hold one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a model goes. Without GPUs there are no shares, and everything lies in the machine's memory."""
+    """Where a model goes. Without GPUs there are no shares, and everything is in the machine's memory."""
 
     parameters: int
     weights: int  # bytes
@@ -79,7 +79,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Something that stays on one GPU. Sizes in bytes."""
+    """Modules that must be on the same GPU. Sizes in bytes."""
 
     modules: tuple[str, ...]
     weights: int
@@ -113,11 +113,11 @@ def plan(config: Mapping[str, Any], gpus: Sequence[Gpu], *, reserve_gib: float, 
     sizes = sizes_of(config)
     reserve = round(reserve_gib * GIB)
     blocks = _blocks(sizes, dtype_bytes)
-    rooms = [max(0, gpu.free - reserve) for gpu in gpus]
-    if sum(len(part) for part in _fill(blocks, rooms, LEAST_KV_TOKENS)) < len(blocks):
-        raise DoesNotFit(_missing(blocks, gpus, rooms, reserve))
-    parts = _fill(blocks, rooms, _most_tokens(blocks, rooms))
-    shares = tuple(_share(gpu, part, room, reserve) for gpu, part, room in zip(gpus, parts, rooms, strict=True))
+    budgets = [max(0, gpu.free - reserve) for gpu in gpus]
+    if sum(len(part) for part in _fill(blocks, budgets, LEAST_KV_TOKENS)) < len(blocks):
+        raise DoesNotFit(_missing(blocks, gpus, budgets, reserve))
+    parts = _fill(blocks, budgets, _most_tokens(blocks, budgets))
+    shares = tuple(_share(gpu, part, budget, reserve) for gpu, part, budget in zip(gpus, parts, budgets, strict=True))
     fits = min(share.kv // share.kv_per_token for share in shares if share.kv_per_token)
     return _total(sizes, dtype_bytes, fits, shares)
 
@@ -148,7 +148,7 @@ def _total(sizes: Sizes, dtype_bytes: int, kv_tokens: int, shares: tuple[Share, 
 
 
 def _blocks(sizes: Sizes, dtype_bytes: int) -> list[_Block]:
-    tied = sizes.head == 0  # then both are one tensor, and lie on one GPU
+    tied = sizes.head == 0  # then both are one tensor, on one GPU
     first = ("model.embed_tokens", "model.rotary_emb") + (("lm_head",) if tied else ())
     last = ("model.norm",) + (() if tied else ("lm_head",))
     return [
@@ -161,31 +161,34 @@ def _blocks(sizes: Sizes, dtype_bytes: int) -> list[_Block]:
     ]
 
 
-def _fill(blocks: Sequence[_Block], rooms: Sequence[int], tokens: int) -> list[list[_Block]]:
-    """The blocks in order, each GPU taking what fits it with a KV cache of so many tokens; the rest is left out."""
+def _fill(blocks: Sequence[_Block], budgets: Sequence[int], tokens: int) -> list[list[_Block]]:
+    """The blocks of each GPU, in order, for a KV cache of `tokens` tokens. `budgets` are the GPUs' bytes. Blocks that
+    do not fit are left out."""
     parts, rest = [], list(blocks)
-    for room in rooms:
+    for budget in budgets:
         part: list[_Block] = []
-        while rest and (need := rest[0].needs(tokens)) <= room:
-            room -= need  # noqa: PLW2901  # what is left of this GPU
-            part.append(rest.pop(0))
+        used = 0
+        while rest and used + rest[0].needs(tokens) <= budget:
+            block = rest.pop(0)
+            used += block.needs(tokens)
+            part.append(block)
         parts.append(part)
     return parts
 
 
-def _most_tokens(blocks: Sequence[_Block], rooms: Sequence[int]) -> int:
-    """The most KV tokens with which every block finds a place. More tokens never make it easier, so: bisection."""
-    fits, too_many = LEAST_KV_TOKENS, sum(rooms) // sum(block.kv_per_token for block in blocks) + 1
+def _most_tokens(blocks: Sequence[_Block], budgets: Sequence[int]) -> int:
+    """The most KV tokens with which every block fits, by bisection: more tokens never make it easier."""
+    fits, too_many = LEAST_KV_TOKENS, sum(budgets) // sum(block.kv_per_token for block in blocks) + 1
     while too_many - fits > 1:
         tokens = (fits + too_many) // 2
-        if sum(len(part) for part in _fill(blocks, rooms, tokens)) == len(blocks):
+        if sum(len(part) for part in _fill(blocks, budgets, tokens)) == len(blocks):
             fits = tokens
         else:
             too_many = tokens
     return fits
 
 
-def _share(gpu: Gpu, part: Sequence[_Block], room: int, reserve: int) -> Share:
+def _share(gpu: Gpu, part: Sequence[_Block], budget: int, reserve: int) -> Share:
     modules = tuple(module for block in part for module in block.modules)
     layers = [int(module.rpartition(".")[2]) for module in modules if module.startswith("model.layers.")]
     weights = sum(block.weights for block in part)
@@ -194,21 +197,21 @@ def _share(gpu: Gpu, part: Sequence[_Block], room: int, reserve: int) -> Share:
         modules=modules,
         layers=range(layers[0], layers[-1] + 1) if layers else range(0),
         weights=weights,
-        kv=room - weights,
+        kv=budget - weights,
         kv_per_token=sum(block.kv_per_token for block in part),
         reserve=reserve,
     )
 
 
-def _missing(blocks: Sequence[_Block], gpus: Sequence[Gpu], rooms: Sequence[int], reserve: int) -> str:
-    parts = _fill(blocks, rooms, LEAST_KV_TOKENS)
+def _missing(blocks: Sequence[_Block], gpus: Sequence[Gpu], budgets: Sequence[int], reserve: int) -> str:
+    parts = _fill(blocks, budgets, LEAST_KV_TOKENS)
     left = blocks[sum(len(part) for part in parts) :]
-    usable = ", ".join(f"GPU {gpu.index} {gib(room)}" for gpu, room in zip(gpus, rooms, strict=True))
-    needed, room = sum(block.needs(LEAST_KV_TOKENS) for block in blocks), sum(rooms)
+    usable = ", ".join(f"GPU {gpu.index} {gib(budget)}" for gpu, budget in zip(gpus, budgets, strict=True))
+    needed, budget = sum(block.needs(LEAST_KV_TOKENS) for block in blocks), sum(budgets)
     short = sum(block.needs(LEAST_KV_TOKENS) for block in left)
     last = gpus[-1].index
     return (
         f"{gib(sum(block.weights for block in blocks))} of weights with a KV cache of {LEAST_KV_TOKENS:,} tokens "
-        f"need {gib(needed)}; usable, after {gib(reserve)} in reserve on each GPU, are {gib(room)} ({usable}). "
+        f"need {gib(needed)}; usable, after {gib(reserve)} in reserve on each GPU, are {gib(budget)} ({usable}). "
         f"Missing on GPU {last}: {gib(short)} for {left[0].modules[0]} to {left[-1].modules[-1]}"
     )

@@ -14,7 +14,7 @@ from app.contract.messages import EngineRequest, FinishReason, SamplingParams, T
 from app.contract.telemetry import Event, Observers, PhaseChanged, StepDone
 from app.engine.local import LocalEngine
 from app.local_engine import local_engine
-from app.models.choice import choose_model
+from app.models.selection import select_model
 from app.settings import load_settings
 from bench.workers.pipe import answers, serve
 
@@ -47,8 +47,8 @@ def main() -> None:
 
 async def started(heard: Heard) -> LocalEngine:
     settings = load_settings(None)
-    choice = choose_model(settings)
-    engine = local_engine(settings, choice, Observers([heard]))
+    selection = select_model(settings)
+    engine = local_engine(settings, selection, Observers([heard]))
     await engine.start()
     while (status := engine.status()).phase is not Phase.READY:
         if status.phase is Phase.FAILED or not status.alive:

@@ -11,7 +11,7 @@ from app.contract.options import DType
 from app.contract.telemetry import Observers
 from app.engine.scripted import ScriptedEngine
 from app.local_engine import local_engine
-from app.models.choice import Choice
+from app.models.selection import Selection
 from app.settings import Settings
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -28,7 +28,7 @@ MARKS: dict[str, list[pytest.MarkDecorator]] = {}
 
 def _local(folder: Path) -> Engine:
     settings = Settings(dtype=DType.FLOAT32, max_sequences=4, kv_tokens=8192, prefill_chunk=32)
-    return local_engine(settings, Choice(folder.name, folder, (), "a test"), Observers())
+    return local_engine(settings, Selection(folder.name, folder, (), "a test"), Observers())
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from app.contract.messages import (
 from app.contract.options import DType
 from app.contract.telemetry import Observers
 from app.local_engine import local_engine
-from app.models.choice import Choice
+from app.models.selection import Selection
 from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import Settings
@@ -41,7 +41,7 @@ CHOSEN = ["an extracted person", "pydantic with references", "a discriminated un
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(embedded_model: Path) -> AsyncIterator[GenerationService]:
     settings = Settings(dtype=DType.FLOAT32, max_sequences=8, kv_tokens=8192)  # where exactness is promised
-    engine = local_engine(settings, Choice("smollm2", embedded_model, (), "a test"), Observers())
+    engine = local_engine(settings, Selection("smollm2", embedded_model, (), "a test"), Observers())
     await engine.start()
     async with asyncio.timeout(120):
         while engine.status().phase is not Phase.READY:

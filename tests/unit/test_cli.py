@@ -24,8 +24,8 @@ def models_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("MODEL", "auto")
     none = Gpus(problem="no NVIDIA driver is here")
-    monkeypatch.setattr("app.cli.look", lambda: none)
-    monkeypatch.setattr("app.models.choice.look", lambda: none)
+    monkeypatch.setattr("app.cli.find_gpus", lambda: none)
+    monkeypatch.setattr("app.models.selection.find_gpus", lambda: none)
     return tmp_path
 
 

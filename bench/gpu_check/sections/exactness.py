@@ -13,7 +13,7 @@ from app.contract.options import DType
 from app.engine.health import Health
 from app.engine.loading.startup import load_decoder
 from app.local_engine import engine_config
-from app.models.choice import Choice
+from app.models.selection import Selection
 from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
@@ -45,8 +45,8 @@ def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
     )
     settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=32_768)
     small = Bench(bench.gpus[:1], bench.config, bench.note, folder, bench.seconds)
-    choice = Choice("exactness", folder, small.gpus, "written for this check")
-    small.engine_config = engine_config(settings, choice)
+    selection = Selection("exactness", folder, small.gpus, "written for this check")
+    small.engine_config = engine_config(settings, selection)
     small.decoder = load_decoder(small.engine_config, bench.observers, Health(bench.observers))
     driven = Driven(small, seed=3)
     lengths = LENGTHS if bench.gpus else SMALL_LENGTHS

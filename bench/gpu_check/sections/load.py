@@ -10,7 +10,7 @@ from app.engine.attention.mla import AbsorbedAttention
 from app.engine.health import Health
 from app.engine.loading.startup import load_decoder
 from app.local_engine import engine_config
-from app.models.choice import Choice
+from app.models.selection import Selection
 from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
@@ -25,7 +25,7 @@ def load(bench: Bench) -> Iterator[Row]:
         torch.cuda.empty_cache()
     before = _allocated(bench)
     settings = Settings(dtype=DType.AUTO if bench.gpus else DType.FLOAT32, max_sequences=64)
-    config = engine_config(settings, Choice("gpu-check", bench.folder, bench.gpus, "written for this check"))
+    config = engine_config(settings, Selection("gpu-check", bench.folder, bench.gpus, "written for this check"))
     begun = time.monotonic()
     with torch.inference_mode():
         decoder = load_decoder(config, bench.observers, Health(bench.observers))

@@ -1,6 +1,6 @@
 """GPUs: the driver against the build of PyTorch, the memory against the plan, and Docker's way to them.
 
-The rule is the app's (app/models/choice.py): cards that could hold the model and cannot be used end the start;
+The rule is the app's (app/models/selection.py): cards that could hold the model and cannot be used end the start;
 cards that are too small get the small model, and a line says why.
 """
 

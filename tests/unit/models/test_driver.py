@@ -70,7 +70,7 @@ def test_a_gpu_without_memory_of_its_own_has_the_machines(monkeypatch: pytest.Mo
     [
         (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "0x8086", "no NVIDIA driver is here", False),
         (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "0x10de", "this machine has an NVIDIA GPU", False),
-        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "0x8086", "no NVIDIA GPU is in this machine", False),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "0x8086", "this machine has no NVIDIA GPU", False),
         (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "0x10de", "modprobe nvidia", True),
         (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "0x10de", "restart the machine", True),
         (pynvml.NVML_ERROR_UNKNOWN, "0x8086", "`nvidia-smi` shows more", True),

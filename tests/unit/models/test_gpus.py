@@ -8,7 +8,7 @@ import pytest
 
 from app.models import gpus
 from app.models.driver import Driver
-from app.models.gpus import ask_torch, look
+from app.models.gpus import ask_torch, find_gpus
 from app.models.placement import Gpu
 from app.models.units import GIB
 
@@ -41,7 +41,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_what_torch_can_use_has_torchs_numbers_and_the_drivers_memory(seen: pytest.MonkeyPatch) -> None:
     seen.setattr(gpus, "ask_torch", lambda: torch_says([device(0, SECOND), device(1, FIRST)]))
-    found = look()
+    found = find_gpus()
     assert [(gpu.index, gpu.name, gpu.free) for gpu in found.usable] == [
         (0, "RTX 2080 Ti", 10 * GIB),
         (1, "RTX 3090", 23 * GIB),
@@ -52,7 +52,7 @@ def test_what_torch_can_use_has_torchs_numbers_and_the_drivers_memory(seen: pyte
 def test_what_only_torch_knows_is_taken_from_torch(seen: pytest.MonkeyPatch) -> None:
     part = Gpu(0, "H100 MIG 3g.40gb", 40 * GIB, 40 * GIB, (9, 0), "MIG-cccc")
     seen.setattr(gpus, "ask_torch", lambda: torch_says([device(0, part)]))
-    assert [(gpu.total, gpu.free) for gpu in look().usable] == [(39 * GIB, 39 * GIB)]
+    assert [(gpu.total, gpu.free) for gpu in find_gpus().usable] == [(39 * GIB, 39 * GIB)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_why_some_cannot_be_used_is_said_with_what_to_do(
     seen: pytest.MonkeyPatch, answer: dict[str, Any], problem: str
 ) -> None:
     seen.setattr(gpus, "ask_torch", lambda: answer)
-    found = look()
+    found = find_gpus()
     assert problem in str(found.problem)
     assert found.seen == (FIRST, SECOND)
     assert found.usable == tuple(FIRST for each in answer["gpus"] if each["index"] == 0)
@@ -82,13 +82,13 @@ def test_a_wrong_entry_of_cuda_visible_devices_is_named_whatever_torch_says(seen
     wrong = Driver("580.95", (), "CUDA_VISIBLE_DEVICES=7: no GPU is '7'", broken=True)
     seen.setattr(gpus, "ask_driver", lambda: wrong)
     seen.setattr(gpus, "ask_torch", lambda: torch_says(error="No CUDA GPUs are available"))
-    assert look().problem == wrong.problem
+    assert find_gpus().problem == wrong.problem
 
 
 def test_torch_is_not_asked_where_there_is_nothing_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "ask_driver", lambda: Driver(None, (), "no NVIDIA driver is here", broken=False))
     monkeypatch.setattr(gpus, "ask_torch", pytest.fail)
-    assert look() == gpus.Gpus(problem="no NVIDIA driver is here")
+    assert find_gpus() == gpus.Gpus(problem="no NVIDIA driver is here")
 
 
 def test_torch_answers_for_itself() -> None:

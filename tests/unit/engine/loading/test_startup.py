@@ -23,8 +23,8 @@ from app.engine.loading.compile_caches import VARIABLES
 from app.engine.loading.startup import load_decoder
 from app.engine.thread import build_runner
 from app.local_engine import engine_config
-from app.models.choice import Choice
 from app.models.placement import Gpu
+from app.models.selection import Selection
 from app.settings import Settings
 from tests.support.driving import Driver, Heard, reference
 from tests.support.simgpu import crossings, gpus
@@ -63,7 +63,7 @@ class Started:
             dtype=DType.FLOAT32, prefill_chunk=48, gpu_reserve=0, cache_dir=folder / "cache", **values
         )
         present = tuple(Gpu(index, "simulated", 64 * MIB, 64 * MIB) for index in range(count))
-        self.config = engine_config(settings, Choice(folder.name, folder, present, "a test"))
+        self.config = engine_config(settings, Selection(folder.name, folder, present, "a test"))
         self.shares = self.config.plan.shares
         self.observers = observers
         self.decoder = load_decoder(self.config, observers, Health(observers))

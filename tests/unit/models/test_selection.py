@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.models import choice as choosing
+from app.models import selection as selecting
 from app.models.catalogue import DEEPSEEK, EMBEDDED
-from app.models.choice import Choice, choose_for_next_start, choose_model, decide
 from app.models.errors import DoesNotFit, GpusUnusable, ModelNotAvailable, UnknownModel
 from app.models.gpus import Gpus
 from app.models.manifest import seal
 from app.models.placement import Gpu
+from app.models.selection import Selection, select, select_for_next_start, select_model
 from app.models.units import GIB
 from app.settings import Settings
 
@@ -38,8 +38,8 @@ def unusable(*sizes: float) -> Gpus:
     return Gpus(cards(*sizes), (), "PyTorch is built without CUDA: install its CUDA build")
 
 
-def auto(gpus: Gpus, tmp_path: Path, **values: Any) -> Choice:
-    return decide(settings(tmp_path, **values), gpus, MEMORY)
+def auto(gpus: Gpus, tmp_path: Path, **values: Any) -> Selection:
+    return select(settings(tmp_path, **values), gpus, MEMORY)
 
 
 def put(folder: Path) -> None:
@@ -52,9 +52,9 @@ def put(folder: Path) -> None:
 class TestAuto:
     @pytest.mark.parametrize("sizes", [(24, 24), (80,), (4, 80), (48, 24)])
     def test_deepseek_is_served_on_gpus_that_hold_it(self, sizes: tuple[int, ...], tmp_path: Path) -> None:
-        choice = auto(usable(*sizes), tmp_path)
-        assert (choice.name, choice.gpus) == (DEEPSEEK.name, cards(*sizes))
-        assert "fits the visible GPUs" in choice.reason
+        selection = auto(usable(*sizes), tmp_path)
+        assert (selection.name, selection.gpus) == (DEEPSEEK.name, cards(*sizes))
+        assert "fits the visible GPUs" in selection.reason
 
     @pytest.mark.parametrize("sizes", [(24, 24), (80,)])
     def test_gpus_that_could_hold_it_and_cannot_be_used_end_the_start(
@@ -74,9 +74,9 @@ class TestAuto:
 
     def test_a_gpu_that_holds_it_alone_is_used_whatever_ails_the_other(self, tmp_path: Path) -> None:
         second = replace(cards(80)[0], index=1)
-        choice = auto(Gpus((*cards(4), second), (second,), "GPU 0 is too old"), tmp_path)
-        assert (choice.name, choice.gpus) == (DEEPSEEK.name, (second,))
-        assert "GPU 0 is too old" in choice.reason
+        selection = auto(Gpus((*cards(4), second), (second,), "GPU 0 is too old"), tmp_path)
+        assert (selection.name, selection.gpus) == (DEEPSEEK.name, (second,))
+        assert "GPU 0 is too old" in selection.reason
 
     def test_gpus_that_others_use_end_the_start(self, tmp_path: Path) -> None:
         with pytest.raises(GpusUnusable, match=r"other programs hold memory.*GPU 0 12\.00 GiB of 24\.00 GiB"):
@@ -86,25 +86,25 @@ class TestAuto:
     def test_gpus_that_are_too_small_serve_the_small_model(
         self, sizes: tuple[int, ...], reason: str, tmp_path: Path
     ) -> None:
-        choice = auto(usable(*sizes), tmp_path)
-        assert (choice.name, choice.gpus) == (EMBEDDED.name, cards(*sizes))
-        assert f"{DEEPSEEK.name} does not fit the visible GPUs" in choice.reason
-        assert reason in choice.reason
+        selection = auto(usable(*sizes), tmp_path)
+        assert (selection.name, selection.gpus) == (EMBEDDED.name, cards(*sizes))
+        assert f"{DEEPSEEK.name} does not fit the visible GPUs" in selection.reason
+        assert reason in selection.reason
 
     def test_small_gpus_that_cannot_be_used_leave_it_to_the_cpu(self, tmp_path: Path) -> None:
-        choice = auto(unusable(8), tmp_path)
-        assert (choice.name, choice.gpus) == (EMBEDDED.name, ())
-        assert "on the CPU, because the GPUs cannot be used: PyTorch is built without CUDA" in choice.reason
+        selection = auto(unusable(8), tmp_path)
+        assert (selection.name, selection.gpus) == (EMBEDDED.name, ())
+        assert "on the CPU, because the GPUs cannot be used: PyTorch is built without CUDA" in selection.reason
 
     def test_a_gpu_too_small_even_for_the_small_model_leaves_it_to_the_cpu(self, tmp_path: Path) -> None:
-        choice = auto(usable(2), tmp_path)
-        assert (choice.name, choice.gpus) == (EMBEDDED.name, ())
-        assert "on the CPU, because it does not fit" in choice.reason
+        selection = auto(usable(2), tmp_path)
+        assert (selection.name, selection.gpus) == (EMBEDDED.name, ())
+        assert "on the CPU, because it does not fit" in selection.reason
 
     def test_without_gpus_the_small_model_is_served_and_the_reason_said(self, tmp_path: Path) -> None:
-        choice = auto(NONE, tmp_path)
-        assert (choice.name, choice.gpus) == (EMBEDDED.name, ())
-        assert choice.reason == "no GPU is visible: no NVIDIA driver is here"
+        selection = auto(NONE, tmp_path)
+        assert (selection.name, selection.gpus) == (EMBEDDED.name, ())
+        assert selection.reason == "no GPU is visible: no NVIDIA driver is here"
 
 
 class TestByName:
@@ -112,9 +112,9 @@ class TestByName:
     def test_the_small_model_is_served_on_purpose_whatever_the_gpus_do(
         self, gpus: Gpus, on: int, tmp_path: Path
     ) -> None:
-        choice = auto(gpus, tmp_path, model=EMBEDDED.name)
-        assert (choice.name, len(choice.gpus)) == (EMBEDDED.name, on)
-        assert gpus.problem is None or gpus is NONE or gpus.problem in choice.reason
+        selection = auto(gpus, tmp_path, model=EMBEDDED.name)
+        assert (selection.name, len(selection.gpus)) == (EMBEDDED.name, on)
+        assert gpus.problem is None or gpus is NONE or gpus.problem in selection.reason
 
     @pytest.mark.parametrize("gpus", [unusable(24, 24), BROKEN, usable(24, 24, free=0.5)])
     def test_another_is_refused_where_the_gpus_could_hold_it(self, gpus: Gpus, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ class TestByName:
     def test_another_runs_on_the_cpu_where_no_gpu_is_visible_and_memory_holds_it(self, tmp_path: Path) -> None:
         assert auto(NONE, tmp_path, model=DEEPSEEK.name).gpus == ()
         with pytest.raises(DoesNotFit, match="of memory"):
-            decide(settings(tmp_path, model=DEEPSEEK.name), NONE, 16 * GIB)
+            select(settings(tmp_path, model=DEEPSEEK.name), NONE, 16 * GIB)
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownModel, match=f"'gpt'; known are {DEEPSEEK.name}, {EMBEDDED.name}"):
@@ -138,44 +138,44 @@ class TestByName:
 class TestFiles:
     @pytest.fixture(autouse=True)
     def no_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choosing, "look", lambda: NONE)
+        monkeypatch.setattr(selecting, "find_gpus", lambda: NONE)
 
     def test_what_is_not_there_can_be_chosen_and_not_started(self, tmp_path: Path) -> None:
-        assert choose_for_next_start(settings(tmp_path)).name == EMBEDDED.name
+        assert select_for_next_start(settings(tmp_path)).name == EMBEDDED.name
         with pytest.raises(ModelNotAvailable, match=f"python -m app models fetch {EMBEDDED.name}"):
-            choose_model(settings(tmp_path))
+            select_model(settings(tmp_path))
         put(tmp_path / EMBEDDED.name)
-        assert choose_model(settings(tmp_path)).folder == tmp_path / EMBEDDED.name
+        assert select_model(settings(tmp_path)).folder == tmp_path / EMBEDDED.name
 
     def test_an_unfinished_model_counts_as_missing(self, tmp_path: Path) -> None:
         put(tmp_path / EMBEDDED.name)
         (tmp_path / EMBEDDED.name / "model.safetensors").unlink()
         with pytest.raises(ModelNotAvailable, match="models fetch"):
-            choose_model(settings(tmp_path, model=EMBEDDED.name))
+            select_model(settings(tmp_path, model=EMBEDDED.name))
 
     def test_a_folder_is_served_under_its_own_name(self, tmp_path: Path) -> None:
         put(tmp_path / "my-model")
         (tmp_path / "my-model" / "config.json").write_text(re.sub("smollm2", "mine", _config()))
-        choice = choose_model(settings(tmp_path, model=str(tmp_path / "my-model")))
-        assert (choice.name, choice.folder) == ("my-model", tmp_path / "my-model")
+        selection = select_model(settings(tmp_path, model=str(tmp_path / "my-model")))
+        assert (selection.name, selection.folder) == ("my-model", tmp_path / "my-model")
 
     def test_a_folder_without_weights_is_refused(self, tmp_path: Path) -> None:
         put(tmp_path / "my-model")
         (tmp_path / "my-model" / "model.safetensors").unlink()
         with pytest.raises(ModelNotAvailable, match="safetensors"):
-            choose_model(settings(tmp_path, model=str(tmp_path / "my-model")))
+            select_model(settings(tmp_path, model=str(tmp_path / "my-model")))
         with pytest.raises(ModelNotAvailable, match="no such folder"):
-            choose_model(settings(tmp_path, model=str(tmp_path / "other")))
+            select_model(settings(tmp_path, model=str(tmp_path / "other")))
 
 
 def test_a_running_stacks_memory_counts_as_free_for_its_next_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choosing, "look", lambda: usable(24, 24, free=0.1))
-    assert choose_for_next_start(settings(tmp_path)).name == DEEPSEEK.name
+    monkeypatch.setattr(selecting, "find_gpus", lambda: usable(24, 24, free=0.1))
+    assert select_for_next_start(settings(tmp_path)).name == DEEPSEEK.name
     with pytest.raises(GpusUnusable):
-        choose_model(settings(tmp_path))
+        select_model(settings(tmp_path))
 
 
 def _config() -> str:
-    return (Path(choosing.__file__).parent / "configs" / f"{EMBEDDED.name}.json").read_text()
+    return (Path(selecting.__file__).parent / "configs" / f"{EMBEDDED.name}.json").read_text()

@@ -1,8 +1,8 @@
-"""Which model is served, and on which GPUs: the one rule, for the app's start, the command line and the host's tool.
+"""Selects the model that is served, and its GPUs: one rule for the app's start, the command line and `make doctor`.
 
-Where the GPUs could hold the wanted model by the plan, and cannot be used, nothing is served and the reason is said:
-a machine with two large GPUs must not answer with a small model on its CPU, unseen. Where they are too small for it,
-MODEL=auto serves the embedded model and says why.
+Where the GPUs are large enough for the wanted model and cannot be used, the start ends with the reason: a machine
+with two large GPUs must not silently serve a small model on its CPU. Where they are too small, MODEL=auto serves the
+embedded model and gives the reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED, local_folder
 from app.models.driver import available_memory, total_memory
 from app.models.errors import DoesNotFit, GpusUnusable, ModelNotAvailable
-from app.models.gpus import Gpus, look
+from app.models.gpus import Gpus, find_gpus
 from app.models.info import read_config
 from app.models.manifest import is_complete
 from app.models.placement import Gpu, Plan, plan_for
@@ -25,8 +25,8 @@ _SMALL = f"MODEL={EMBEDDED.name} serves the small model on purpose."
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The model to serve, the folder with its files, the GPUs that it runs on (none: the CPU), and why it is this."""
+class Selection:
+    """The model to serve, the folder with its files, the GPUs that it runs on (none: the CPU), and the reason."""
 
     name: str
     folder: Path
@@ -34,26 +34,27 @@ class Choice:
     reason: str
 
 
-def choose_model(settings: Settings) -> Choice:
+def select_model(settings: Settings) -> Selection:
     """What the MODEL setting means on this machine. Raises ModelNotAvailable, DoesNotFit, UnknownArchitecture,
     SettingsError."""
-    choice = decide(settings, look())
-    if settings.model in {AUTO, *CATALOGUE} and not is_complete(choice.folder):
+    selection = select(settings, find_gpus())
+    if settings.model in {AUTO, *CATALOGUE} and not is_complete(selection.folder):
         raise ModelNotAvailable(
-            f"{choice.name} was chosen ({choice.reason}), and is not in {settings.models_dir}. "
-            f"Fetch it: python -m app models fetch {choice.name}"
+            f"{selection.name} was chosen ({selection.reason}), and is not in {settings.models_dir}. "
+            f"Fetch it: python -m app models fetch {selection.name}"
         )
-    return choice
+    return selection
 
 
-def choose_for_next_start(settings: Settings) -> Choice:
-    """What a start will serve, as far as a look from outside can tell: a stack that runs now gives its memory back,
-    and the model's files need not be there yet. Raises as `choose_model` does."""
-    return decide(settings, look().emptied(), total_memory())
+def select_for_next_start(settings: Settings) -> Selection:
+    """What the next start will serve. It counts all memory as free, because a running stack frees its own first, and
+    the model's files may still be missing. Raises as `select_model` does."""
+    return select(settings, find_gpus().emptied(), total_memory())
 
 
-def decide(settings: Settings, gpus: Gpus, memory: int | None = None) -> Choice:
-    """The rule. `memory` is the machine's, in bytes; None: what is free of it. Raises as `choose_model` does."""
+def select(settings: Settings, gpus: Gpus, memory: int | None = None) -> Selection:
+    """The rule. `memory` is what a model on the CPU may take, in bytes; None: what is free now. Raises as
+    `select_model` does."""
     memory = available_memory() if memory is None else memory
     if settings.model == AUTO:
         return _automatic(settings, gpus, memory)
@@ -62,7 +63,7 @@ def decide(settings: Settings, gpus: Gpus, memory: int | None = None) -> Choice:
     return _named(settings, gpus, memory)
 
 
-def _automatic(settings: Settings, gpus: Gpus, memory: int) -> Choice:
+def _automatic(settings: Settings, gpus: Gpus, memory: int) -> Selection:
     if not (gpus.seen or gpus.usable or gpus.broken):
         return _embedded(settings, gpus, memory, f"no GPU is visible: {gpus.problem}")
     config = DEEPSEEK.config()
@@ -73,27 +74,27 @@ def _automatic(settings: Settings, gpus: Gpus, memory: int) -> Choice:
         return _embedded(settings, gpus, memory, f"{DEEPSEEK.name} does not fit the visible GPUs: {error}")
     free = " + ".join(gib(gpu.free) for gpu in gpus.usable)
     reason = f"it fits the visible GPUs ({free} free), with room for {plan.kv_tokens:,} tokens{_beside(gpus)}"
-    return Choice(DEEPSEEK.name, settings.models_dir / DEEPSEEK.name, gpus.usable, reason)
+    return Selection(DEEPSEEK.name, settings.models_dir / DEEPSEEK.name, gpus.usable, reason)
 
 
-def _embedded(settings: Settings, gpus: Gpus, memory: int, reason: str) -> Choice:
+def _embedded(settings: Settings, gpus: Gpus, memory: int, reason: str) -> Selection:
     """On the GPUs where they can be used and have room, else on the CPU: the small model runs anywhere."""
     folder, config = settings.models_dir / EMBEDDED.name, EMBEDDED.config()
     try:
         if gpus.usable:
             _over(settings, config, gpus.usable)
-            return Choice(EMBEDDED.name, folder, gpus.usable, f"{reason}{_beside(gpus)}")
+            return Selection(EMBEDDED.name, folder, gpus.usable, f"{reason}{_beside(gpus)}")
     except DoesNotFit as error:
         reason = f"{reason}; on the CPU, because it does not fit the visible GPUs: {error}"
     else:
         if gpus.seen or gpus.broken:
             reason = f"{reason}; on the CPU, because the GPUs cannot be used: {gpus.problem}"
     plan_for(settings, config, (), memory)
-    return Choice(EMBEDDED.name, folder, (), reason)
+    return Selection(EMBEDDED.name, folder, (), reason)
 
 
-def _named(settings: Settings, gpus: Gpus, memory: int) -> Choice:
-    """A model that somebody asked for: on the GPUs, or not at all; on the CPU where there are none."""
+def _named(settings: Settings, gpus: Gpus, memory: int) -> Selection:
+    """The model that MODEL names: on the GPUs, or not at all; on the CPU where the machine has no GPU."""
     if settings.model in CATALOGUE:
         folder = settings.models_dir / settings.model
         config, name = CATALOGUE[settings.model].config(), settings.model
@@ -102,18 +103,18 @@ def _named(settings: Settings, gpus: Gpus, memory: int) -> Choice:
         config, name = read_config(folder), folder.resolve().name
     if not (gpus.seen or gpus.usable or gpus.broken):
         plan_for(settings, config, (), memory)
-        return Choice(name, folder, (), "MODEL says so")
+        return Selection(name, folder, (), "MODEL says so")
     on_the_cpu = f"To run {name} on the CPU, start with CUDA_VISIBLE_DEVICES set to nothing."
     try:
         _over(settings, config, gpus.usable)
     except DoesNotFit as error:
         _refuse_what_could_hold(settings, name, config, gpus, on_the_cpu)
         raise DoesNotFit(f"{name} does not fit the visible GPUs: {error}. {on_the_cpu}") from None
-    return Choice(name, folder, gpus.usable, f"MODEL says so{_beside(gpus)}")
+    return Selection(name, folder, gpus.usable, f"MODEL says so{_beside(gpus)}")
 
 
 def _over(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu]) -> Plan:
-    """The plan over GPUs, and never one over the CPU."""
+    """The plan over the GPUs. Raises DoesNotFit where there are none: `plan_for` would plan for the CPU."""
     if not gpus:
         raise DoesNotFit("none of them can be used")
     return plan_for(settings, config, gpus, 0)
@@ -122,7 +123,7 @@ def _over(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu]) ->
 def _refuse_what_could_hold(
     settings: Settings, name: str, config: Mapping[str, Any], gpus: Gpus, more: str = ""
 ) -> None:
-    """Return where what the driver sees is too small, however empty. Raises GpusUnusable."""
+    """Raises GpusUnusable unless the GPUs that the driver sees would be too small even with all memory free."""
     if not gpus.broken:
         try:
             _over(settings, config, [replace(gpu, free=gpu.total) for gpu in gpus.seen])
@@ -138,5 +139,5 @@ def _occupied(gpus: Gpus) -> str:
 
 
 def _beside(gpus: Gpus) -> str:
-    """What is wrong although it goes on."""
+    """A problem that does not end the start, as a part of the reason."""
     return "" if gpus.problem is None else f" (although {gpus.problem})"
