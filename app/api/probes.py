@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
 from app.contract.engine import Phase
 from app.contract.errors import ServingError
@@ -14,6 +17,30 @@ from app.serving.service import GenerationService
 
 Render = Callable[[str], tuple[bytes, str]]
 """Prometheus' exposition for an Accept header: body and content type."""
+
+
+class Alive(TypedDict):
+    status: Literal["alive"]
+    phase: str
+
+
+class Ready(TypedDict):
+    status: Literal["ready"]
+    model: str
+
+
+class Startup(TypedDict):
+    status: Literal["started", "starting"]
+    phase: str
+    progress: Annotated[float, Field(description="From 0 to 1 within the phase.")]
+    elapsed: Annotated[float, Field(description="Seconds since the start.")]
+    detail: str
+
+
+class Unready(TypedDict):
+    status: Annotated[str, Field(description="The code of the error that a request would get now.")]
+    reason: str
+
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 """Reachable without a key: who probes carries none. nginx publishes the probes; the metrics only who reaches the
@@ -28,20 +55,20 @@ def probes_router(service: GenerationService, render_metrics: Render | None) -> 
     async def live() -> Response:
         status = service.status()
         if status.alive and status.phase is not Phase.FAILED:
-            return _say(200, {"status": "alive", "phase": status.phase})
+            return _say(200, Alive(status="alive", phase=status.phase))
         return _refuse(refusal(status))
 
     @router.api_route("/readyz", methods=["GET", "HEAD"])
     async def ready() -> Response:
         error = refusal(service.status())
-        return _refuse(error) if error else _say(200, {"status": "ready", "model": service.model.name})
+        return _refuse(error) if error else _say(200, Ready(status="ready", model=service.model.name))
 
     @router.api_route("/startupz", methods=["GET", "HEAD"])
     async def started() -> Response:
         nonlocal ready_once
         status = service.status()
         ready_once = ready_once or status.phase in (Phase.READY, Phase.DRAINING)
-        body = {
+        body: Startup = {
             "status": "started" if ready_once else "starting",
             "phase": status.phase,
             "progress": round(status.progress, 3),
@@ -67,6 +94,6 @@ def _say(status: int, body: Mapping[str, object]) -> Response:
 def _refuse(error: ServingError | None) -> Response:
     """503 with the reason in one word and in one sentence."""
     error = error or ServingError()
-    response = _say(503, {"status": error.code, "reason": error.message})
+    response = _say(503, Unready(status=error.code, reason=error.message))
     response.headers["retry-after"] = str(math.ceil(error.retry_after or 1))
     return response

@@ -31,13 +31,16 @@ class Operation(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended. Only the first three are successes."""
+    """Why an answer ended."""
 
     STOP = "stop"  # the model's own end, or a stop string
     LENGTH = "length"  # max_tokens
     TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
     CANCELLED = "cancelled"  # the client left, or the server was told to stop it
     ERROR = "error"  # Finished.error says what
+
+
+SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 
 
 @dataclass(frozen=True, slots=True)

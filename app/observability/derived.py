@@ -1,9 +1,7 @@
 """Figures that follow from one finished request: the same number in its log line and in the histograms."""
 
-from app.contract.messages import FinishReason
+from app.contract.messages import SUCCESSES
 from app.contract.telemetry import RequestEnded
-
-SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 
 
 def succeeded(event: RequestEnded) -> bool:

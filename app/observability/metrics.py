@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.contract.engine import Phase
 from app.contract.errors import every_error
-from app.contract.messages import FinishReason, GenerationRequest, Timings, Usage
+from app.contract.messages import SUCCESSES, FinishReason, GenerationRequest, Timings, Usage
 from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,
@@ -26,7 +26,7 @@ from app.contract.telemetry import (
     RequestEnded,
     StepDone,
 )
-from app.observability.derived import SUCCESSES, succeeded, time_per_output_token, tokens_per_second
+from app.observability.derived import succeeded, time_per_output_token, tokens_per_second
 from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
 from app.settings import SettingsError
 

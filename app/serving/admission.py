@@ -79,13 +79,13 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What may be inside at once, and what of it is free at the moment."""
+class Limits:
+    """What may be admitted at once, and what of it remains at the moment."""
 
-    places: int
-    free_places: int
+    requests: int
+    remaining_requests: int
     tokens: int
-    free_tokens: int
+    remaining_tokens: int
 
 
 class Admission:
@@ -94,30 +94,31 @@ class Admission:
     def __init__(self, max_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = TokenRate(clock)
         self._max_waiting = max_waiting
-        self._inside: set[Reservation] = set()
+        self._admitted: set[Reservation] = set()
         self._kv_tokens = 0
 
-    def places(self, capacity: Capacity) -> int:
+    def max_requests(self, capacity: Capacity) -> int:
         return capacity.sequences + self._max_waiting
 
-    def remaining(self, capacity: Capacity) -> "Room":
-        return Room(
-            places=self.places(capacity),
-            free_places=self.places(capacity) - len(self._inside),
-            tokens=capacity.kv_tokens * KV_OVERBOOKING,
-            free_tokens=capacity.kv_tokens * KV_OVERBOOKING - self._kv_tokens,
+    def limits(self, capacity: Capacity) -> Limits:
+        requests, tokens = self.max_requests(capacity), capacity.kv_tokens * KV_OVERBOOKING
+        return Limits(
+            requests=requests,
+            remaining_requests=requests - len(self._admitted),
+            tokens=tokens,
+            remaining_tokens=tokens - self._kv_tokens,
         )
 
     def enter(self, capacity: Capacity) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
-        places = self.places(capacity)
-        if len(self._inside) >= places:
+        places = self.max_requests(capacity)
+        if len(self._admitted) >= places:
             raise Overloaded(
                 f"All {places} places are taken, {self._max_waiting} of them to wait in.",
                 retry_after=self.wait(),
             )
         reservation = Reservation(self)
-        self._inside.add(reservation)
+        self._admitted.add(reservation)
         return reservation
 
     def take(self, reservation: Reservation, prompt_tokens: int, max_tokens: int, capacity: Capacity) -> None:
@@ -132,11 +133,11 @@ class Admission:
         reservation.kv_tokens, reservation.outstanding = needed, max_tokens
 
     def release(self, reservation: Reservation) -> None:
-        self._inside.discard(reservation)
+        self._admitted.discard(reservation)
         self._kv_tokens -= reservation.kv_tokens
 
     def wait(self) -> float:
         """Seconds until the next place falls free: the mean of what is outstanding, at the rate measured lately."""
-        outstanding = sum(reservation.outstanding for reservation in self._inside)
-        seconds = outstanding / self.rate.per_second() / max(1, len(self._inside))
+        outstanding = sum(reservation.outstanding for reservation in self._admitted)
+        seconds = outstanding / self.rate.per_second() / max(1, len(self._admitted))
         return float(min(LONGEST_WAIT, max(SHORTEST_WAIT, math.ceil(seconds))))

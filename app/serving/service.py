@@ -11,7 +11,7 @@ from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.messages import Constraint, EngineRequest, GenerationRequest
 from app.contract.readiness import refusal
 from app.contract.telemetry import Observer, Observers, RequestEnded
-from app.serving.admission import Admission, Reservation, Room
+from app.serving.admission import Admission, Limits, Reservation
 from app.serving.answer import Answer
 from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.grammar import Grammars
@@ -52,8 +52,8 @@ class GenerationService:
         """What a token stands for: perhaps half a character."""
         return self._token_bytes.of(token)
 
-    def remaining(self) -> Room:
-        return self._admission.remaining(self._engine.capacity)
+    def limits(self) -> Limits:
+        return self._admission.limits(self._engine.capacity)
 
     async def open(self, *requests: GenerationRequest) -> Choices:
         """All answers that one client's request wants, admitted together or not at all: `n` to each prompt.
@@ -73,14 +73,14 @@ class GenerationService:
     ) -> list[Answer]:
         self._refuse_unless_ready()
         capacity = self._engine.capacity
-        places = self._admission.places(capacity)
+        places = self._admission.max_requests(capacity)
         if len(requests) > max(1, places):
             field = "n" if requests[0].n > 1 else "prompt"
             raise InvalidRequest(f"There is room for {places} answers at once.", param=field)
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # What all of them may hold together, so that an idle server can always admit them.
-            share = self._admission.remaining(capacity).tokens // len(requests)
+            share = self._admission.limits(capacity).tokens // len(requests)
             prompts = await self._prepare(requests, min(self.context, share))
             constraints = [await self._grammars.constraint(request) for request in requests]  # each has its state
             self._refuse_unless_ready()  # tokenizing took a while

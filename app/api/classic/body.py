@@ -25,14 +25,37 @@ Turn = Annotated[list[str], AfterValidator(_pair), accepts(PAIR)]
 
 
 class ClassicBody(Body):
-    """Bounds are wide: they keep out what no model can use, not what is unusual."""
+    """Bounds are wide: they refuse what no model can use, not what is unusual."""
 
-    prompt: str = Field(min_length=1)
-    history: Annotated[list[Turn], _falsy_means([]), OrFalsy()] = Field(default_factory=list)
-    max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(1024, ge=1, le=1_000_000)
-    top_k: Annotated[int, _falsy_means(5), OrFalsy()] = Field(5, ge=1, le=1_000_000)
-    top_p: Annotated[float, _falsy_means(0.7), OrFalsy()] = Field(0.7, gt=0, le=1)
-    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(0.95, ge=LEAST_TEMPERATURE, le=100)
-    repetition_penalty: Annotated[float, _falsy_means(1.1), OrFalsy()] = Field(1.1, ge=0.01, le=100)
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    stream: Annotated[bool, _falsy_means(False), OrFalsy()] = False
+    prompt: str = Field(min_length=1, description="The user's turn.")
+    history: Annotated[list[Turn], _falsy_means([]), OrFalsy()] = Field(
+        default_factory=list, description="Earlier turns, oldest first: pairs of a question and its answer."
+    )
+    max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(
+        1024, ge=1, le=1_000_000, description="The most new tokens, despite its name."
+    )
+    top_k: Annotated[int, _falsy_means(5), OrFalsy()] = Field(
+        5, ge=1, le=1_000_000, description="Sample from this many most likely tokens."
+    )
+    top_p: Annotated[float, _falsy_means(0.7), OrFalsy()] = Field(
+        0.7, gt=0, le=1, description="Sample from the most likely tokens that together have this probability."
+    )
+    temperature: Annotated[float, _falsy_means(0.95), OrFalsy()] = Field(
+        0.95, ge=LEAST_TEMPERATURE, le=100, description="Lower values prefer the most likely tokens more strongly."
+    )
+    repetition_penalty: Annotated[float, _falsy_means(1.1), OrFalsy()] = Field(
+        1.1,
+        ge=0.01,
+        le=100,
+        description="Divides the scores of tokens that prompt or answer contain; 1 changes nothing.",
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a "
+        "random seed.",
+    )
+    stream: Annotated[bool, _falsy_means(False), OrFalsy()] = Field(
+        False, description="Answer as server-sent events: pieces of the text, and at the end the whole answer."
+    )

@@ -2,14 +2,13 @@
 
 import secrets
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.classic.body import ClassicBody
-from app.api.classic.envelope import error_envelope, now
+from app.api.classic.responses import ClassicAnswer, ClassicDelta, classic_answer, classic_error
 from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.http.sse import EventStream, frame
@@ -66,7 +65,7 @@ async def _whole(choices: Choices, body: ClassicBody) -> Response:
                 text.append(event.text)
             elif isinstance(event, Finished) and event.error is not None:
                 raise event.error
-    return JSONResponse(_envelope(body, "".join(text)))
+    return JSONResponse(_answer(body, "".join(text)))
 
 
 async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, None]:
@@ -74,11 +73,10 @@ async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, No
     async for _, event in choices:
         if isinstance(event, TextEvent):
             text.append(event.text)
-            yield frame({"delta": event.text})
+            yield frame(ClassicDelta(delta=event.text))
         elif isinstance(event, Finished):
-            yield frame(error_envelope(event.error) if event.error else _envelope(body, "".join(text)))
+            yield frame(classic_error(event.error) if event.error else _answer(body, "".join(text)))
 
 
-def _envelope(body: ClassicBody, response: str) -> dict[str, Any]:
-    history = [*body.history, [body.prompt, response]]
-    return {"response": response, "history": history, "status": 200, "time": now()}
+def _answer(body: ClassicBody, response: str) -> ClassicAnswer:
+    return classic_answer(response, [*body.history, [body.prompt, response]])

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -13,15 +12,24 @@ from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.bodies.completion import CompletionBody, RawPrompt
 from app.api.openai.bodies.sampling_fields import StreamOptions
+from app.api.openai.header import HeaderFactory
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
-from app.api.openai.shapes import Heads
-from app.contract.messages import Finished, Piece, TextEvent
+from app.api.openai.responses import (
+    Counts,
+    Header,
+    TextChoice,
+    TextChunkChoice,
+    TextCompletion,
+    TextCompletionChunk,
+    TextLogprobs,
+)
+from app.contract.messages import Finished, FinishReason, Piece, TextEvent
 from app.serving.service import GenerationService
 
 
 def completions_router(service: GenerationService) -> APIRouter:
     router = APIRouter()
-    heads = Heads("cmpl", service.model)
+    headers = HeaderFactory("cmpl", service.model)
 
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
@@ -29,7 +37,7 @@ def completions_router(service: GenerationService) -> APIRouter:
         generations = body.generations(request.state.request_id, request.state.tenant, service.model)
         echoes = await asyncio.to_thread(_echoes, body, service.token_bytes) if body.echo else []
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
-        output = Output(heads.new(), writer, body.n, body.stream_options or StreamOptions())
+        output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, generations, output))
 
     return router
@@ -48,37 +56,50 @@ class CompletionWriter:
     """`echoes` holds what stands before each choice, if anything shall. `bytes_of` tells what a token stands for;
     None when no log-probabilities are wanted."""
 
-    kind = "text_completion"
-    chunk_kind = "text_completion"
-
     def __init__(self, echoes: Sequence[str], bytes_of: BytesOf | None) -> None:
         self._echoes = echoes
         self._bytes_of = bytes_of
         self._logprobs: dict[int, LegacyLogprobs] = {}
 
-    def whole(self, index: int, pieces: Sequence[Piece], finished: Finished) -> dict[str, Any]:
+    def whole(self, index: int, pieces: Sequence[Piece], finished: Finished) -> TextChoice:
         texts = [piece for piece in pieces if isinstance(piece, TextEvent)]
         echo = self._echoes[index] if self._echoes else ""
-        text = echo + "".join(piece.text for piece in texts)
-        choice = self._choice(index, text, texts, finished.reason)
-        if self._bytes_of is not None and not texts:
-            choice["logprobs"] = LegacyLogprobs(self._bytes_of).of([])
-        return choice
+        return {
+            "index": index,
+            "text": echo + "".join(piece.text for piece in texts),
+            "logprobs": None if self._bytes_of is None else LegacyLogprobs(self._bytes_of).of(texts),
+            "finish_reason": finished.reason,
+        }
 
-    def first(self, index: int) -> dict[str, Any] | None:
-        return self._choice(index, self._echoes[index], []) if self._echoes else None
+    def first(self, index: int) -> TextChunkChoice | None:
+        return _chunk_choice(index, self._echoes[index]) if self._echoes else None
 
-    def piece(self, index: int, piece: Piece) -> dict[str, Any]:
-        texts = [piece] if isinstance(piece, TextEvent) else []  # no tools are asked for here
-        return self._choice(index, "".join(text.text for text in texts), texts)
+    def piece(self, index: int, piece: Piece) -> TextChunkChoice:
+        if not isinstance(piece, TextEvent):  # this route offers no tools
+            return _chunk_choice(index, "")
+        if self._bytes_of is None:
+            return _chunk_choice(index, piece.text)
+        logprobs = self._logprobs.setdefault(index, LegacyLogprobs(self._bytes_of))
+        return _chunk_choice(index, piece.text, logprobs.of([piece]))
 
-    def last(self, index: int, finished: Finished) -> dict[str, Any]:
-        return self._choice(index, "", [], finished.reason)
+    def last(self, index: int, finished: Finished) -> TextChunkChoice:
+        return _chunk_choice(index, "", finish_reason=finished.reason)
 
-    def _choice(
-        self, index: int, text: str, texts: Sequence[TextEvent], finish_reason: str | None = None
-    ) -> dict[str, Any]:
-        logprobs = None
-        if self._bytes_of is not None and texts:
-            logprobs = self._logprobs.setdefault(index, LegacyLogprobs(self._bytes_of)).of(texts)
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+    def completion(self, header: Header, choices: list[TextChoice], end: Counts) -> TextCompletion:
+        return {**header, "object": "text_completion", "choices": choices, **end}
+
+    def chunk(self, header: Header, choices: list[TextChunkChoice]) -> TextCompletionChunk:
+        return {
+            "id": header["id"],
+            "object": "text_completion",
+            "created": header["created"],
+            "model": header["model"],
+            "system_fingerprint": header["system_fingerprint"],
+            "choices": choices,
+        }
+
+
+def _chunk_choice(
+    index: int, text: str, logprobs: TextLogprobs | None = None, finish_reason: FinishReason | None = None
+) -> TextChunkChoice:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}

@@ -1,7 +1,10 @@
 """Errors in the form of OpenAI's API, for the paths that speak it."""
 
 import re
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
 
@@ -27,7 +30,18 @@ def speaks_openai(path: str) -> bool:
     return _PATHS.fullmatch(path) is not None
 
 
-def openai_error(error: ServingError) -> dict[str, Any]:
+class OpenAIErrorDetail(TypedDict):
+    message: str
+    type: str
+    param: Annotated[str | None, Field(description="The field at fault, if one is.")]
+    code: str
+
+
+class OpenAIError(TypedDict):
+    error: OpenAIErrorDetail
+
+
+def openai_error(error: ServingError) -> OpenAIError:
     return {
         "error": {
             "message": error.message,

@@ -1,8 +1,8 @@
 """Log-probabilities in OpenAI's two forms."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from app.api.openai.responses import ChatLogprobs, ChosenTokenLogprob, TextLogprobs, TokenLogprob
 from app.contract.messages import TextEvent, TokenEvent
 
 BytesOf = Callable[[int], bytes]
@@ -11,18 +11,20 @@ _LEAST = -9999.0
 """For what cannot be: JSON has no infinity, and OpenAI writes this."""
 
 
-def chat_logprobs(events: Sequence[TextEvent], bytes_of: BytesOf) -> dict[str, Any]:
+def chat_logprobs(events: Sequence[TextEvent], bytes_of: BytesOf) -> ChatLogprobs:
     """Of every token that became visible; a stop token is not. `bytes` tells the halves of a character apart."""
-    content = [
-        _chat_entry(token.token, token.logprob, bytes_of)
-        | {"top_logprobs": [_chat_entry(other, value, bytes_of) for other, value in token.top_logprobs]}
+    content: list[ChosenTokenLogprob] = [
+        {
+            **_chat_entry(token.token, token.logprob, bytes_of),
+            "top_logprobs": [_chat_entry(other, value, bytes_of) for other, value in token.top_logprobs],
+        }
         for event in events
         for token in event.tokens
     ]
     return {"content": content, "refusal": None}
 
 
-def _chat_entry(token: int, logprob: float | None, bytes_of: BytesOf) -> dict[str, Any]:
+def _chat_entry(token: int, logprob: float | None, bytes_of: BytesOf) -> TokenLogprob:
     raw = bytes_of(token)
     return {"token": raw.decode(errors="replace"), "bytes": list(raw), "logprob": _finite(logprob)}
 
@@ -34,7 +36,7 @@ class LegacyLogprobs:
         self._bytes_of = bytes_of
         self._offset = 0
 
-    def of(self, events: Sequence[TextEvent]) -> dict[str, Any]:
+    def of(self, events: Sequence[TextEvent]) -> TextLogprobs:
         tokens: list[str] = []
         offsets: list[int] = []
         picked: list[TokenEvent] = []

@@ -1,12 +1,12 @@
 """`/v1/models`: the one model that is served."""
 
 import time
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from app.api.openai.bodies.model_field import no_such_model
+from app.api.openai.responses import Model, ModelList
 from app.serving.service import GenerationService
 
 
@@ -14,8 +14,8 @@ def models_router(service: GenerationService) -> APIRouter:
     router = APIRouter()
     started_at = int(time.time())
 
-    def model() -> dict[str, Any]:
-        """OpenAI's shape, and `max_model_len` as vLLM has it: the most tokens of a prompt and its answer together."""
+    def model() -> Model:
+        """OpenAI's form, and `max_model_len` as vLLM has it: the most tokens of a prompt and its answer together."""
         return {
             "id": service.model.name,
             "object": "model",
@@ -26,7 +26,7 @@ def models_router(service: GenerationService) -> APIRouter:
 
     @router.get("/v1/models")
     async def every_model() -> Response:
-        return JSONResponse({"object": "list", "data": [model()]})
+        return JSONResponse(ModelList(object="list", data=[model()]))
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:

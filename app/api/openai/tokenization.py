@@ -4,7 +4,6 @@ Nothing is generated.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from fastapi import APIRouter
@@ -15,6 +14,7 @@ from app.api.http.disconnect import unless_client_leaves
 from app.api.http.read_json import read_json
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
+from app.api.openai.responses import DetokenizedText, RenderedPrompt, TokenizedText
 from app.contract.messages import GenerationRequest
 from app.serving.prompt.tokenization import Tokenization
 from app.serving.service import GenerationService
@@ -28,7 +28,7 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
         value = await read_json(request)
         body = (TextToTokens if value.get("messages") is None else ConversationToTokens).parse(value)
         ids = await unless_client_leaves(request, _ids(body, request))
-        answer = _counted(ids, service.context)
+        answer = TokenizedText(count=len(ids), max_model_len=service.context, tokens=list(ids))
         if body.return_token_strs:
             answer["token_strs"] = await unless_client_leaves(request, tokenization.names(ids))
         return _json(answer)
@@ -37,13 +37,15 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
     async def render(request: Request) -> Response:
         body = ChatBody.parse(await read_json(request))
         rendered = await unless_client_leaves(request, tokenization.of_conversation(_generation(body, request)))
-        return _json({"prompt": rendered.text, **_counted(rendered.tokens, service.context)})
+        ids = list(rendered.tokens)
+        return _json(RenderedPrompt(prompt=rendered.text, count=len(ids), max_model_len=service.context, tokens=ids))
 
     @router.post("/detokenize")
     async def detokenize(request: Request) -> Response:
         body = TokensToText.parse(await read_json(request))
         body.refuse_other_models(service.model)
-        return _json({"prompt": await unless_client_leaves(request, tokenization.text(body.tokens))})
+        text = await unless_client_leaves(request, tokenization.text(body.tokens))
+        return _json(DetokenizedText(prompt=text))
 
     async def _ids(body: ConversationToTokens | TextToTokens, request: Request) -> Sequence[int]:
         if isinstance(body, ConversationToTokens):
@@ -58,10 +60,6 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
     return router
 
 
-def _counted(ids: Sequence[int], context: int) -> dict[str, Any]:
-    return {"count": len(ids), "max_model_len": context, "tokens": ids}
-
-
-def _json(answer: dict[str, Any]) -> Response:
+def _json(answer: TokenizedText | RenderedPrompt | DetokenizedText) -> Response:
     """A hundred thousand ids in a millisecond, which Python's own writer takes ten for."""
     return Response(orjson.dumps(answer), media_type="application/json")

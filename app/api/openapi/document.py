@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.openapi.answers import ClassicError
+from app.api.classic.responses import ClassicError
 from app.api.openapi.components import components, ref
 from app.api.openapi.errors import error_components, error_responses
 from app.api.openapi.examples import examples
@@ -38,7 +38,7 @@ _SECURITY = {
 def openapi_document(model: str) -> dict[str, Any]:
     """`model` is the served model's name, for the examples."""
     bodies = list(dict.fromkeys(body for operation in OPERATIONS for body in operation.bodies))
-    answers = [shape for each in OPERATIONS for shape in (each.answer, each.refusal, *each.stream) if shape]
+    answers = [body for each in OPERATIONS for body in (each.answer, each.refusal, *each.stream) if body]
     bodies_by_example = examples(model)
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
@@ -103,7 +103,7 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 def _event(operation: Operation) -> dict[str, Any]:
     """Of a stream, each event: OpenAPI 3.1 has no way to say so, and tools take it like that."""
-    objects = {"anyOf": [ref(shape) for shape in operation.stream]}
+    objects = {"anyOf": [ref(body) for body in operation.stream]}
     data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": objects}
     if operation.done:
         data = {"anyOf": [{"const": "[DONE]"}, data]}
@@ -118,9 +118,10 @@ def _event(operation: Operation) -> dict[str, Any]:
 def _errors(operation: Operation) -> dict[str, Any]:
     errors = error_responses(openai=operation.openai, body=bool(operation.bodies))
     if operation.refusal is not None:
-        shapes = [ref(operation.refusal), ref(ClassicError)]  # the app's, and nginx's while the app does not answer
+        # The app's body, and that of nginx while the app does not answer.
+        bodies = [ref(operation.refusal), ref(ClassicError)]
         errors["503"] = {
             "description": "Not yet, or no more.",
-            "content": {"application/json": {"schema": {"anyOf": shapes}}},
+            "content": {"application/json": {"schema": {"anyOf": bodies}}},
         }
     return errors

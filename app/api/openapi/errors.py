@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
-from app.api.openai.errors import openai_error
-from app.api.openapi.answers import ClassicError, OpenAIError
+from app.api.classic.responses import ClassicError
+from app.api.openai.errors import OpenAIError, openai_error
 from app.api.openapi.components import ref
 from app.contract.errors import ClientClosed, ServingError, every_error
 
@@ -86,7 +84,7 @@ def _sent() -> Iterator[type[ServingError]]:
     return (kind for kind in every_error() if kind is not ClientClosed)
 
 
-def _response(status: int, codes: list[str], model: type[BaseModel], *, openai: bool) -> dict[str, Any]:
+def _response(status: int, codes: list[str], model: type, *, openai: bool) -> dict[str, Any]:
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if status in (429, 502, 503, 504):
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
@@ -108,5 +106,6 @@ def _example(status: int, code: str, *, openai: bool) -> dict[str, Any]:
         error = {"code": code, "message": _WORDS[status]}
         return {"status": status, "error": error, "time": "2026-01-31 12:00:00"}
     kinds = {openai_error(kind())["error"]["code"]: kind for kind in _sent()}
-    error = openai_error(kinds.get(code, ServingError)(_WORDS[status]))["error"]
-    return {"error": error | {"code": code}}
+    example = openai_error(kinds.get(code, ServingError)(_WORDS[status]))
+    example["error"]["code"] = code
+    return dict(example)

@@ -2,14 +2,25 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from app.api.classic.body import ClassicBody
+from app.api.classic.responses import ClassicAnswer, ClassicDelta, ClassicError
 from app.api.http.body_model import Body
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.completion import CompletionBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
-from app.api.openapi import answers
+from app.api.openai.errors import OpenAIError
+from app.api.openai.responses import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    DetokenizedText,
+    Model,
+    ModelList,
+    RenderedPrompt,
+    TextCompletion,
+    TextCompletionChunk,
+    TokenizedText,
+)
+from app.api.probes import Alive, Ready, Startup, Unready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +29,13 @@ class Operation:
     method: str
     path: str
     summary: str
-    answer: type[BaseModel] | None  # None: a page of HTML
+    answer: type | None  # None: a page of HTML
     bodies: tuple[type[Body], ...] = ()  # one of these
-    stream: tuple[type[BaseModel], ...] = ()  # what its events hold; empty: there is no stream
+    stream: tuple[type, ...] = ()  # what its events hold; empty: there is no stream
     done: bool = True  # a stream's last event is [DONE]
     openai: bool = True  # the form of its errors
     open: bool = False  # needs no key
-    refusal: type[BaseModel] | None = None  # what a probe says with 503
+    refusal: type | None = None  # what a probe says with 503
 
 
 OPERATIONS = (
@@ -34,8 +45,8 @@ OPERATIONS = (
         path="/v1/chat/completions",
         summary="Answer a conversation.",
         bodies=(ChatBody,),
-        answer=answers.ChatCompletion,
-        stream=(answers.ChatCompletionChunk, answers.OpenAIError),
+        answer=ChatCompletion,
+        stream=(ChatCompletionChunk, OpenAIError),
     ),
     Operation(
         id="completion",
@@ -43,8 +54,8 @@ OPERATIONS = (
         path="/v1/completions",
         summary="Go on with a text, or fill a hole in one.",
         bodies=(CompletionBody,),
-        answer=answers.TextCompletion,
-        stream=(answers.TextCompletionChunk, answers.OpenAIError),
+        answer=TextCompletion,
+        stream=(TextCompletionChunk, OpenAIError),
     ),
     Operation(
         id="render",
@@ -52,7 +63,7 @@ OPERATIONS = (
         path="/v1/chat/completions/render",
         summary="What the chat template makes of a chat request, and its token ids. Nothing is generated.",
         bodies=(ChatBody,),
-        answer=answers.RenderedPrompt,
+        answer=RenderedPrompt,
     ),
     Operation(
         id="tokenize",
@@ -60,7 +71,7 @@ OPERATIONS = (
         path="/tokenize",
         summary="The token ids of a text or of a conversation.",
         bodies=(TextToTokens, ConversationToTokens),
-        answer=answers.Tokens,
+        answer=TokenizedText,
     ),
     Operation(
         id="detokenize",
@@ -68,21 +79,21 @@ OPERATIONS = (
         path="/detokenize",
         summary="The text of token ids.",
         bodies=(TokensToText,),
-        answer=answers.Text,
+        answer=DetokenizedText,
     ),
     Operation(
         id="models",
         method="get",
         path="/v1/models",
         summary="The served model, as a list of one.",
-        answer=answers.ModelList,
+        answer=ModelList,
     ),
     Operation(
         id="model",
         method="get",
         path="/v1/models/{name}",
         summary="The served model.",
-        answer=answers.Model,
+        answer=Model,
     ),
     Operation(
         id="classic",
@@ -90,8 +101,8 @@ OPERATIONS = (
         path="/",
         summary="Answer a question: the contract of the script that this server replaces.",
         bodies=(ClassicBody,),
-        answer=answers.ClassicAnswer,
-        stream=(answers.ClassicDelta, answers.ClassicAnswer, answers.ClassicError),
+        answer=ClassicAnswer,
+        stream=(ClassicDelta, ClassicAnswer, ClassicError),
         done=False,
         openai=False,
     ),
@@ -109,29 +120,29 @@ OPERATIONS = (
         method="get",
         path="/livez",
         summary="Whether the process works. A full queue is no reason that it does not.",
-        answer=answers.Alive,
+        answer=Alive,
         openai=False,
         open=True,
-        refusal=answers.NotReady,
+        refusal=Unready,
     ),
     Operation(
         id="ready",
         method="get",
         path="/readyz",
         summary="Whether questions are answered now.",
-        answer=answers.Ready,
+        answer=Ready,
         openai=False,
         open=True,
-        refusal=answers.NotReady,
+        refusal=Unready,
     ),
     Operation(
         id="started",
         method="get",
         path="/startupz",
         summary="How far the start is. Once started, it stays so.",
-        answer=answers.Startup,
+        answer=Startup,
         openai=False,
         open=True,
-        refusal=answers.Startup,
+        refusal=Startup,
     ),
 )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from app.api.classic.envelope import error_envelope
+from app.api.classic.responses import classic_error
 from app.api.http.error_response import error_response
 from app.contract import errors
 from app.contract.errors import Overloaded, ServingError, Unauthorized, every_error
@@ -35,7 +35,7 @@ def test_each_becomes_its_envelope(error: type[ServingError]) -> None:
     assert response.status_code == error.status
     assert response.headers["retry-after"] == "2"
     assert response.headers["cache-control"] == "no-store"
-    envelope = error_envelope(error("It says what is wrong."))
+    envelope = classic_error(error("It says what is wrong."))
     assert envelope["status"] == error.status
     assert envelope["error"] == {"code": error.code, "message": "It says what is wrong."}
     assert 400 <= error.status <= 599

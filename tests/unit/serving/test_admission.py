@@ -4,7 +4,7 @@ import pytest
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
-from app.serving.admission import KV_OVERBOOKING, Admission, Room
+from app.serving.admission import KV_OVERBOOKING, Admission, Limits
 
 CAPACITY = Capacity(sequences=2, kv_tokens=100)
 
@@ -30,11 +30,13 @@ def test_places_are_those_that_run_and_those_that_wait() -> None:
 
 def test_what_remains_is_what_nobody_holds() -> None:
     admission = Admission(max_waiting=3)
-    assert admission.remaining(CAPACITY) == Room(places=5, free_places=5, tokens=400, free_tokens=400)
+    assert admission.limits(CAPACITY) == Limits(requests=5, remaining_requests=5, tokens=400, remaining_tokens=400)
     with admission.enter(CAPACITY) as inside:
         inside.take(10, 20, CAPACITY)
-        assert admission.remaining(CAPACITY) == Room(places=5, free_places=4, tokens=400, free_tokens=370)
-    assert admission.remaining(CAPACITY).free_places == 5
+        assert admission.limits(CAPACITY) == Limits(
+            requests=5, remaining_requests=4, tokens=400, remaining_tokens=370
+        )
+    assert admission.limits(CAPACITY).remaining_requests == 5
 
 
 def test_tokens_are_bounded_and_given_back() -> None:

@@ -23,17 +23,40 @@ MOST_TOOLS = 128  # OpenAI's
 
 
 class ChatBody(SamplingFields):
-    """What differs from a plain completion. `modalities` may only say what is so anyway."""
+    """The fields of a chat request beside those of every completion."""
 
-    messages: list[MessageFields] = Field(min_length=1, max_length=MOST_MESSAGES)
-    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormatFields | None = None
-    tools: list[ToolFields] = Field(default_factory=list, max_length=MOST_TOOLS)
-    tool_choice: ToolChoiceField = ToolChoice()
-    parallel_tool_calls: bool = True
-    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1)
+    messages: list[MessageFields] = Field(
+        min_length=1, max_length=MOST_MESSAGES, description="The conversation, oldest turn first."
+    )
+    max_completion_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="The newer name of max_tokens. A request may have both if they are equal.",
+    )
+    logprobs: bool = Field(
+        False,
+        description="Log-probabilities of the tokens of the answer's text, without those of tool calls: the model's "
+        "own, before temperature, penalties, biases and grammars.",
+    )
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="This many most likely tokens at each position. Needs logprobs."
+    )
+    response_format: ResponseFormatFields | None = Field(
+        None,
+        description="Text, any JSON object, or JSON of a schema. The answer fits it, unless max_tokens cuts it off.",
+    )
+    tools: list[ToolFields] = Field(
+        default_factory=list,
+        max_length=MOST_TOOLS,
+        description="Functions that the model may call, with different names.",
+    )
+    tool_choice: ToolChoiceField = Field(
+        ToolChoice(),
+        description="Whether the model calls tools: never, if it wants to, at least one, or the named one.",
+    )
+    parallel_tool_calls: bool = Field(True, description="False: at most one call in an answer.")
+    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1, description="Only text.")
 
     @model_validator(mode="after")
     def _logprobs_agree(self) -> Self:

@@ -40,13 +40,26 @@ def _is_tokens(value: Any) -> bool:
 
 
 class CompletionBody(SamplingFields):
-    """`best_of` may only repeat `n`."""
+    """The fields of a plain completion beside those of every completion."""
 
-    prompt: Annotated[list[Any], BeforeValidator(_prompts), accepts(PROMPT)]
-    suffix: str | None = None
-    echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=5)
-    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    prompt: Annotated[list[Any], BeforeValidator(_prompts), accepts(PROMPT)] = Field(
+        description="A text, token ids, or a list of either. Control tokens in a text are read as text. Empty only "
+        "with a suffix."
+    )
+    suffix: str | None = Field(
+        None,
+        description="The text after the gap that the answer fills. A 400 where the model's tokenizer has no tokens "
+        "for it.",
+    )
+    echo: bool = Field(False, description="Put the prompt before each answer. Not with logprobs.")
+    logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=5,
+        description="The log-probability of each chosen token and of this many most likely ones: the model's own, "
+        "before temperature, penalties and biases.",
+    )
+    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES, description="Must be equal to n.")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

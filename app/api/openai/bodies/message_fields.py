@@ -34,7 +34,7 @@ class TextPart(NullableBody):
 
 class FunctionCall(NullableBody):
     name: str = Field(pattern=NAME)
-    arguments: str
+    arguments: str = Field(description="JSON text of an object.")
 
 
 class CallFields(NullableBody):
@@ -44,14 +44,27 @@ class CallFields(NullableBody):
 
 
 class MessageFields(NullableBody):
-    """`name` is taken on a tool's turn only, where it repeats what `tool_call_id` says: no served model's template
-    has a place for the names of speakers."""
+    """`name` is accepted in a tool's turn only, where it repeats what `tool_call_id` says: no served model's chat
+    template has a place for the names of speakers."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = None
-    tool_calls: list[CallFields] = Field(default_factory=list, max_length=_MOST_CALLS)
-    tool_call_id: str | None = Field(None, min_length=1, max_length=_LONGEST_ID)
-    name: str | None = Field(None, max_length=_LONGEST_ID)
+    role: Literal["system", "developer", "user", "assistant", "tool"] = Field(
+        description="developer is another name of system."
+    )
+    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = Field(
+        None, description="A string, or a list of text parts, which are joined by line breaks."
+    )
+    tool_calls: list[CallFields] = Field(
+        default_factory=list, max_length=_MOST_CALLS, description="The calls that the assistant made in this turn."
+    )
+    tool_call_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=_LONGEST_ID,
+        description="In a tool's turn: the id of the call that it answers, of an earlier turn.",
+    )
+    name: str | None = Field(
+        None, max_length=_LONGEST_ID, description="In a tool's turn only: the function's name again."
+    )
 
     def message(self, place: str) -> Message:
         """`place` names this turn in errors. Raises InvalidRequest."""

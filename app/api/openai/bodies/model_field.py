@@ -8,7 +8,11 @@ from app.contract.errors import ModelNotFound
 
 
 class ForModel(NullableBody):
-    model: str = Field("", max_length=256)
+    model: str = Field(
+        "",
+        max_length=256,
+        description="The served model's name. Absent or empty: the served model. Any other name is a 404.",
+    )
 
     def refuse_other_models(self, served: ModelInfo) -> None:
         """Raises ModelNotFound. No name, or an empty one, means the served model."""
@@ -17,4 +21,4 @@ class ForModel(NullableBody):
 
 
 def no_such_model(served: ModelInfo) -> ModelNotFound:
-    return ModelNotFound(f"There is no such model here: this server has {served.name}.", param="model")
+    return ModelNotFound(f"This model is not served here. The served model is {served.name}.", param="model")

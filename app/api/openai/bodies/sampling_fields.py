@@ -65,7 +65,7 @@ def _is_label(name: str, value: Any) -> bool:
 
 def _off(value: bool) -> bool:
     if value:
-        raise PydanticCustomError("off", "must be false: this server has no such thing")
+        raise PydanticCustomError("off", "must be false: this server does not support it")
     return value
 
 
@@ -74,40 +74,97 @@ _METADATA = labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE)
 
 
 class StreamOptions(NullableBody):
-    include_usage: bool = False
-    continuous_usage_stats: bool = False  # vLLM's: the usage so far in every chunk; load generators send it
-    include_obfuscation: Off = False  # OpenAI's padding against who counts bytes on the wire
+    include_usage: bool = Field(False, description="A last chunk with usage and timings, and no choices.")
+    # vLLM's; load generators send it.
+    continuous_usage_stats: bool = Field(False, description="The usage so far in every chunk.")
+    # OpenAI's padding against eavesdroppers who count bytes.
+    include_obfuscation: Off = Field(False, description="Only false: chunks are not padded.")
 
 
 class SamplingFields(ForModel):
-    """Every field works, but for the last four, which change no answer; `user` and `metadata` are for the log."""
+    """Both completion routes have these fields."""
 
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    min_tokens: int = Field(0, ge=0, le=1_000_000)
-    ignore_eos: bool = False
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, le=1_000_000)
-    min_p: float = Field(0.0, ge=0, le=1)
-    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="The most new tokens. A number that does not fit beside the prompt is reduced to what does. "
+        "Absent: as many as fit, and 16 for a plain completion.",
+    )
+    min_tokens: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="No stop token before this many new tokens; a stop string still ends the answer. Not with "
+        "response_format or tools.",
+    )
+    ignore_eos: bool = Field(
+        False, description="Continue to max_tokens, past the model's stop tokens. Not with response_format or tools."
+    )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="0 takes the most likely token. Absent: the value of the model's own generation config.",
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Sample from the most likely tokens that together have this probability."
+    )
+    top_k: int | None = Field(
+        None, ge=-1, le=1_000_000, description="Sample from this many most likely tokens; 0 and -1 mean all."
+    )
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="Drop tokens that are less likely than this share of the most likely one."
+    )
+    repetition_penalty: float = Field(
+        1.0,
+        ge=0.01,
+        le=100,
+        description="Divides the scores of tokens that prompt or answer contain; 1 changes nothing.",
+    )
+    presence_penalty: float = Field(
+        0.0, ge=-2, le=2, description="Subtracted from the score of every token that the answer contains."
+    )
+    frequency_penalty: float = Field(
+        0.0,
+        ge=-2,
+        le=2,
+        description="Subtracted from the score of a token for each time that the answer contains it.",
+    )
     logit_bias: Annotated[dict[int, float], BeforeValidator(_biases), accepts(numbers_by_token(MOST_BIASES, 100))] = (
-        Field(default_factory=dict)
+        Field(
+            default_factory=dict,
+            description="Maps token ids, as strings, to numbers that are added to their scores; 100 forces a token "
+            "and -100 forbids it.",
+        )
     )
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    n: int = Field(1, ge=1, le=MOST_CHOICES)
+    seed: int | None = Field(
+        None,
+        ge=-(2**63),
+        lt=2**63,
+        description="The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a "
+        "random seed.",
+    )
+    n: int = Field(1, ge=1, le=MOST_CHOICES, description="The number of answers to each prompt.")
     stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
-        Field(default_factory=list)
+        Field(
+            default_factory=list,
+            description="The answer ends before any of these strings, at most 16. Tool calls are not searched for "
+            "them. Not with response_format.",
+        )
     )
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    user: str | None = Field(None, max_length=512)
-    metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(default_factory=dict)
-    safety_identifier: str | None = Field(None, max_length=512)
-    prompt_cache_key: str | None = Field(None, max_length=512)
-    store: Off = False
-    service_tier: Literal["auto", "default"] = "auto"
+    stream: bool = Field(False, description="Answer as server-sent events: chunks, and `[DONE]` at the end.")
+    stream_options: StreamOptions | None = Field(None, description="Only with stream.")
+    user: str | None = Field(None, max_length=512, description="Logged, else without effect.")
+    metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(
+        default_factory=dict, description="Logged, else without effect."
+    )
+    safety_identifier: str | None = Field(None, max_length=512, description="Without effect.")
+    prompt_cache_key: str | None = Field(
+        None, max_length=512, description="Without effect: cached prefixes are found without it."
+    )
+    store: Off = Field(False, description="Only false: nothing is stored.")
+    service_tier: Literal["auto", "default"] = Field("auto", description="Without effect: there is one tier.")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

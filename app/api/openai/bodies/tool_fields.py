@@ -16,12 +16,13 @@ _LONGEST_DESCRIPTION = 16_384
 
 
 class FunctionFields(NullableBody):
-    """`strict` says what is done anyway: arguments always fit their schema."""
-
     name: str = Field(pattern=NAME)
     description: str = Field("", max_length=_LONGEST_DESCRIPTION)
-    parameters: dict[str, Any] = Field(default_factory=lambda: _NO_PARAMETERS)
-    strict: bool = True
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: _NO_PARAMETERS,
+        description="JSON schema of the function's arguments, an object. Absent: it takes none.",
+    )
+    strict: bool = Field(True, description="Without effect: arguments always fit their schema.")
 
 
 class ToolFields(NullableBody):
@@ -63,12 +64,12 @@ def refuse_choice_without_tools(choice: ToolChoice, tools: tuple[Tool, ...]) -> 
 
 
 class JsonSchemaFields(NullableBody):
-    """`strict` says what is done anyway: answers always fit their schema."""
-
-    name: str = Field("", pattern=NAME)
-    description: str = Field("", max_length=_LONGEST_DESCRIPTION)
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool = True
+    name: str = Field("", pattern=NAME, description="Without effect: the model is not told the schema.")
+    description: str = Field("", max_length=_LONGEST_DESCRIPTION, description="Without effect, as the name.")
+    json_schema: dict[str, Any] | None = Field(
+        None, alias="schema", description="A JSON schema. An unsupported keyword is a 400 that names it."
+    )
+    strict: bool = Field(True, description="Without effect: answers always fit their schema.")
 
 
 class ResponseFormatFields(NullableBody):

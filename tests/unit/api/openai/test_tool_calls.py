@@ -1,16 +1,15 @@
 """Tool calls, whole and in pieces, as the official package reads them."""
 
-from typing import Any
-
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from app.api.openai.chat import ChatWriter
-from app.api.openai.shapes import Head
+from app.api.openai.header import counts
+from app.api.openai.responses import Header
 from app.contract.messages import Finished, FinishReason, Piece, TextEvent, Timings, ToolCallEvent, Usage
 from tests.support.openai_types import read_as
 
-HEAD = Head("chatcmpl-1", 1, "served", "fp_1")
+HEADER: Header = {"id": "chatcmpl-1", "created": 1, "model": "served", "system_fingerprint": "fp_1"}
 FINISHED = Finished(FinishReason.TOOL_CALLS, Usage(5, 9), Timings())
 CALLS: list[Piece] = [
     ToolCallEvent(0, "", "call_1", "weather"),
@@ -21,18 +20,19 @@ CALLS: list[Piece] = [
 
 
 def whole(pieces: list[Piece]) -> ChatCompletion:
-    data = HEAD.of(ChatWriter.kind, [ChatWriter(None).whole(0, pieces, FINISHED)])
-    return read_as(ChatCompletion, data)
+    writer = ChatWriter(None)
+    end = counts(FINISHED.usage, FINISHED.timings, 1)
+    return read_as(ChatCompletion, writer.completion(HEADER, [writer.whole(0, pieces, FINISHED)], end))
 
 
 def chunks(pieces: list[Piece]) -> list[ChatCompletionChunk]:
     writer = ChatWriter(None)
-    written: list[dict[str, Any]] = [
+    written = [
         writer.first(0),
         *(writer.piece(0, piece) for piece in pieces),
         writer.last(0, FINISHED),
     ]
-    return [read_as(ChatCompletionChunk, HEAD.of(ChatWriter.chunk_kind, [choice])) for choice in written]
+    return [read_as(ChatCompletionChunk, writer.chunk(HEADER, [choice])) for choice in written]
 
 
 def test_whole_calls() -> None:
