@@ -1,4 +1,4 @@
-"""What the event loop tells the inference thread."""
+"""Commands from the event loop to the inference thread."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End everything with ShuttingDown, and end the thread."""
+    """End every request with ShuttingDown, then the thread."""
 
 
 Command = Submit | Cancel | Stop

@@ -27,7 +27,7 @@ class Health:
         return self._phase
 
     def enter(self, phase: Phase, detail: str) -> None:
-        """Move on. An end is final, and draining is not undone by a load that finishes meanwhile."""
+        """Change the phase. FAILED and STOPPED are final, and a load that finishes meanwhile does not end a drain."""
         with self._lock:
             if self._phase in _ENDS or (self._phase is Phase.DRAINING and phase not in _ENDS):
                 return

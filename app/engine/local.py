@@ -1,7 +1,8 @@
-"""The local engine, as the event loop sees it: a queue in, events out, and a watch over the inference thread.
+"""The local engine's part on the event loop: it sends commands to the inference thread, receives the events of all
+requests, and notices a step that does not end.
 
-torch is not imported here: importing it takes seconds, in which the app already answers its probes. Everything
-that touches it happens in `app.engine.thread`, on the one inference thread.
+torch is not imported here: that takes seconds, in which the app already answers its probes. `app.engine.thread`
+imports it, on the inference thread.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class LocalEngine:
         self._watch = asyncio.create_task(self._watch_over())
 
     async def drain(self) -> None:
-        self._health.enter(Phase.DRAINING, "finishing what runs")
+        self._health.enter(Phase.DRAINING, "finishing the running requests")
         while self._listeners:
             self._idle.clear()
             await self._idle.wait()
@@ -117,13 +118,13 @@ class LocalEngine:
             from app.engine.thread import run_inference  # noqa: PLC0415  # imports torch, on the thread that uses it
 
             run_inference(self._config, self._observers, self._health, self._commands, self._emit)
-        except Exception as error:  # noqa: BLE001  # a thread's end must be seen, whatever ended it
+        except Exception as error:  # noqa: BLE001  # the thread must not end unnoticed
             _log.exception("the inference thread ended")
             self._health.fail(f"{type(error).__name__}: {error}")
 
     def _emit(self, batch: list[tuple[str, EngineEvent]]) -> None:
         """Called on the inference thread, once per step."""
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed, and with it every reader
             self._loop.call_soon_threadsafe(self._deliver, batch)
 
     def _deliver(self, batch: list[tuple[str, EngineEvent]]) -> None:
@@ -133,7 +134,7 @@ class LocalEngine:
                 listener.put_nowait(event)
 
     async def _watch_over(self) -> None:
-        """Notice an engine that has work and makes no progress; whoever wired it ends the process."""
+        """Mark an engine as failed whose step does not end. `app.lifecycle` then ends the process."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if self._health.stalled(self._config.stall_deadline):

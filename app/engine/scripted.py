@@ -1,7 +1,6 @@
-"""An engine that plays a script: for tests, and for trying the stack without a model.
+"""An engine that answers with scripted tokens: for tests, and to measure the app without a model.
 
-It keeps every promise of the protocol (`tests/contracts`), so what works with it works with a real engine. Tests
-hold it at chosen tokens with gates, which they open when they have seen what they wait for.
+It passes the tests that every engine passes (`tests/contracts`). Tests hold it before chosen tokens with gates.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ SCRIPTED_MODEL = ModelInfo(
 
 
 class ScriptedEngine:
-    """Every request gets the tokens of `script`, then a stop token; when that ends nothing, all over again.
+    """Every request gets the tokens of `script` and a stop token, again and again until it ends.
 
     Without a script the tokens follow from the prompt and the seed. Where a request's constraint does not allow the
     next token, it gets a stop token if that is allowed, else the lowest one that is. `gates[n]` holds every request
@@ -76,14 +75,14 @@ class ScriptedEngine:
         return EngineStatus(phase, progress, detail, time.monotonic() - self._started_at, self._alive)
 
     def become(self, phase: Phase, progress: float = 1.0, detail: str = "", *, alive: bool = True) -> None:
-        """Play another phase of an engine's life."""
+        """Change the phase."""
         self._status, self._alive = (phase, progress, detail), alive
 
     async def start(self) -> None:
         if self._ready_at_once:
             self.become(Phase.READY)
         else:
-            self.become(Phase.LOADING, 0.0, "loads until it is told to become ready")
+            self.become(Phase.LOADING, 0.0, "loads until a test makes it ready")
 
     async def drain(self) -> None:
         self.become(Phase.DRAINING)
@@ -151,7 +150,7 @@ class ScriptedEngine:
                 self._timers.add(timer)
                 if self._status[0] is Phase.STOPPED:
                     raise shutting_down()
-                await asyncio.sleep(0)  # a step: the others move on
+                await asyncio.sleep(0)  # lets other requests go on, as between two steps
                 if isinstance(until, asyncio.Semaphore):
                     await until.acquire()
                 elif until is not None:
@@ -167,7 +166,7 @@ class ScriptedEngine:
     def _tokens(self, request: EngineRequest) -> Iterator[int]:
         if self._script is not None:
             return itertools.cycle([*self._script, *sorted(self.model.stop_tokens)[:1]])
-        dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # a play, no secret
+        dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # no secret
         ordinary = [token for token in range(self.model.vocabulary) if token not in self.model.stop_tokens]
         return iter(lambda: dice.choice(ordinary), -1)
 
@@ -190,13 +189,13 @@ def _constrained(wanted: int, request: EngineRequest) -> int:
         choices = itertools.chain([wanted], stops, range(len(allowed) * 8))
         token = next(t for t in choices if t // 8 < len(allowed) and allowed[t // 8] >> t % 8 & 1)
         request.constraint.accept(token)
-    except Exception:  # noqa: BLE001  # a constraint is foreign code; StopIteration: it allows nothing
+    except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
         raise GenerationFailed("The model gave no token that this request may use.") from None
     return token
 
 
 class _Clock:
-    """Where a played request's time went."""
+    """The times of a scripted request."""
 
     def __init__(self) -> None:
         self._arrived = self._start = self._first = self._last = time.monotonic()

@@ -20,7 +20,7 @@ from app.engine.scheduling.shelves import Shelves
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512
-"""Prompt tokens per step where PREFILL_CHUNK says 0: what one step can take without the others noticing much."""
+"""Prompt tokens per step where PREFILL_CHUNK is 0: few enough that running answers hardly slow down."""
 
 
 def run_inference(
@@ -44,7 +44,7 @@ def build_runner(
     on_gpu = decoder.devices[0].type != "cpu"
     chunk = config.prefill_chunk or (GPU_CHUNK if on_gpu else CPU_CHUNK)
     cleaner = Cleaner(config.cleanup, memory_of(decoder.devices), observers)
-    cleaner.run()  # so that memory is known from the start
+    cleaner.run()  # reports the memory from the start
     return Runner(
         executor=Executor(decoder, shelves.kv_tokens),
         scheduler=Scheduler(shelves, max_sequences=config.capacity.sequences, chunk=chunk),

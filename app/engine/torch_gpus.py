@@ -1,5 +1,5 @@
-"""`python -m app.engine.torch_gpus`: what torch can use, as one line of JSON. A program of its own, because asking
-starts CUDA: the memory that it takes, and whatever it breaks, end with this process.
+"""`python -m app.engine.torch_gpus`: prints the GPUs that torch can use, as one line of JSON. It is a program of its
+own because it starts CUDA: the memory that CUDA takes, and a crash, end with this process.
 """
 
 import json
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def report() -> dict[str, Any]:
-    """torch's version, its CUDA, each GPU, and why there is none."""
+    """torch's version, its CUDA, its GPUs, and the error where it has none."""
     answer: dict[str, Any] = {"torch": None, "cuda": None, "gpus": [], "error": None}
     try:
-        import torch  # noqa: PLC0415  # that it cannot be imported is an answer, too
+        import torch  # noqa: PLC0415  # a failed import is reported
     except (ImportError, OSError) as error:
         return answer | {"error": f"PyTorch cannot be imported: {error}"}
     answer |= {"torch": torch.__version__, "cuda": torch.version.cuda}
@@ -48,7 +48,7 @@ def _device(torch: Any, index: int) -> dict[str, Any]:
 
 
 def _first_line(error: BaseException) -> str:
-    """What follows is advice for people who debug kernels."""
+    """The other lines are advice on debugging kernels."""
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 

@@ -1,8 +1,8 @@
-"""Memory cleanup after an answer, on every device that the model uses, and what memory looks like afterwards.
+"""Frees unused memory after an answer, on every device of the model, and reports what is in use.
 
 The script that this stack replaces emptied the cache of device 0 only. `empty_cache` gives the allocator's unused
-blocks back to the driver; it gives PyTorch no memory that it did not have, and it synchronises, so `Cleaner` runs
-it when it hurts nobody (`Cleanup.IDLE`). A reading taken after it would hide the peak: that is kept beside it.
+blocks back to the driver. PyTorch gains no memory by it, and it waits for the device, so `Cleaner` runs it while no
+request runs (`Cleanup.IDLE`). Reports come after it, so they carry the peak since the last one.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Memory(Protocol):
     """One device's memory."""
 
     def empty(self) -> None:
-        """Give unused memory back."""
+        """Free unused memory."""
 
     def read(self) -> DeviceMemory:
         """What is in use now, and the peak since the last reading."""
@@ -93,7 +93,7 @@ def memory_of(devices: Sequence[torch.device]) -> list[Memory]:
 
 
 class Cleaner:
-    """Runs the cleanup when the policy says so, and tells the observers. Belongs to the inference thread."""
+    """Runs the cleanup when the policy says so, and tells the observers. For the inference thread only."""
 
     def __init__(self, policy: Cleanup, memories: Sequence[Memory], observers: Observers) -> None:
         self._policy = policy
@@ -101,19 +101,19 @@ class Cleaner:
         self._observers = observers
         self._due = False
 
-    def answered(self) -> None:
-        """An answer is over."""
+    def request_ended(self) -> None:
+        """Call it when a request has ended."""
         self._due = self._policy is not Cleanup.OFF
         if self._policy is Cleanup.REQUEST:
             self.run()
 
-    def idle(self) -> None:
-        """No sequence is running."""
+    def no_request_runs(self) -> None:
+        """Call it when there is nothing to compute."""
         if self._due:
             self.run()
 
     def run(self) -> None:
-        """Clean now, whatever the policy."""
+        """Free memory and report, whatever the policy."""
         self._due = False
         begun = time.perf_counter()
         for memory in self._memories:

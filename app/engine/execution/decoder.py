@@ -1,4 +1,4 @@
-"""A transformers decoder as the runner drives it: embedding, layers one after the other, norm and head.
+"""The forward pass of one step through a transformers decoder: embedding, layers, norm and head.
 
 Works for every model of the common shape (`model.embed_tokens`, `.rotary_emb`, `.layers`, `.norm`, `lm_head`)
 with its layers on one device or several. Between two devices one hidden state crosses per step; positions,
@@ -40,7 +40,7 @@ class Decoder:
 
     @property
     def devices(self) -> list[torch.device]:
-        """Every device that a layer lies on, in the order of the layers."""
+        """The devices of the layers, in the order of the layers."""
         return list(dict.fromkeys(self._layer_devices))
 
     @property
@@ -81,13 +81,13 @@ class Decoder:
 
 
 def _device_of(module: nn.Module) -> torch.device:
-    """Where its weights lie. Packed linear layers have no parameters, and are the CPU's alone."""
+    """The device of its weights. Packed linear layers have no parameters, and exist on the CPU only."""
     weight = next(module.parameters(), None)
     return torch.device("cpu") if weight is None else weight.device
 
 
 def _on(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module on a device: itself if it lies there, else a copy. Rotary embeddings hold a few numbers only."""
+    """The module if it is on the device, else a copy there. Rotary embeddings are small."""
     buffer = next(module.buffers())
     if buffer.device == device:
         return module

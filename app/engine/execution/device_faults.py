@@ -1,8 +1,8 @@
-"""What an exception from a device means: memory that ended, a device that is lost, or one failed step.
+"""What an exception from a device means: out of memory, a lost device, or one failed step.
 
-The text of an error does not tell: cuBLAS reports a failed allocation as "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
-and the device is as good as before. After a fault that breaks a CUDA context (an illegal address, a failed assert,
-an ECC error) every later call of the process fails with the same error, so the device is asked by using it.
+The text of an error is not enough: cuBLAS reports a failed allocation as "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
+and the device still works. After a fault that breaks a CUDA context (an illegal address, a failed assert, an ECC
+error) every later call of the process fails with the same error, so the devices are tried with a small computation.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 import torch
 
 _FAILED_ALLOCATIONS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""How libraries below PyTorch's allocator, and the driver itself, say that there was no memory left."""
+"""Out-of-memory errors of libraries that do not use PyTorch's allocator, and of the driver itself."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether the step failed for want of device memory, whoever noticed it."""
+    """Whether a device had no memory left."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _FAILED_ALLOCATIONS)
 
 
 def lost_device(devices: Sequence[torch.device]) -> str | None:
-    """What the first unusable device answers to a small computation; None when all of them compute.
+    """The first device that fails a small computation, and its error; None when all devices compute.
 
     A device without free memory is not lost. Waits for what runs on the devices.
     """

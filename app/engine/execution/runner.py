@@ -76,7 +76,7 @@ class Runner:
         running = self._requests.pop(request_id, None)
         if running is not None:
             self._scheduler.remove(running.sequence, keep=True)
-            self._cleaner.answered()
+            self._cleaner.request_ended()
 
     def step(self) -> bool:
         """Compute one step. False when there was nothing to compute."""
@@ -86,7 +86,7 @@ class Runner:
             self._run(decision)
         else:
             self._executor.shrink(self._scheduler.shelves.extents())
-            self._cleaner.idle()
+            self._cleaner.no_request_runs()
         self._flush()
         return decision is not None
 
@@ -150,7 +150,7 @@ class Runner:
         del self._requests[running.request.id]
         self._scheduler.remove(running.sequence, keep=keep)
         self._outbox.append((running.request.id, running.finished(reason, error)))
-        self._cleaner.answered()
+        self._cleaner.request_ended()
 
     def _expire(self) -> None:
         now = time.monotonic()

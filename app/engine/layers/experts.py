@@ -1,6 +1,6 @@
-"""Which of transformers' implementations computes the experts, by the number of tokens in a step.
+"""Chooses transformers' implementation of the experts by the number of tokens in a step.
 
-`batched_mm` copies the chosen experts' weights for every token: best for one or two tokens, hopeless for sixteen.
+`batched_mm` copies the chosen experts' weights for every token: best for one or two tokens, far too slow for sixteen.
 `grouped_mm` sorts the tokens by expert; `eager` loops over the experts that were hit. Where one overtakes the
 other depends on the model and the device, so it is measured at warm-up. See docs/decisions/0602-experts.md.
 """
@@ -29,28 +29,29 @@ Table = Mapping[int, Mapping[str, float]]
 
 
 class ExpertsPolicy:
-    """The fastest measured implementation for every number of tokens. One config rules all layers of a model."""
+    """The fastest measured implementation for every number of tokens. All layers of a model share the config that
+    selects it."""
 
     def __init__(self, config: Any, table: Table) -> None:
         self._config = config
         self._fastest = {tokens: min(times, key=times.__getitem__) for tokens, times in table.items() if times}
 
-    def choice(self, tokens: int) -> str:
+    def implementation_for(self, tokens: int) -> str:
         """The fastest at the measured size nearest to `tokens` by ratio."""
         nearest = min(self._fastest, key=lambda size: max(size / tokens, tokens / size))
         return self._fastest[nearest]
 
     def apply(self, tokens: int) -> None:
-        """Make the next forward pass, over `tokens` tokens in all, use the choice."""
-        choice = self.choice(tokens)
-        if self._config._experts_implementation != choice:
+        """Select the implementation for the next forward pass, over `tokens` tokens in all."""
+        name = self.implementation_for(tokens)
+        if self._config._experts_implementation != name:
             # transformers' public switch checks the whole model at every call, which is too slow here.
-            self._config._experts_implementation = choice
+            self._config._experts_implementation = name
 
 
 @torch.inference_mode()
 def choose(model: nn.Module, sizes: Sequence[int] = SIZES, seconds: float = 1.0) -> ExpertsPolicy | None:
-    """Measure the model's experts, in about `seconds`, and say in the log what won. None: it has no experts."""
+    """Measure the model's experts for about `seconds`, and log the result. None for a model without experts."""
     experts = _first_experts(model)
     if experts is None:
         return None
@@ -59,7 +60,7 @@ def choose(model: nn.Module, sizes: Sequence[int] = SIZES, seconds: float = 1.0)
     _log.info(
         "experts measured",
         extra={
-            "choice": {str(tokens): policy.choice(tokens) for tokens in sizes},
+            "chosen": {str(tokens): policy.implementation_for(tokens) for tokens in sizes},
             "milliseconds": {
                 str(tokens): {name: round(1000 * value, 3) for name, value in times.items()}
                 for tokens, times in table.items()
@@ -72,7 +73,7 @@ def choose(model: nn.Module, sizes: Sequence[int] = SIZES, seconds: float = 1.0)
 def measure(experts: Any, sizes: Sequence[int], seconds: float) -> Table:
     """Time one block of experts on its device, with tokens spread over all experts at random.
 
-    The implementation that it had is set again afterwards. What an implementation cannot do is left out.
+    The implementation that it had is set again afterwards. Implementations that fail are left out.
     """
     config = experts.config
     before = config._experts_implementation
@@ -93,7 +94,7 @@ def _measure_size(experts: Any, tokens: int, seconds: float) -> dict[str, float]
         try:
             times[name] = _best_time(lambda: experts(*inputs), experts.gate_up_proj.device, seconds)
         except (RuntimeError, NotImplementedError) as error:  # no kernel for this device or type, or no memory
-            _log.warning("an implementation of the experts does not run", extra={"name_": name, "reason": str(error)})
+            _log.warning("an implementation of the experts failed", extra={"name_": name, "reason": str(error)})
     return times
 
 
@@ -127,7 +128,7 @@ def _inputs(experts: Any, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _copied_bytes(experts: Any, pairs: int) -> int:
-    """What `batched_mm` copies at most at once: the larger weight, for every pair of a token and an expert."""
+    """What `batched_mm` copies at most at once: the larger weight, for each pair of a token and an expert."""
     weights = (experts.gate_up_proj, experts.down_proj)
     largest: int = max(weight[0].numel() * weight.element_size() for weight in weights)
     return pairs * largest

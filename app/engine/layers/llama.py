@@ -28,7 +28,7 @@ def fuse(model: nn.Module) -> int:
     try:
         kernels = kernels_for(_shape(plain[0]))
     except KernelError as error:
-        _log.warning("the layers stay as they are", extra={"reason": str(error)})
+        _log.warning("the layers are not fused", extra={"reason": str(error)})
         return 0
     for index, layer in enumerate(plain):
         layers[index] = FusedLlamaLayer(layer, kernels)
@@ -59,7 +59,7 @@ def _shape(layer: LlamaDecoderLayer) -> Shape:
 
 
 class FusedLlamaLayer(nn.Module):
-    """Takes what the decoder gives every layer. `hidden` is `[1, tokens, hidden]`."""
+    """The decoder calls it like any other layer. `hidden` is `[1, tokens, hidden]`."""
 
     def __init__(self, layer: LlamaDecoderLayer, kernels: LayerKernels) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Linear layers with weights in oneDNN's own layout, for models that run on the CPU.
 
-`F.linear` brings the weight into that layout at every call; doing it once is a third of a decode step at batch 32,
-for every model. Measured in docs/decisions/0003-speed-without-a-gpu.md. bfloat16 is packed only where the CPU has
+`F.linear` reorders the weight into that layout at every call. Doing it once saves a third of a decode step at batch
+32, for every model. Measured in docs/decisions/0003-speed-without-a-gpu.md. bfloat16 is packed only where the CPU has
 instructions for it.
 """
 
@@ -16,7 +16,7 @@ LEFT_ALONE = {"kv_b_proj"}
 
 
 class PackedLinear(nn.Module):
-    """A linear layer's weight, packed. Takes the layer's place; the unpacked weight is free to go."""
+    """A linear layer's weight, packed. It replaces the layer, and the unpacked weight can be freed."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()

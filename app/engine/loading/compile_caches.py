@@ -1,8 +1,8 @@
-"""Where what is compiled at run time on GPUs lies, and whether this machine can compile there.
+"""Folders for code that is compiled at run time on GPUs, and whether this machine can compile.
 
 inductor and Triton build a small C library for each kernel and load it: they need a C compiler, Python's headers, and
-a folder that can be written to and executed from. Theirs is below /tmp by default, which containers mount noexec and
-lose at every start.
+a folder that can be written to and executed from. Their default is below /tmp, which containers mount noexec and lose
+at every start.
 """
 
 import os
@@ -13,13 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 VARIABLES = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
-"""Read by the libraries when they compile first. An operator's own value stays."""
+"""The libraries read these when they first compile. A value that the operator has set stays."""
 
 _COMPILERS = ("gcc", "clang", "cc")
 
 
 def use_caches(folder: Path) -> list[str]:
-    """Point the libraries below `folder`; what this machine lacks for compiling there, each with its remedy."""
+    """Give the libraries folders below `folder`. Returns what this machine lacks for compiling, each with a
+    remedy."""
     places = {name: Path(os.environ.get(name) or folder.resolve() / sub) for name, sub in VARIABLES.items()}
     missing = []
     for name, place in places.items():
@@ -32,7 +33,7 @@ def use_caches(folder: Path) -> list[str]:
 
 
 def _unfit(place: Path) -> list[str]:
-    """Why nothing can be built and run in a folder, which is made if need be, for this user alone."""
+    """Why code cannot be built and run in a folder, if it cannot. Creates the folder, for this user only."""
     trial = place / f".trial-{os.getpid()}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -52,10 +53,10 @@ def _unfit(place: Path) -> list[str]:
 
 
 def _without_compiler() -> list[str]:
-    """Triton looks for CC, gcc and clang, and not for cc: name it."""
+    """Set CC where it is not set: Triton looks for CC, gcc and clang, and never for cc."""
     named = os.environ.get("CC")
     if named:
-        return [] if shutil.which(named.split()[0]) else [f"CC={named} is not there"]
+        return [] if shutil.which(named.split()[0]) else [f"CC={named} is not installed"]
     found = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if found is None:
         return ["no C compiler is installed (gcc, clang or cc; CC names another)"]

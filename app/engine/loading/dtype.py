@@ -1,5 +1,5 @@
-"""Which type a model is computed in. Without a GPU it is measured: some CPUs multiply bfloat16 twice as fast as
-float32, others only emulate it, five times slower. See docs/decisions/0003-speed-without-a-gpu.md.
+"""Chooses the number type that a model computes in. Without a GPU it measures: some CPUs multiply bfloat16 twice as
+fast as float32, others only emulate it, five times slower. See docs/decisions/0003-speed-without-a-gpu.md.
 """
 
 import logging
@@ -15,18 +15,19 @@ from app.models.placement import Gpu
 _log = logging.getLogger(__name__)
 
 ROWS = (1, 32)
-"""One user, and a full batch: bfloat16 has to win for both together."""
+"""One user, and a full batch: bfloat16 has to be faster in their sum."""
 
 WIDTH, HEIGHT = 1024, 2048
 """Of the weight that is measured: 8 MB in float32, more than a second-level cache holds, as a model's weights are."""
 
 
 BFLOAT16_FROM = (8, 0)
-"""Compute capability: Ampere. torch says yes to older cards as well, and emulates it there."""
+"""Compute capability: Ampere. torch accepts it on older cards as well, and emulates it."""
 
 
 def choose_dtype(wanted: DType, gpus: Sequence[Gpu] = ()) -> torch.dtype:
-    """What `DTYPE` says; `auto`: bfloat16 where every device is good at it, else float16 on GPUs, float32 on a CPU.
+    """What `DTYPE` says; `auto`: bfloat16 where every device has instructions for it, else float16 on GPUs, float32
+    on a CPU.
 
     `gpus` are those that hold a part of the model; none: the CPU.
     """
@@ -43,15 +44,15 @@ def choose_dtype(wanted: DType, gpus: Sequence[Gpu] = ()) -> torch.dtype:
 
 def _faster(*dtypes: torch.dtype) -> torch.dtype:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine threads that wait for each other would be all that is measured
+    torch.set_num_threads(1)  # on a busy machine the measurement would be of threads that wait for each other
     try:
         times = {dtype: sum(_milliseconds(dtype, rows) for rows in ROWS) for dtype in dtypes}
     finally:
         torch.set_num_threads(threads)
     best = min(times, key=times.__getitem__)
     _log.info(
-        "the type is measured",
-        extra={"choice": str(best), "milliseconds": {str(dtype): round(value, 3) for dtype, value in times.items()}},
+        "number type measured",
+        extra={"chosen": str(best), "milliseconds": {str(dtype): round(value, 3) for dtype, value in times.items()}},
     )
     return best
 

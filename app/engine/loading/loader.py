@@ -1,4 +1,4 @@
-"""Weights from a folder onto their devices, on the thread that will run them."""
+"""Loads weights from a folder onto their devices, on the thread that will run them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from app.engine.errors import LoadError
 from app.models.placement import Plan
 
 Progress = Callable[[float], None]
-"""Told how much of the weights is in place, 0 to 1."""
+"""Called with the share of the weights that is loaded, 0 to 1."""
 
 
 def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn.Module:
-    """The model where the plan says, ready for inference, its attention calling the slots.
+    """The model on the plan's devices, ready for inference, with attention over the slots of the KV cache.
 
     Raises LoadError when part of it would spill to the CPU or the disk. Never runs code from the folder.
     """
@@ -59,7 +59,7 @@ def remove_hooks(model: nn.Module) -> None:
 
 
 def refuse_spill(device_map: Mapping[str, Any]) -> None:
-    """Raise LoadError when part of the model lies on the CPU or the disk although it was placed on GPUs."""
+    """Raise LoadError when part of the model is on the CPU or the disk although it was placed on GPUs."""
     spilled = sorted(name for name, device in device_map.items() if str(device) in {"cpu", "disk"})
     if spilled and len(device_map) > 1:
         raise LoadError(

@@ -1,9 +1,8 @@
-"""What must be true before the engine says that it is ready: the devices pass tensors on, and the model knows what
-it is known to know.
+"""Checks before the engine is ready: copies between devices are exact, and the model continues a known prompt.
 
 On some machines peer-to-peer copies between GPUs give wrong numbers without an error (an IOMMU that translates them
-is the usual reason); the model then answers fluent nonsense. And weights that were mixed up, a wrong rotary embedding
-or a kernel that this GPU does not do right show in the very first tokens.
+is the usual reason), and the model writes fluent nonsense. Mixed-up weights, a wrong rotary embedding, or a kernel
+that is wrong on this GPU change the very first tokens.
 """
 
 import logging
@@ -36,11 +35,11 @@ def check(decoder: Decoder, name: str, folder: Path) -> None:
     model = CATALOGUE.get(name)
     if model is not None:
         check_golden(decoder, folder, model.golden, verified=model.golden_verified)
-    _log.info("the self-check is passed", extra={"golden_prompt": model is not None})
+    _log.info("the self-check passed", extra={"golden_prompt": model is not None})
 
 
 def check_copies(devices: abc.Sequence[torch.device]) -> None:
-    """What goes from one device to the next and back must come back equal. Raises SelfCheckFailed."""
+    """Copy a tensor from each device to the next and back. Raises SelfCheckFailed when it comes back changed."""
     for here, there in pairwise(devices):
         sent = torch.rand(ELEMENTS, generator=torch.Generator().manual_seed(0)).to(here)
         if not _equal(sent.to(there).to(here), sent):
@@ -51,8 +50,8 @@ def check_copies(devices: abc.Sequence[torch.device]) -> None:
 
 
 def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bool) -> None:
-    """The golden prompt must be continued as it is known to be; where that is only assumed, another answer is told in
-    the log. Raises SelfCheckFailed."""
+    """Raises SelfCheckFailed when the golden prompt gets another answer than the known one. Where the answer is only
+    assumed (not `verified`), another one is logged."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     leading = read_tokenizer_config(folder).leading_tokens(tokenizer.token_to_id)
     prompt = [*leading, *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
@@ -65,19 +64,18 @@ def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bo
             f"The golden prompt gave {answer!r}, not {golden.answer!r}: the weights, a kernel or a device is wrong."
         )
     _log.warning(
-        "the golden prompt gave another answer than assumed; nobody has seen this model's, so look whether its "
-        "answers make sense",
+        "the golden prompt gave another answer than assumed: check that the model's answers make sense",
         extra={"answer": answer, "assumed": golden.answer},
     )
 
 
 def greedy(decoder: Decoder, prompt: abc.Sequence[int], count: int) -> list[int]:
     """The most likely `count` tokens after the prompt, computed as requests are: prefill, then decode steps."""
-    room = len(prompt) + count
-    scheduler = Scheduler(Shelves(room, room), max_sequences=1, chunk=room)
+    length = len(prompt) + count
+    scheduler = Scheduler(Shelves(length, length), max_sequences=1, chunk=length)
     sequence = Sequence("self-check", list(prompt), count)
     scheduler.add(sequence)
-    for chunks, logits in steps(scheduler, Executor(decoder, room)):
+    for chunks, logits in steps(scheduler, Executor(decoder, length)):
         if chunks:
             sequence.tokens.append(int(logits[0].argmax()))
         if sequence.generated == count:

@@ -1,4 +1,4 @@
-"""From a folder to a warm decoder, on the inference thread."""
+"""Loads a model, adapts it, warms it up and checks it, on the inference thread."""
 
 import logging
 import time
@@ -38,7 +38,7 @@ def load_decoder(config: EngineConfig, observers: Observers, health: Health) -> 
     dtype = choose_dtype(config.dtype, config.plan.gpus)
     health.enter(Phase.LOADING, f"weights of {config.model.name} in {dtype}")
     if config.compile is Compile.LAYERS and not config.plan.shares:
-        raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused by hand. Say COMPILE=off.")
+        raise LoadError("COMPILE=layers is for GPUs: without one the layers are fused already. Set COMPILE=off.")
     if config.plan.shares:
         _use_caches(config)
     begun = time.monotonic()
@@ -70,20 +70,20 @@ def load_decoder(config: EngineConfig, observers: Observers, health: Health) -> 
 
 
 def _use_caches(config: EngineConfig) -> None:
-    """Where something will be compiled, it must be possible. Raises LoadError."""
+    """Prepare compiling at run time. Raises LoadError where COMPILE=layers needs it and it is not possible."""
     missing = use_caches(config.cache_dir)
     if missing and config.compile is Compile.LAYERS:
-        raise LoadError(f"COMPILE=layers cannot compile here: {'; '.join(missing)}. COMPILE=off serves without.")
+        raise LoadError(f"COMPILE=layers cannot compile here: {'; '.join(missing)}. COMPILE=off serves without it.")
     if missing:
         _log.info("nothing can be compiled at run time here", extra={"missing": missing})
 
 
 def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> AttentionChosen:
-    """Which attention runs, once the model is adapted. Raises LoadError where FLASH_ATTN=build cannot be had."""
+    """Choose the attention kernels of an adapted model. Raises LoadError where FLASH_ATTN=build is not possible."""
     if on_gpu:
         settle_sdpa()
         if wanted is FlashAttn.BUILD:
-            flash_attn(wanted)  # whatever the model: what somebody waited an hour for must be there
+            flash_attn(wanted)  # for every model: a build that took an hour must not be missing silently
     prefill = use_kernels(model, wanted)
     if prefill is not None:
         return AttentionChosen(prefill=prefill, decode="absorbed")
@@ -92,7 +92,7 @@ def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> At
 
 
 def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, int]:
-    """Give the model the forms that are faster here and compute the same; how many modules each changed."""
+    """Replace modules by faster ones that compute the same. Returns how many of each kind."""
     adapted = {"absorbed_layers": absorb(model)}
     if not on_gpu:
         adapted["fused_layers"] = fuse(model)
@@ -101,7 +101,7 @@ def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, in
 
 
 def warm_up(decoder: Decoder) -> None:
-    """A few steps of every kind, so that the first user does not pay for what libraries do once."""
+    """A few steps of every kind, so that no request waits for what libraries do once."""
     scheduler = Scheduler(Shelves(4096, 4096), max_sequences=4, chunk=64)
     for name in range(4):
         scheduler.add(Sequence(f"warm-up-{name}", [1] * 48, 4))

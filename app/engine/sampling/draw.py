@@ -1,4 +1,4 @@
-"""Choosing a token from scores: the most likely one, or a draw.
+"""Chooses a token from scores: the most likely one, or a draw.
 
 A draw turns one uniform number per sequence into a token by the inverse of the cumulative distribution, so a
 sequence's tokens depend on its own scores and its own number alone, and a draw costs no noise over the
@@ -18,20 +18,20 @@ from torch import Tensor
 from app.contract.messages import LEAST_TEMPERATURE, SamplingParams
 
 CHOSEN, UNDECIDED, FAILED = 0, 1, 2
-"""Verdicts of a row: the token stands; look at more candidates; the scores hold nothing to choose from."""
+"""A row's verdict: the token is chosen; more candidates are needed; no token can be chosen."""
 
 CANDIDATES = 64
-"""Most likely tokens that are looked at first."""
+"""Most likely tokens that a draw examines first."""
 
 FEW_CANDIDATES = 16
 """Enough for a small top-k, as the contract's 5: half the time of 64."""
 
 MORE_CANDIDATES = 256
-"""Those that are looked at where the first do not decide, before all are: on the CPUs of docs/decisions/0600 a row
+"""Examined where the first do not decide, before the whole vocabulary: on the CPUs of docs/decisions/0600 a row
 costs 0.1 ms then, and a full sort 2.4 ms."""
 
 BLOCK = 64
-"""Scores of a vocabulary that are looked through together; the vocabularies of the catalogue are multiples of it."""
+"""Scores whose maximum is taken together; the vocabularies of the catalogue are multiples of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def draw_few(scores: Tensor, filters: Filters, uniform: Tensor) -> Tensor:
 
 
 def draw_limited(scores: Tensor, filters: Filters, uniform: Tensor, candidates: int = CANDIDATES) -> Tensor:
-    """A draw from rows whose top-k is below `candidates`: what lies behind the candidates counts for nothing."""
+    """A draw from rows whose top-k is below `candidates`: tokens after the candidates have no probability."""
     candidates = min(candidates, scores.shape[-1])
     tokens = most_likely(scores, candidates)
     best, tokens = _in_order(scores.gather(-1, tokens).float() / filters.temperature, tokens)

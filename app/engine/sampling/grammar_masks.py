@@ -1,7 +1,7 @@
-"""Grammars at work on the rows of a batch: what each allows next, as -inf for everything else.
+"""Applies the grammars of a batch: a token that a row's grammar does not allow gets the score -inf.
 
-A constraint is foreign code on the inference thread: whatever it raises is the end of its own request and of no
-other. Masks are computed one after the other: docs/decisions/0700-llguidance.md has the figures.
+A constraint may raise anything. That ends its own request and no other. Masks are computed one after the other:
+docs/decisions/0700-llguidance.md has the figures.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class GrammarMasks:
-    """The constraints of one batch; a row without one is left alone."""
+    """The constraints of one batch. Rows without one are not changed."""
 
     def __init__(self, constraints: Sequence[Constraint | None], vocabulary: int) -> None:
         self._rows = [(row, constraint) for row, constraint in enumerate(constraints) if constraint is not None]
@@ -43,19 +43,18 @@ class GrammarMasks:
             try:
                 if token is not None:
                     constraint.accept(token)
-            except Exception:  # noqa: BLE001  # foreign code
-                _log.exception("a constraint does not take a token that it allowed")
+            except Exception:  # noqa: BLE001  # a constraint may raise anything
+                _log.exception("a constraint refused a token that it had allowed")
                 taken[row] = None
         return taken
 
     def _forbidden(self, constraint: Constraint) -> NDArray[np.bool_]:
         try:
             allowed = constraint.allowed()
-        except Exception:  # noqa: BLE001  # foreign code
+        except Exception:  # noqa: BLE001  # a constraint may raise anything
             _log.exception("a constraint failed")
             allowed = b""
         bits = np.unpackbits(np.frombuffer(allowed, np.uint8), count=self._vocabulary, bitorder="little")
-        forbidden: NDArray[np.bool_] = (
-            bits == 0
-        )  # of tokens that only the model's padded vocabulary has, too: `count` adds zeros
+        # `count` adds zeros: tokens that only the model's padded vocabulary has are forbidden, too.
+        forbidden: NDArray[np.bool_] = bits == 0
         return forbidden

@@ -1,4 +1,4 @@
-"""What a request's rules do to its scores before a token is chosen: bias, penalties, minimum length, grammar.
+"""Applies a request's rules to its scores before a token is chosen: bias, penalties, minimum length, grammar.
 
 The order is `transformers`' own in `generate`: logit bias, repetition penalty, then presence and frequency
 penalties (which `transformers` does not have), then everything that forbids tokens. Scores are float32
@@ -16,7 +16,7 @@ from app.contract.messages import Constraint, SamplingParams
 from app.engine.sampling.grammar_masks import GrammarMasks
 
 
-class Ruled(Protocol):
+class RowState(Protocol):
     """What the processors read of a sequence."""
 
     params: SamplingParams
@@ -29,10 +29,10 @@ class Ruled(Protocol):
 class LogitsProcessors:
     """The rules of one batch, as tensors. Built once for a batch, applied at every step.
 
-    Rows without a rule are left alone; where no row has any, `idle` says that there is nothing to apply.
+    Rows without a rule are not changed. `idle`: no row has a rule.
     """
 
-    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
         self._bias = _Cells(_biases(states), vocabulary, device)
         self._minimum = _Cells(_minima(states), vocabulary, device)  # value: steps for which it holds
         self._repetition = _Repetition(states, vocabulary, device)
@@ -51,8 +51,8 @@ class LogitsProcessors:
         if self._frequency.seen:
             self._frequency.apply(scores)
         if self._minimum:
-            active = self._minimum.values > 0
-            scores[self._minimum.cells] = scores[self._minimum.cells].masked_fill(active, -torch.inf)
+            holds = self._minimum.values > 0
+            scores[self._minimum.cells] = scores[self._minimum.cells].masked_fill(holds, -torch.inf)
             self._minimum.values -= 1
         if self._constraints:
             self._constraints.apply(scores)
@@ -69,7 +69,7 @@ class LogitsProcessors:
 
 
 class _Cells:
-    """Single scores that a rule names: (row, token) pairs and a value for each."""
+    """Scores that a rule changes one by one: (row, token) pairs, and a value for each."""
 
     def __init__(self, entries: Iterable[tuple[int, int, float]], vocabulary: int, device: torch.device) -> None:
         inside = [entry for entry in entries if 0 <= entry[1] < vocabulary]
@@ -133,7 +133,7 @@ class _Seen:
 class _Repetition:
     """Divides positive and multiplies negative scores of every token seen in prompt or output."""
 
-    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
         penalties = [state.params.repetition_penalty for state in states]
         texts = {
             row: [*states[row].prompt, *states[row].output] for row, penalty in enumerate(penalties) if penalty != 1.0
@@ -149,7 +149,7 @@ class _Repetition:
 class _Frequency:
     """Takes `presence` once, and `frequency` for each appearance, from the scores of the output's tokens."""
 
-    def __init__(self, states: Sequence[Ruled], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
         presence = [state.params.presence_penalty for state in states]
         frequency = [state.params.frequency_penalty for state in states]
         texts = {row: states[row].output for row in range(len(states)) if presence[row] or frequency[row]}
@@ -162,13 +162,13 @@ class _Frequency:
         scores[self.seen.cells] -= self._presence[rows] + self._frequency[rows] * self.seen.counts
 
 
-def _biases(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
+def _biases(states: Sequence[RowState]) -> Iterable[tuple[int, int, float]]:
     for row, state in enumerate(states):
         for token, bias in state.params.logit_bias.items():
             yield row, token, bias
 
 
-def _minima(states: Sequence[Ruled]) -> Iterable[tuple[int, int, float]]:
+def _minima(states: Sequence[RowState]) -> Iterable[tuple[int, int, float]]:
     for row, state in enumerate(states):
         steps = state.params.min_tokens - len(state.output)
         if steps > 0:

@@ -33,7 +33,7 @@ from app.engine.sampling.draw import (
 from app.engine.sampling.logits_processors import LogitsProcessors
 
 Sampled = TokenEvent | GenerationFailed
-"""A row's outcome: a failed row fails its own request and touches no other."""
+"""A row's outcome. A failed row ends its own request and no other."""
 
 
 class SamplingState:
@@ -99,7 +99,7 @@ class Sampler:
 
 
 class _Batch:
-    """All that follows from which sequences are in a batch, and in which order."""
+    """The tensors of one batch. They hold while the same sequences come in the same order."""
 
     def __init__(self, states: Sequence[SamplingState], vocabulary: int, device: torch.device) -> None:
         params = [state.params for state in states]
@@ -166,7 +166,7 @@ class _Group:
 
 
 def _note(chosen: list[int | None], rows: Sequence[int], result: Tensor) -> list[int]:
-    """Put the tokens of a draw over `rows` where they belong. Returns the rows that it did not decide."""
+    """Enter the tokens of a draw over `rows` into `chosen`. Returns the rows that it did not decide."""
     tokens, verdicts = result.tolist()
     undecided = []
     for row, token, verdict in zip(rows, tokens, verdicts, strict=True):

@@ -49,7 +49,7 @@ def test_the_fastest_at_the_nearest_size_computes_the_step(
     policy.apply(tokens)
     model(ids(3), use_cache=False)
     assert ran == ([] if name == "eager" else [name] * 3), "one for each layer with experts"
-    assert policy.choice(tokens) == name
+    assert policy.implementation_for(tokens) == name
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -76,8 +76,8 @@ def test_choosing_measures_every_implementation_and_says_what_won(caplog: pytest
     (record,) = caplog.records
     times = record.__dict__["milliseconds"]
     assert {size: set(row) for size, row in times.items()} == {"1": set(IMPLEMENTATIONS), "8": set(IMPLEMENTATIONS)}
-    for size, name in record.__dict__["choice"].items():
-        assert policy.choice(int(size)) == name
+    for size, name in record.__dict__["chosen"].items():
+        assert policy.implementation_for(int(size)) == name
         assert times[size][name] == min(times[size].values())
 
 
@@ -106,7 +106,7 @@ def test_an_implementation_that_does_not_run_is_left_out(
     monkeypatch.setitem(moe.ALL_EXPERTS_FUNCTIONS._global_mapping, "grouped_mm", missing)
     policy = choose(tiny_deepseek(), sizes=(1,), seconds=0.01)
     assert policy is not None
-    assert policy.choice(1) != "grouped_mm"
+    assert policy.implementation_for(1) != "grouped_mm"
     assert any("no kernel" in record.__dict__.get("reason", "") for record in caplog.records)
 
 

@@ -89,4 +89,4 @@ def test_a_machine_without_compiler_or_headers_is_told_what_to_install(
         "Python's headers are not installed",
     ]
     environment.setenv("CC", "icx -O2")
-    assert "CC=icx -O2 is not there" in use_caches(tmp_path / "cache")
+    assert "CC=icx -O2 is not installed" in use_caches(tmp_path / "cache")
