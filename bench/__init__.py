@@ -1,1 +1,1 @@
-"""How fast the engine and the stack are, as ratios measured side by side in one run: see bench/README.md."""
+"""Measures the speed of the engine and of the stack, as ratios of contestants in one run: see bench/README.md."""

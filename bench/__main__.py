@@ -20,9 +20,9 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     for name, about in [("all", "Every measurement"), *((m.name, m.title) for m in MEASUREMENTS)]:
         one = commands.add_parser(name, help=about)
-        one.add_argument("--rounds", type=int, help="how often the contestants take turns")
-        one.add_argument("--quick", action="store_true", help="small sizes, to see that it works; nothing is stored")
-        one.add_argument("--busy-ok", action="store_true", help="measure although others use the machine")
+        one.add_argument("--rounds", type=int, help="number of turns of each contestant")
+        one.add_argument("--quick", action="store_true", help="small sizes, to test the measurement; stores nothing")
+        one.add_argument("--busy-ok", action="store_true", help="measure although other processes use the machine")
     commands.add_parser("table", help="Write RESULTS.md anew from bench/results/")
     command.add_arguments(commands.add_parser("load", help="Put load on any server"))
     arguments = parser.parse_args()

@@ -1,13 +1,13 @@
-"""What keeps a measurement from being made."""
+"""Why a measurement is not possible."""
 
 
 class BenchError(Exception):
-    """The message says what is wrong, and where a log lies if there is one."""
+    """The message says what is wrong, and names a log if there is one."""
 
 
 class Busy(BenchError):
-    """Others use the machine."""
+    """Other processes use the machine."""
 
 
 class Failed(BenchError):
-    """A contestant did not come up, ended, or did not do what it was asked: its speed would mean nothing."""
+    """A contestant did not start, ended, or did not do its work: its speed would mean nothing."""

@@ -1,4 +1,4 @@
-"""The machine under the figures: what it is, and whether it is quiet enough to measure on."""
+"""Describes the machine that is measured on, and says whether it is quiet enough."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from docker.stack.config import ROOT
 
 QUIET = 0.15
-"""Cores that others may use. More, and a contestant with two threads waits at every barrier for the slower one."""
+"""Cores that other processes may use. With more, two threads wait for each other at every barrier."""
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -50,7 +50,7 @@ def commit() -> str:
 
 
 def busy_cores(seconds: float = 2.0) -> float:
-    """The cores that are in use now, by whomever."""
+    """The number of cores that are in use now."""
     return psutil.cpu_percent(interval=seconds) / 100 * (psutil.cpu_count() or 1)
 
 

@@ -1,4 +1,4 @@
-"""The embedded model, which every measurement uses, and prompts as it reads them."""
+"""The embedded model, which every measurement uses, and its tokens."""
 
 import asyncio
 import os
@@ -17,11 +17,11 @@ from docker.stack.environment import EMBEDDED
 MODELS_DIR = Path(os.environ.get("MODELS_DIR") or ROOT / "var" / "models")
 FOLDER = MODELS_DIR / EMBEDDED
 SETTINGS = {"MODEL": EMBEDDED, "MODELS_DIR": str(MODELS_DIR)}
-"""What every app under measurement is told; all else is the environment's, or the default."""
+"""For every app that is measured. The other settings come from the environment, or are the defaults."""
 
 
 def token_prompts(texts: Sequence[str]) -> list[list[int]]:
-    """Each text as one user's turn, through the chat template."""
+    """The tokens of each text as a user's turn in the chat template."""
     info = read_model_info(FOLDER, EMBEDDED)
     prompts = Prompts(FOLDER, info)
 
@@ -41,7 +41,7 @@ def token_prompts(texts: Sequence[str]) -> list[list[int]]:
 
 
 def text_tokens(text: str) -> int:
-    """How many tokens a text is."""
+    """The number of a text's tokens."""
     return len(_tokenizer().encode(text, add_special_tokens=False).ids)
 
 

@@ -1,7 +1,7 @@
-"""What is asked: short programming questions, as many different ones as a measurement needs.
+"""Short programming questions, as many different ones as a measurement needs.
 
-A question of the embedded model's chat, with its template, comes to about 64 tokens. No two are equal, and they
-differ early, so that a server's prefix cache helps with the template alone.
+In the embedded model's chat template a question has about 64 tokens. No two are equal, and they differ early, so that
+a server's prefix cache saves the template alone.
 """
 
 import random
@@ -48,7 +48,7 @@ def questions(count: int, start: int = 0) -> list[str]:
 
 
 def conversation(words: int, seed: int) -> list[list[str]]:
-    """Earlier turns, `[question, answer]` each, of about so many words together."""
+    """Earlier turns, `[question, answer]` each, with about `words` words together."""
     chance = random.Random(seed)
     turns = []
     while words > 0:

@@ -80,10 +80,14 @@ def _cell(value: Cell) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits are more than these figures can promise."""
+    """Rounded: these figures are not exact to three digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    if abs(value) >= 0.1:
+        return f"{value:.2f}"
+    return f"{value:.4f}"
 
 
 def _target(row: Row) -> str:

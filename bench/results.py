@@ -1,4 +1,4 @@
-"""What a measurement found: rows that are held against a target, and a table with everything else."""
+"""The result of a measurement: rows with targets, and a table with everything else."""
 
 import statistics
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Cell = str | float | int | None
 
 
 class Spread(BaseModel):
-    """The median of what several rounds gave, and their lowest and highest."""
+    """The median of several rounds, and their lowest and highest."""
 
     median: float
     low: float
@@ -28,12 +28,12 @@ class Spread(BaseModel):
 
     @classmethod
     def of_ratios(cls, ours: Sequence[float], theirs: Sequence[float]) -> Self:
-        """Round by round: what the two measured right after each other met the same weather."""
+        """The ratios of the rounds: the two values of a round were measured right after each other."""
         return cls.of([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 class Row(BaseModel):
-    """One measure of the table. A target of None is shown and not judged."""
+    """One measure of the table. Without a target it is shown and not judged."""
 
     measure: str
     value: Spread
@@ -63,7 +63,7 @@ class Finding(BaseModel):
 
 
 class Result(BaseModel):
-    """A finding, and the circumstances that it was made under."""
+    """A finding, the machine, and the time."""
 
     name: str
     title: str

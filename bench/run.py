@@ -1,4 +1,4 @@
-"""What a measurement is given, and what surrounds each of them."""
+"""Runs a measurement on a quiet machine."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from bench.errors import Busy
 from bench.machine import QUIET, busy_cores, commit, describe
 from bench.results import Finding, Result
 
-_QUIET_PATIENCE = 60.0  # seconds until what ran before has died away
+_QUIET_PATIENCE = 60.0  # seconds that earlier work has to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`quick` shrinks everything to see that it works; its figures mean nothing."""
+    """`quick` makes everything small, to test the measurement; its figures mean nothing."""
 
     bar: Bar
     rounds: int
@@ -47,7 +47,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`rounds` is how often its contestants take turns."""
+    """`rounds` is the number of turns of each contestant."""
 
     name: str
     title: str
@@ -56,12 +56,16 @@ class Measurement:
 
 
 def perform(measurement: Measurement, console: Console, *, rounds: int | None, quick: bool, busy_ok: bool) -> Result:
-    """Raises Busy when others use the machine, unless `busy_ok`."""
+    """Raises Busy when other processes use the machine, unless `busy_ok`."""
     before = _wait_until_quiet(console, patience=0.0 if busy_ok else _QUIET_PATIENCE)
     if before > QUIET and not busy_ok:
-        raise Busy(f"Others use {before:.2f} cores of this machine: figures would mean nothing. --busy-ok measures.")
+        raise Busy(
+            f"Other processes use {before:.2f} cores: the figures would mean nothing. --busy-ok measures anyway."
+        )
     if before > QUIET:
-        console.print(f"[bold red]The machine is busy ({before:.2f} cores in use by others): do not trust this.")
+        console.print(
+            f"[bold red]The machine is busy ({before:.2f} cores in use by others): the figures are not reliable."
+        )
     load, begun = os.getloadavg()[0], time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # Drawn seldom: the bar shares the cores with what is measured.
@@ -82,8 +86,10 @@ def perform(measurement: Measurement, console: Console, *, rounds: int | None, q
 
 
 def _wait_until_quiet(console: Console, patience: float) -> float:
-    """The cores in use, once they are few, or when patience ends."""
+    """The number of cores in use, once it is small, or after `patience` seconds."""
     deadline = time.monotonic() + patience
-    while (used := busy_cores()) > QUIET and time.monotonic() < deadline:
+    used = busy_cores()
+    while used > QUIET and time.monotonic() < deadline:
         console.print(f"Waiting for a quiet machine: {used:.2f} cores in use")
+        used = busy_cores()
     return used

@@ -1,4 +1,4 @@
-"""Runs the sections, writes what they find after each, and prints the table."""
+"""Runs the sections, writes the report after each, and prints the table."""
 
 import argparse
 import logging
@@ -46,13 +46,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
     parser.add_argument("--seconds", type=float, default=480, help="no section starts after this; default 480")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="the folder for CARD.json")
-    parser.add_argument("--only", nargs="*", choices=list(SECTIONS), help="the environment and these sections alone")
+    parser.add_argument(
+        "--only", nargs="*", choices=list(SECTIONS), help="run these sections, and the environment, only"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     begun = time.monotonic()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # the small model's steps are too short to share
-    with tempfile.TemporaryDirectory(dir=_roomy()) as work:
+    with tempfile.TemporaryDirectory(dir=_large_folder()) as work:
         bench = _bench(Path(work) / "checkpoint", options.seconds)
         card = " + ".join(gpu.name for gpu in bench.gpus) or "no GPU"
         report = Report(options.out, Check(card, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit()))
@@ -60,11 +62,11 @@ def main() -> int:
             if options.only and name not in {"environment", *options.only}:
                 continue
             if time.monotonic() - begun > options.seconds:
-                print(f"left out for want of time: {name}")
+                print(f"left out, because the time is over: {name}")
                 continue
             report.run(name, lambda section=section: section(bench))  # type: ignore[misc]  # bound per loop
     print("\n" + report.table())
-    print("\nOne card shows neither copies between GPUs nor the idle time of two in series.")
+    print("\nOn one card nothing is measured of copies between GPUs, or of one GPU that waits for the other.")
     return 1 if report.failed else 0
 
 
@@ -74,7 +76,7 @@ def _bench(folder: Path, seconds: float) -> Bench:
     return Bench(gpus=gpus, config=config, note=note, folder=folder, seconds=seconds)
 
 
-def _roomy() -> str | None:
+def _large_folder() -> str | None:
     """A folder in memory for 31 GB of weights, where there is one."""
     shared = Path("/dev/shm")  # noqa: S108  # a checkpoint of random weights, for this run alone
     if not shared.is_dir():

@@ -1,4 +1,4 @@
-"""What the sections share: the devices, the checkpoint, and the engine that the product's start-up made of it."""
+"""What the sections share: the devices, the checkpoint, and the decoder that the product's start-up loaded."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Bench:
         return torch.bfloat16 if self.gpus else torch.float32
 
     @property
-    def engine(self) -> Decoder:
+    def loaded(self) -> Decoder:
         """Raises RuntimeError when the load failed."""
         if self.decoder is None:
             raise RuntimeError("the model was not loaded: see the section on loading")
@@ -49,7 +49,7 @@ class Bench:
             torch.cuda.synchronize(gpu.index)
 
     def median_ms(self, run: Callable[[], object], *, tries: int = 10, warm: int = 3) -> float:
-        """Milliseconds of one call until the devices are done; the median of some."""
+        """Milliseconds of one call until the devices are done: the median of `tries`."""
         for _ in range(warm):
             run()
         times = []

@@ -12,7 +12,7 @@ from app.models.catalogue import DEEPSEEK
 from app.models.parameter_count import sizes_of
 
 HEADROOM = 1.25
-"""Memory over weights that a card needs for the caches and steps of the check."""
+"""Memory that the check needs, as a multiple of the weights: caches and steps need some, too."""
 
 SMALL: dict[str, Any] = {
     "vocab_size": 1024,
@@ -30,11 +30,11 @@ SMALL: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-"""What the CPU gets instead of the real dimensions."""
+"""Replaces the real dimensions on a CPU."""
 
 
 def config_for(memory: int) -> tuple[DeepseekV2Config, str]:
-    """The real dimensions with as many layers as fit `memory` bytes, and what is different from the real model.
+    """The real dimensions with as many layers as fit `memory` bytes, and a note on the difference to the real model.
 
     `memory` 0 means that there is no GPU.
     """
@@ -72,6 +72,6 @@ def random_model(config: DeepseekV2Config, device: torch.device, dtype: torch.dt
 
 
 def save(model: nn.Module, folder: Path) -> int:
-    """Write a checkpoint as the hub's are; its bytes."""
+    """Write a checkpoint like those of the hubs. Returns its size in bytes."""
     model.save_pretrained(folder, max_shard_size="4GB")  # type: ignore[operator]  # a transformers model
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""What the sections found: rows as they come, written after each, and a table at the end."""
+"""The findings of the sections: printed at once, written after each section, and as a table at the end."""
 
 import json
 import re
@@ -43,7 +43,7 @@ class Section:
 
 @dataclass(slots=True)
 class Check:
-    """One run on one machine: what a result file holds."""
+    """One run on one machine, as a result file has it."""
 
     card: str
     date: str  # UTC, to the minute
@@ -52,7 +52,7 @@ class Check:
 
 
 class Report:
-    """Every section's findings, in a file that is written anew after each section."""
+    """The findings of all sections, in a file that is rewritten after each section."""
 
     def __init__(self, out: Path, check: Check) -> None:
         self._path = out / f"{slug(check.card)}.json"
@@ -60,7 +60,7 @@ class Report:
         self.sections = check.sections
 
     def run(self, name: str, work: Callable[[], Iterator[Row]]) -> None:
-        """Run one section. Whatever it raises is noted, and the next section runs all the same."""
+        """Run one section. An error in it is noted, and the other sections still run."""
         section = Section(name)
         self.sections.append(section)
         print(f"== {name}", flush=True)

@@ -1,4 +1,4 @@
-"""One request to a server, in either of two APIs, watched from its first byte to its last."""
+"""Sends one request to a server, through one of two APIs, and records the time of every piece of the answer."""
 
 import json
 import time
@@ -16,7 +16,7 @@ TOKENS_HEADER = "x-completion-tokens"
 
 class Ask(Protocol):
     async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
-        """Never raises for what the server does: that is in `Outcome.error`."""
+        """Does not raise when the server fails: `Outcome.error` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Classic:
 
 
 class _Reader(Protocol):
-    """Makes sense of an answer, event by event; one that came whole is one event."""
+    """Reads an answer, event by event. An answer that is not streamed is one event."""
 
     over: bool
     tokens: int | None
@@ -64,7 +64,7 @@ class _Reader(Protocol):
 
 
 class Broken(Exception):
-    """The server said so, or broke off."""
+    """The server sent an error, or ended the stream early."""
 
 
 class _Chunks:
@@ -73,7 +73,7 @@ class _Chunks:
         self.tokens: int | None = None
 
     def take(self, data: str) -> str:
-        if data == "[DONE]":  # which not every server says
+        if data == "[DONE]":  # not every server sends it
             return ""
         chunk = json.loads(data)
         if chunk.get("error"):
@@ -112,7 +112,8 @@ async def _watched(http: httpx2.AsyncClient, url: str, body: dict[str, Any], rea
             request_id = response.headers.get("x-request-id")
             counted = response.headers.get(TOKENS_HEADER)
             async for data in _events(response):
-                if piece := reader.take(data):
+                piece = reader.take(data)
+                if piece:
                     pieces.append(time.monotonic())
                     text.append(piece)
         _refuse_unfinished(reader)

@@ -1,4 +1,4 @@
-"""`python -m bench load`: the load generator by hand, against any server."""
+"""`python -m bench load`: puts load on any server."""
 
 import argparse
 import asyncio
@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", required=True, help="http://HOST:PORT")
     parser.add_argument("--api", choices=["chat", "classic"], default="chat", help="/v1/chat/completions or POST /")
     parser.add_argument("--model", default="smollm2-135m", help="the name that the server expects (chat)")
-    parser.add_argument("--clients", default="1,4,16,32", help="how many at once; several with commas")
-    parser.add_argument("--requests", type=int, help="how many in all; four per client if not said")
+    parser.add_argument("--clients", default="1,4,16,32", help="numbers of concurrent clients, with commas")
+    parser.add_argument("--requests", type=int, help="number of requests; default: four per client")
     parser.add_argument("--tokens", type=int, default=64, help="most new tokens of an answer")
-    parser.add_argument("--start", type=int, default=0, help="the first question's number: others are new to a cache")
+    parser.add_argument(
+        "--start", type=int, default=0, help="the first question's number; another one avoids cached prefixes"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def counted(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """With the tokens of those that the server did not count: their text's, in the embedded model's tokenizer."""
+    """Where the server does not say the number of tokens, count those of the text with the embedded tokenizer."""
     return [o if o.error or o.tokens is not None else o.counted(text_tokens(o.text)) for o in outcomes]
 
 

@@ -1,4 +1,4 @@
-"""A closed loop: so many clients, each asks its next question as soon as it has its answer."""
+"""A closed loop: each client asks its next question as soon as it has its answer."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ async def closed_loop(
             answered()
 
     limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
-    # trust_env: what is measured is never behind the machine's web proxy.
+    # trust_env: a measured server is never behind the machine's web proxy.
     async with httpx2.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as http:
         await asyncio.gather(*[client(http) for _ in range(clients)])
     return outcomes

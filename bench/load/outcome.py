@@ -1,4 +1,4 @@
-"""What became of requests, and the figures that follow from it."""
+"""The outcomes of requests, and the figures that follow from them."""
 
 import statistics
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ class Outcome:
 
     begun: float
     ended: float
-    pieces: tuple[float, ...] = ()  # when each piece of text came; an answer that came whole is one piece
+    pieces: tuple[float, ...] = ()  # when each piece of text came; an answer that is not streamed is one piece
     text: str = ""
     tokens: int | None = None  # generated, by the server's own count; None: it did not say
     request_id: str | None = None
-    error: str | None = None  # what went wrong; its text and tokens then count for nothing
+    error: str | None = None  # its text and tokens are then ignored
 
     def counted(self, tokens: int) -> "Outcome":
         return replace(self, tokens=tokens)
@@ -24,7 +24,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Seconds, and generated tokens. A figure that cannot be had is None."""
+    """Seconds, and generated tokens. A figure without data is None."""
 
     clients: int
     answers: int
@@ -44,7 +44,7 @@ class Figures:
 
 
 def figures(outcomes: Sequence[Outcome], clients: int) -> Figures:
-    """Raises ValueError for an answer whose tokens nobody counted: a guess would pass for a measurement."""
+    """Raises ValueError for an answer without a token count: a guess would look like a measurement."""
     answers = [outcome for outcome in outcomes if outcome.error is None]
     if any(outcome.tokens is None for outcome in answers):
         raise ValueError("the server did not say how many tokens it generated")

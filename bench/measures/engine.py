@@ -15,19 +15,19 @@ TARGET = 1.4
 TOKENS = 64
 BATCHES = (1, 4, 16, 32)
 JUDGED = (1, 16, 32)
-RAW = ("bfloat16", "float32")  # the second is shown and not judged: one round of it is enough
+RAW = ("bfloat16", "float32")  # the second has no target: one round of it is enough
 
 Speeds = Mapping[tuple[str, int], list[float]]
 """Output tokens/s of each round, by contestant and batch size."""
 
 Threads = Mapping[tuple[str, int], int]
-"""What raw generate is fastest with, by dtype and batch size."""
+"""The number of threads that raw generate is fastest with, by dtype and batch size."""
 
 
 def measure(run: Run) -> Finding:
     tokens = run.sizes(TOKENS, 8)
     batches = BATCHES if not run.quick else (1, 4)
-    prompts = iter(token_prompts(questions((run.rounds + 1) * sum(batches))))  # none of them comes twice
+    prompts = iter(token_prompts(questions((run.rounds + 1) * sum(batches))))  # each is asked once
     run.bar.total(len(batches) * (2 * run.rounds + len(RAW)))
     run.bar.say("loading three contestants")
     speeds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
@@ -71,9 +71,9 @@ def _contestants() -> Iterator[dict[str, Worker]]:
 def _best_threads(contestant: Worker, prompts: list[list[int]], tokens: int) -> int:
     """One thread per core, or fewer if that is faster: for one sequence it may be."""
     cores = len(os.sched_getaffinity(0))
-    contestant.ask(prompts=prompts, tokens=2, threads=cores)  # the first call pays for what libraries do once
-    choices = sorted({1, max(1, cores // 2), cores}, reverse=True)
-    took = {n: contestant.ask(prompts=prompts, tokens=tokens, threads=n)["seconds"] for n in choices}
+    contestant.ask(prompts=prompts, tokens=2, threads=cores)  # the first call includes what libraries do once
+    numbers = sorted({1, max(1, cores // 2), cores}, reverse=True)
+    took = {n: contestant.ask(prompts=prompts, tokens=tokens, threads=n)["seconds"] for n in numbers}
     return min(took, key=lambda n: took[n])
 
 

@@ -1,4 +1,4 @@
-"""How long running streams stand still while a long prompt arrives."""
+"""The longest pause of running streams while a long prompt arrives."""
 
 from itertools import chain, pairwise
 from typing import Any

@@ -1,4 +1,4 @@
-"""The app's memory: whether it grows with the number of requests, and the most that it takes."""
+"""The app's memory: its growth over many requests, and its peak."""
 
 import asyncio
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def _memory(stack: RunningStack) -> Memory:
 
 
 def _most_resident(pid: int) -> int:
-    """The kernel's own mark, since the process began."""
+    """The peak since the process began, as the kernel counts it."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 

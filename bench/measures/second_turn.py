@@ -47,7 +47,7 @@ def measure(run: Run) -> Finding:
 
 
 def _history(tokens: int, seed: int) -> list[list[str]]:
-    """Turns of at least so many tokens together, and not many more."""
+    """Turns with at least `tokens` tokens together, and not many more."""
     turns = conversation(tokens, seed)
     while sum(text_tokens(text) for turn in turns[:-1] for text in turn) >= tokens:
         turns.pop()

@@ -1,4 +1,4 @@
-"""Servers that take turns under the load of some number of clients."""
+"""Measures servers in turns, under the load of several clients."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Count = Callable[[Sequence[Outcome]], Sequence[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`requests(clients)` is how many a round asks of it: enough for a steady state, and no more of a slow one."""
+    """`requests(clients)` is the number per round: enough for a steady state, and no more for a slow server."""
 
     ask: Ask
     requests: Callable[[int], int]
@@ -25,7 +25,7 @@ class Contestant:
 
 
 Measured = dict[tuple[str, int], list[Figures]]
-"""By contestant and clients, a figure for each round."""
+"""The figures of each round, by contestant and number of clients."""
 
 
 def take_turns(contestants: Mapping[str, Contestant], levels: Sequence[int], run: Run) -> Measured:

@@ -1,7 +1,7 @@
 """A server like the script that this project replaced: `POST /`, one model, one worker, one request at a time.
 
 It is slow on purpose, and only in the way that the script was: `generate` runs inside the asynchronous handler, on
-the main thread, in bfloat16, so the event loop stands still and everybody else waits; after each answer it collects
+the main thread, in bfloat16, so the event loop stops and every other request waits; after each answer it collects
 garbage and empties the CUDA cache. Its contract is that of `POST /`; `x-completion-tokens` is the benchmark's own.
 """
 

@@ -1,4 +1,4 @@
-"""Another server, as a process of its own until it is no longer needed."""
+"""Starts another server as a process, and ends it."""
 
 import subprocess
 import time
@@ -23,7 +23,7 @@ def server(
     with path.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait(process, probe, time.monotonic() + patience, f"{name} did not come up; see {path}")
+            _wait(process, probe, time.monotonic() + patience, f"{name} did not start; see {path}")
             yield
         finally:
             process.terminate()
@@ -35,7 +35,10 @@ def server(
 
 
 def _wait(process: "subprocess.Popen[bytes]", probe: str, deadline: float, complaint: str) -> None:
-    while (answer := ask(probe)) is None or answer.status != 200:
+    while True:
+        answer = ask(probe)
+        if answer is not None and answer.status == 200:
+            return
         if process.poll() is not None or time.monotonic() > deadline:
             raise Failed(complaint)
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""The whole stack as `make up` starts it, beside whatever else runs: free ports, a state folder of its own."""
+"""Starts the whole stack as `make up` does, on free ports and with a state folder of its own."""
 
 import json
 import os
@@ -36,7 +36,7 @@ class RunningStack:
         return [psutil.Process(each.pid) for each in found if "gunicorn" in each.command]
 
     def counted(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """With the tokens that the app's log says it generated for each of them."""
+        """The outcomes with their numbers of generated tokens, from the app's log."""
         wanted = {outcome.request_id for outcome in outcomes if outcome.error is None}
         tokens = await_true(lambda: self._all_logged(wanted), "the log lines of the requests")
         return [o if o.error else o.counted(tokens[o.request_id]) for o in outcomes]
@@ -52,7 +52,7 @@ class RunningStack:
 
 @contextmanager
 def running_stack() -> Iterator[RunningStack]:
-    """Up, with the embedded model; down again with the context. Raises Failed with what it printed."""
+    """A stack with the embedded model, until the context ends. Raises Failed with the output of `make up`."""
     http, prometheus, grafana = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         environment = {

@@ -1,4 +1,4 @@
-"""`transformers serve --continuous-batching`, in a virtual environment of its own that is made when it is missing."""
+"""`transformers serve --continuous-batching`, in a virtual environment of its own."""
 
 import os
 import subprocess
@@ -16,11 +16,11 @@ from docker.stack.ports import free_ports
 
 HOME = ROOT / "var" / "bench" / "transformers-serve"
 MODEL = str(FOLDER)
-"""What a request has to call the model."""
+"""The model's name in requests."""
 
 
 def ensure_installed() -> None:
-    """The very versions of transformers and torch that we serve with. Takes minutes the first time. Raises Failed."""
+    """Install the same versions of transformers and torch as ours. Takes minutes the first time. Raises Failed."""
     wanted = [f"transformers[serving]=={version('transformers')}", f"torch=={version('torch').partition('+')[0]}"]
     stamp = HOME / ".installed"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == " ".join(wanted):

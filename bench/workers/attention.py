@@ -1,6 +1,6 @@
 """One DeepSeek-V2 attention layer, stock and absorbed, at DeepSeek-Coder-V2-Lite's real dimensions.
 
-A decode step: one new token per sequence over so many cached ones. Weights are random, the same for both.
+A decode step: one new token per sequence, over `length` cached ones. Both have the same random weights.
 """
 
 import argparse
@@ -20,8 +20,8 @@ KINDS = {"stock": DeepseekV2Attention, "absorbed": AbsorbedAttention}
 
 
 class Latents:
-    """A cache with room: the new token is written in place. transformers' own would copy everything for each token,
-    which has nothing to do with the two ways to attend."""
+    """A cache that writes the new token in place. transformers' own copies everything for each token, which would
+    hide the difference between the two forms of attention."""
 
     def __init__(self, batch: int, length: int, config: DeepseekV2Config, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(1)
@@ -51,7 +51,7 @@ class Layers:
         return output, time.monotonic() - begun
 
     def best(self, kind: str, repeats: int) -> float:
-        """The seconds of the fastest of some steps in a row."""
+        """The seconds of the fastest of `repeats` steps in a row."""
         return min(self.step(kind)[1] for _ in range(repeats))
 
     @staticmethod

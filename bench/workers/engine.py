@@ -1,6 +1,6 @@
 """The contestant "our engine": `app.engine.local` in this process, as the app runs it, without HTTP.
 
-The event loop lives on the main thread and torch on the engine's own.
+The event loop is on the main thread and torch on the engine's own.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _names = itertools.count()
 
 @dataclass
 class Heard:
-    """The steps since the last question, and what the engine said of itself."""
+    """The steps since the last question, and the detail of the loading phase."""
 
     steps: list[StepDone] = field(default_factory=list)
     loading: str = ""
@@ -50,18 +50,20 @@ async def started(heard: Heard) -> LocalEngine:
     selection = select_model(settings)
     engine = local_engine(settings, selection, Observers([heard]))
     await engine.start()
-    while (status := engine.status()).phase is not Phase.READY:
+    while True:
+        status = engine.status()
+        if status.phase is Phase.READY:
+            return engine
         if status.phase is Phase.FAILED or not status.alive:
             raise SystemExit(f"the engine failed: {status.detail}")
         await asyncio.sleep(0.05)
-    return engine
 
 
 async def answer(engine: LocalEngine, heard: Heard, question: dict[str, Any]) -> dict[str, Any]:
     """All `prompts` at once, exactly `tokens` new tokens each; and `late`, for one token, when each has its first.
 
-    Gives the seconds for all, when each token of each prompt came, when `late` was sent and when its token came, and
-    the steps as [kind, tokens, seconds].
+    Returns the seconds for all, when each token of each prompt came, when `late` was sent and when its token came,
+    and the steps as [kind, tokens, seconds].
     """
     heard.steps.clear()
     begun = time.monotonic()
@@ -89,7 +91,7 @@ async def times(engine: LocalEngine, prompt: list[int], tokens: int, first: asyn
         id=f"bench-{next(_names)}",
         tokens=tuple(prompt),
         max_tokens=tokens,
-        sampling=SamplingParams(seed=0, temperature=0.0),  # no stop tokens: as many tokens as were asked for
+        sampling=SamplingParams(seed=0, temperature=0.0),  # without stop tokens: exactly max_tokens
     )
     came = []
     async for event in engine.generate(request):

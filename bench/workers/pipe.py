@@ -1,8 +1,8 @@
-"""A contestant in a process of its own: JSON lines in, JSON lines out.
+"""Runs a contestant in a process of its own: JSON lines in, JSON lines out.
 
 Each gets a fresh process, because torch's thread pools stay with the threads that first used them, and two models in
-one process would disturb each other. A process that waits for its next line uses no CPU, so contestants may take
-turns without being loaded anew.
+one process would disturb each other. A process that waits for its next line uses no CPU, so contestants can
+take turns without loading again.
 """
 
 import json
@@ -28,7 +28,7 @@ class Worker:
         self._answers = cast("TextIO", process.stdout)
         self._name = name
         self.ready: dict[str, Any] = self._read()
-        """What the process said about itself once it was ready."""
+        """The process's first answer, when it was ready."""
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """Raises Failed when the process has ended."""
@@ -43,7 +43,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """Which the process takes as its end."""
+        """The process ends when its input is closed."""
         self._questions.close()
 
 
@@ -72,7 +72,7 @@ def worker(module: str, *arguments: str, name: str, environment: Mapping[str, st
 
 
 def answers() -> TextIO:
-    """The child's side: where its answers go. Whatever else it prints goes to stderr from here on."""
+    """The child's side: the pipe for its answers. What it prints otherwise goes to stderr from now on."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return pipe

@@ -1,4 +1,4 @@
-"""Attention of prompt chunks at the model's real shape: which of torch's kernels, and against float64."""
+"""Attention of prompt chunks at the model's real shape: the time of torch's kernels, and their error to float64."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +19,7 @@ SHAPES = ((512, 512), (512, 4096), (2048, 2048), (2048, 8192))
 
 def attention(bench: Bench) -> Iterator[Row]:
     if not bench.gpus:
-        yield Row("torch's attention kernels", "left out", note="they differ on a GPU only")
+        yield Row("torch's attention kernels", "left out", note="measured on GPUs only")
         return
     for queries, keys in SHAPES:
         query, key, value = (_random(bench, rows) for rows in (queries, keys, keys))
@@ -64,7 +64,7 @@ def _ways(query: Tensor, key: Tensor, value: Tensor) -> dict[str, Callable[[], T
 
 
 def _new_shapes(bench: Bench) -> Iterator[Row]:
-    """What a length that was never seen costs, as every prompt has one: the first call against the second."""
+    """The extra time of a length that is new, as most prompts' lengths are: the first call against the second."""
     for name, enabled in (("cuDNN allowed", True), ("cuDNN off", False)):
         first, again = [], []
         with _cudnn(enabled):

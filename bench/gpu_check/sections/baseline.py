@@ -1,4 +1,4 @@
-"""Plain transformers on the same weights: what the engine is compared with."""
+"""Plain transformers on the same weights, to compare the engine with."""
 
 import time
 from collections.abc import Iterator

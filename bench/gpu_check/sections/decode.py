@@ -1,4 +1,4 @@
-"""Decode steps: how long one takes against what memory bandwidth allows, and where its time goes."""
+"""Decode steps: the time of one against the least that memory bandwidth allows, and the time of its parts."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bench.gpu_check.bench import Bench
-from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
 
 CASES = ((1, 128), (1, 2048), (1, 8192), (8, 2048), (32, 2048), (64, 512))
@@ -42,7 +42,7 @@ def step_bytes(bench: Bench, batch: int, context: int) -> float:
     expert = 3 * config.hidden_size * config.moe_intermediate_size
     moe_layers = config.num_hidden_layers - config.first_k_dense_replace
     routed_all = moe_layers * experts * expert
-    parameters = sum(p.numel() for layer in bench.engine._layers for p in layer.parameters())  # noqa: SLF001  # the weights that a step reads
+    parameters = sum(p.numel() for layer in bench.loaded._layers for p in layer.parameters())  # noqa: SLF001  # the weights that a step reads
     head = config.vocab_size * config.hidden_size
     cache = batch * context * config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim)
     total: float = (parameters - routed_all + moe_layers * hit * expert + head + cache) * size

@@ -1,4 +1,4 @@
-"""The card, the versions, and the two ceilings that every other figure is held against."""
+"""The card, the versions, and the two ceilings that the other figures are compared with."""
 
 import platform
 from collections.abc import Iterator

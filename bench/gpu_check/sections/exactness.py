@@ -17,7 +17,7 @@ from app.models.selection import Selection
 from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
-from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
 
 LENGTHS = (1, 7, 64, 300, 1500, 33)

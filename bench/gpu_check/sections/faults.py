@@ -1,4 +1,4 @@
-"""A device that is lost is told from one that is full. In processes of their own: a context does not survive it."""
+"""A lost device is told from a full one. In processes of their own: a CUDA context does not survive the test."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ try:
     torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)
     print("raised nothing")
 except RuntimeError as error:
-    print("raised", type(error).__name__, "taken for want of memory:", ran_out_of_memory(error))
+    print("raised", type(error).__name__, "taken as out of memory:", ran_out_of_memory(error))
 print("found", lost_device([device]))
 """
 

@@ -1,4 +1,4 @@
-"""The product's own start-up on a checkpoint: plan, load, adapt, warm-up, self-check; bytes against the plan."""
+"""The product's own start-up on a checkpoint, and its memory against the plan."""
 
 import time
 from collections.abc import Iterator

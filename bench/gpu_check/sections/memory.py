@@ -1,11 +1,11 @@
-"""Peaks against the plan, a forced out-of-memory, and what the engine does after it."""
+"""Peak memory against the plan, and answers after a forced out-of-memory."""
 
 from collections.abc import Iterator
 
 import torch
 
 from bench.gpu_check.bench import Bench
-from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
 
 
@@ -21,7 +21,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def _forced(bench: Bench) -> Iterator[Row]:
-    """Take nearly all memory away, ask for more than is left, give it back, and ask again."""
+    """Fill nearly all memory, send requests that need more, free it, and ask again."""
     driven = Driven(bench)
     prompt = driven.prompt(512)
     driven.submit("before", prompt, 8)
@@ -34,7 +34,7 @@ def _forced(bench: Bench) -> Iterator[Row]:
     driven.run()
     failed = sum(code == "out_of_memory" for code in driven.errors.values())
     others = sum(code != "out_of_memory" for code in driven.errors.values())
-    yield Row("requests that ended for want of memory", f"{failed} of 16", ok=failed > 0 and others == 0)
+    yield Row("requests that ended with out of memory", f"{failed} of 16", ok=failed > 0 and others == 0)
     del hog
     torch.cuda.empty_cache()
     driven.submit("after", prompt, 8)

@@ -10,7 +10,7 @@ from app.engine.scheduling.scheduler import ALONE, Scheduler
 from app.engine.scheduling.sequence import Sequence
 from app.engine.scheduling.shelves import Shelves
 from bench.gpu_check.bench import Bench
-from bench.gpu_check.load_of_requests import Driven
+from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
 
 CASES = ((512, 0), (2048, 0), (4096, 0), (2048, 8192))
@@ -36,7 +36,7 @@ def prefill(bench: Bench) -> Iterator[Row]:
 def active_parameters(bench: Bench) -> float:
     """Parameters that multiply one token: attention, shared and chosen experts; no embedding, no head."""
     config = bench.config
-    every = sum(p.numel() for layer in bench.engine._layers for p in layer.parameters())  # noqa: SLF001  # as loaded
+    every = sum(p.numel() for layer in bench.loaded._layers for p in layer.parameters())  # noqa: SLF001  # as loaded
     expert = 3 * config.hidden_size * config.moe_intermediate_size
     idle = config.n_routed_experts - config.num_experts_per_tok
     active: float = every - (config.num_hidden_layers - config.first_k_dense_replace) * idle * expert
@@ -45,13 +45,13 @@ def active_parameters(bench: Bench) -> float:
 
 @torch.inference_mode()
 def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
-    """Of the last chunk alone; what lies before it is computed first."""
-    room = len(tokens) + 16
-    # Where nobody decodes the scheduler takes ALONE chunks at once.
-    scheduler = Scheduler(Shelves(2 * room, 2 * room), max_sequences=1, chunk=chunk // ALONE)
+    """The time of the last chunk alone. The chunks before it are computed first."""
+    length = len(tokens) + 16
+    # The scheduler takes ALONE chunks at once while no sequence decodes.
+    scheduler = Scheduler(Shelves(2 * length, 2 * length), max_sequences=1, chunk=chunk // ALONE)
     sequence = Sequence("prefill", tokens, 1)
     scheduler.add(sequence)
-    executor = Executor(bench.engine, 2 * room)
+    executor = Executor(bench.loaded, 2 * length)
     seconds = 0.0
     while sequence.computed < len(tokens):
         decision = scheduler.decide()

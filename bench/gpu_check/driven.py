@@ -1,4 +1,4 @@
-"""A runner with requests of given lengths in work, driven step by step."""
+"""A runner that the check drives step by step, with requests of given lengths."""
 
 import random
 import time
@@ -22,7 +22,7 @@ class Driven:
         self._left: set[str] = set()
         self.tokens: dict[str, list[int]] = {}
         self.errors: dict[str, str] = {}
-        self.runner: Runner = build_runner(bench.engine_config, bench.engine, bench.observers, self._take)
+        self.runner: Runner = build_runner(bench.engine_config, bench.loaded, bench.observers, self._take)
 
     def prompt(self, length: int) -> list[int]:
         return [self._random.randrange(3, self._vocabulary) for _ in range(length)]
