@@ -12,7 +12,7 @@
     │   ├── BodyTooLarge         413 body_too_large
     │   └── UnsupportedMediaType 415 unsupported_media_type
     ├── Overloaded               429 overloaded
-    ├── ClientClosed             499 client_closed        (logged and counted; nobody is left to read it)
+    ├── ClientClosed             499 client_closed        (logged and counted, never sent)
     ├── GenerationFailed         500 generation_failed
     │   └── OutOfMemory          503 out_of_memory
     ├── NotReady                 503 not_ready
@@ -30,20 +30,21 @@ from typing import ClassVar
 
 
 class ServingError(Exception):
-    """The root. `retry_after` is in seconds; `param` names the field at fault."""
+    """The root of the tree. `retry_after` is in seconds; `param` names the field at fault."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    default_message: ClassVar[str] = "The server failed while answering. See the server log for this request id."
 
     def __init__(
         self,
-        message: str = "The server failed while answering. The request id finds the reason in its log.",
+        message: str | None = None,
         *,
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = self.default_message if message is None else message
+        super().__init__(self.message)
         self.param = param
         self.retry_after = retry_after
 
@@ -69,6 +70,7 @@ class Unauthorized(InvalidRequest):
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
+    default_message = "This path does not exist."
 
 
 class ModelNotFound(NotFound):
@@ -103,6 +105,7 @@ class Overloaded(ServingError):
 class ClientClosed(ServingError):
     status = 499
     code = "client_closed"
+    default_message = "The client closed the connection."
 
 
 class GenerationFailed(ServingError):
@@ -134,10 +137,11 @@ class ShuttingDown(NotReady):
 class DeadlineExceeded(ServingError):
     status = 504
     code = "deadline_exceeded"
+    default_message = "The request took longer than this server allows."
 
 
 def every_error(root: type[ServingError] = ServingError) -> Iterator[type[ServingError]]:
-    """The tree, root first: what the documentation and the tests walk."""
+    """The tree, root first."""
     yield root
     for child in root.__subclasses__():
         yield from every_error(child)

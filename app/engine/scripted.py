@@ -158,7 +158,7 @@ class ScriptedEngine:
         except TimeoutError:
             if self._status[0] is Phase.STOPPED:
                 raise shutting_down() from None
-            raise DeadlineExceeded("The answer took longer than the server allows.") from None
+            raise DeadlineExceeded from None
         finally:
             self._timers.discard(timer)
         return True

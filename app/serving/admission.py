@@ -1,5 +1,5 @@
-"""Who may come in. A place and KV tokens are reserved before any 200 is sent, or the request is refused with a 429
-that says when to come again. See docs/decisions/0101-admission.md.
+"""Admission: a place and KV tokens are reserved before any 200 is sent, or the request is refused with a 429 whose
+Retry-After is computed. See docs/decisions/0101-admission.md.
 """
 
 import math
@@ -14,18 +14,18 @@ from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
 
 KV_OVERBOOKING = 4
-"""Tokens that may be reserved at once, in KV caches: one is computed, the others wait. Answers mostly end before
-their `max_tokens`, so the wait is shorter than it looks."""
+"""This many times the KV cache's tokens may be reserved at once: one cache's worth runs and the rest waits. Most
+answers end before their `max_tokens`, so the wait is shorter than the reservations suggest."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 1, 60
 """Bounds of Retry-After, in seconds."""
 
 _WINDOW = 30.0  # seconds over which the token rate is measured
-_ASSUMED_RATE = 20.0  # tokens per second before anything was measured: one user of the script that this replaces
+_ASSUMED_RATE = 20.0  # tokens per second before there is a measurement: one user of the script that this replaces
 
 
 class TokenRate:
-    """New tokens per second of all answers together, lately."""
+    """New tokens per second of all answers together, over the last 30 seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,14 +41,14 @@ class TokenRate:
             self._seconds.popleft()
 
     def per_second(self) -> float:
-        """Over the seconds in which there were tokens at all: an idle night is no slow server."""
+        """The average over the seconds with tokens: idle seconds are excluded."""
         if not self._seconds:
             return _ASSUMED_RATE
         return sum(tokens for _, tokens in self._seconds) / len(self._seconds)
 
 
 class Reservation:
-    """A place, and later KV tokens. Released once, however often it is asked."""
+    """One admitted request: its place, and later its KV tokens. A second release does nothing."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
@@ -89,7 +89,7 @@ class Limits:
 
 
 class Admission:
-    """Bounds what is inside by requests (`capacity.sequences` that run and `max_waiting` that wait) and by tokens."""
+    """Limits the admitted requests by number (`capacity.sequences` run, `max_waiting` wait) and by KV tokens."""
 
     def __init__(self, max_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = TokenRate(clock)
@@ -111,10 +111,9 @@ class Admission:
 
     def enter(self, capacity: Capacity) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
-        places = self.max_requests(capacity)
-        if len(self._admitted) >= places:
+        if len(self._admitted) >= self.max_requests(capacity):
             raise Overloaded(
-                f"All {places} places are taken, {self._max_waiting} of them to wait in.",
+                f"The server is full: {capacity.sequences} running, {self._max_waiting} queued.",
                 retry_after=self.wait(),
             )
         reservation = Reservation(self)
@@ -126,7 +125,7 @@ class Admission:
         bound = capacity.kv_tokens * KV_OVERBOOKING
         if self._kv_tokens + needed > bound:
             raise Overloaded(
-                f"Requests inside hold {self._kv_tokens} of {bound} tokens, and this one needs {needed}.",
+                f"The server is full: {self._kv_tokens} of {bound} tokens are reserved, this request needs {needed}.",
                 retry_after=self.wait(),
             )
         self._kv_tokens += needed
@@ -137,7 +136,7 @@ class Admission:
         self._kv_tokens -= reservation.kv_tokens
 
     def wait(self) -> float:
-        """Seconds until the next place falls free: the mean of what is outstanding, at the rate measured lately."""
+        """Seconds until a place is expected to be free: the mean of the outstanding tokens, at the measured rate."""
         outstanding = sum(reservation.outstanding for reservation in self._admitted)
         seconds = outstanding / self.rate.per_second() / max(1, len(self._admitted))
         return float(min(LONGEST_WAIT, max(SHORTEST_WAIT, math.ceil(seconds))))

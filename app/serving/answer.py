@@ -130,7 +130,7 @@ class Answer:
                     async with asyncio.timeout_at(give_up_at):  # the loop's clock is the monotonic one
                         event = await anext(events)
                 except TimeoutError:
-                    raise DeadlineExceeded("The answer took longer than the server allows.") from None
+                    raise DeadlineExceeded from None
                 except StopAsyncIteration:
                     return
                 yield event
@@ -160,7 +160,7 @@ class Answer:
         """The end of an answer that its reader did not read to the end."""
         if isinstance(error, Exception):  # not a cancellation: the reader itself failed
             return self._ended(FinishReason.ERROR, ServingError())
-        return self._ended(FinishReason.CANCELLED, ClientClosed("The client left."))
+        return self._ended(FinishReason.CANCELLED, ClientClosed())
 
     def _tell(self, finished: Finished) -> None:
         if self._told:

@@ -73,10 +73,10 @@ class GenerationService:
     ) -> list[Answer]:
         self._refuse_unless_ready()
         capacity = self._engine.capacity
-        places = self._admission.max_requests(capacity)
-        if len(requests) > max(1, places):
+        most = self._admission.max_requests(capacity)
+        if len(requests) > max(1, most):
             field = "n" if requests[0].n > 1 else "prompt"
-            raise InvalidRequest(f"There is room for {places} answers at once.", param=field)
+            raise InvalidRequest(f"This server accepts at most {most} answers at once.", param=field)
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # What all of them may hold together, so that an idle server can always admit them.
@@ -149,7 +149,7 @@ class GenerationService:
             self._tell_refused(request, error, arrived_at)
             raise
         except asyncio.CancelledError:
-            self._tell_refused(request, ClientClosed("The client left."), arrived_at)
+            self._tell_refused(request, ClientClosed(), arrived_at)
             raise
         except Exception:
             self._tell_refused(request, ServingError(), arrived_at)

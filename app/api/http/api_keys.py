@@ -1,4 +1,4 @@
-"""API keys: a file with one `name:key` per line. The name is the tenant that logs and caches know."""
+"""API keys: a file with one `name:key` per line. The name is the tenant in logs and caches."""
 
 import hmac
 from collections.abc import Mapping
@@ -21,15 +21,17 @@ def load_keys(file: Path | None) -> dict[str, str]:
             continue
         name, colon, key = (part.strip() for part in line.partition(":"))
         if not (name and colon and key) or name in keys:
-            raise SettingsError(f"API_KEYS_FILE={file}, line {number}: expected a new `name:key`.")
+            raise SettingsError(
+                f"API_KEYS_FILE={file}, line {number}: expected `name:key`, with a name that no earlier line has."
+            )
         keys[name] = key
     if not keys:
-        raise SettingsError(f"API_KEYS_FILE={file} holds no key: nobody could use this server.")
+        raise SettingsError(f"API_KEYS_FILE={file} contains no key, so nobody could use this server.")
     return keys
 
 
 def tenant_of(key: str, keys: Mapping[str, str]) -> str | None:
-    """Whose key it is. Looks at every key, each in constant time."""
+    """The name of the key, None for an unknown one. Compares with every key, each in constant time."""
     found = None
     for name, known in keys.items():
         if hmac.compare_digest(key.encode("utf-8", "surrogatepass"), known.encode()):

@@ -21,7 +21,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[None, None, Res
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientClosed("The client left.")
+            raise ClientClosed
         return await task
     finally:
         for unfinished in (leaving, task):

@@ -105,15 +105,17 @@ def _ours(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
     if isinstance(error, ServingError):
         return error, {}
     if isinstance(error, RequestValidationError):
-        return InvalidRequest("The request could not be read."), {}
+        return InvalidRequest("The request is malformed."), {}
     if not isinstance(error, HTTPException):
         return ServingError(), {}
     headers = error.headers or {}
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFound("There is nothing at this path."), headers
+        return NotFound(), headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return MethodNotAllowed(f"This path takes {headers.get('Allow', 'other methods')}."), headers
-    return InvalidRequest("The request could not be read."), headers
+        return MethodNotAllowed(
+            f"This path accepts the methods {headers.get('Allow', 'of its documentation')}."
+        ), headers
+    return InvalidRequest("The request is malformed."), headers
 
 
 async def raise_to_middleware(_: Request, error: Exception) -> Response:
@@ -144,7 +146,7 @@ class Keys:
         kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
         if tenant is None:
-            raise Unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+            raise Unauthorized("A valid API key is required. Send it as the header Authorization: Bearer KEY.")
         return tenant
 
     def _is_open(self, scope: Scope) -> bool:
@@ -179,4 +181,4 @@ class BodyLimit:
         await self._app(scope, bounded, send)
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes.")
+        return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes, the limit of this server.")

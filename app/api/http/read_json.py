@@ -1,8 +1,8 @@
 """Reads a JSON body, once and strictly, for every route.
 
-What two parsers could read differently, or what could not be written out again, is refused: duplicate keys, NaN and
-infinities, lone surrogates, invalid UTF-8, numbers of thousands of digits, nesting without end. No message quotes
-the body.
+It refuses what parsers read differently and what cannot be written out again: duplicate keys, NaN and infinities,
+unpaired surrogates, invalid UTF-8, numbers with thousands of digits, nesting without limit. No message quotes the
+body.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from app.contract.errors import BodyTimeout, ClientClosed, InvalidRequest, UnsupportedMediaType
 
 BODY_SECONDS = 30.0
-"""A body that takes longer to arrive is not waited for."""
+"""The most time that a body may take to arrive."""
 
 _LONGEST_NUMBER = 400  # digits; the largest double has 309
 
@@ -24,16 +24,16 @@ async def read_json(request: Request) -> dict[str, Any]:
     """The body's object. Raises UnsupportedMediaType, BodyTimeout, BodyTooLarge, ClientClosed, InvalidRequest."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise UnsupportedMediaType("The body must be JSON, and say so: Content-Type: application/json.")
+        raise UnsupportedMediaType("The body must be JSON and be declared as such: Content-Type: application/json.")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("The body must come as it is: without a Content-Encoding.")
+        raise UnsupportedMediaType("Compressed bodies are not supported: send the body without a Content-Encoding.")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             raw = await request.body()
     except TimeoutError:
         raise BodyTimeout(f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except ClientDisconnect:
-        raise ClientClosed("The client left.") from None
+        raise ClientClosed from None
     return parse_object(raw)
 
 
@@ -67,12 +67,12 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise InvalidRequest("The body has the same key twice in one object.")
+        raise InvalidRequest("The body has an object with a duplicate key.")
     return value
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise InvalidRequest("The body is not valid JSON: NaN and infinities are no JSON numbers.")
+    raise InvalidRequest("The body is not valid JSON: NaN and infinities are not JSON numbers.")
 
 
 def _float(digits: str) -> float:
@@ -92,4 +92,6 @@ def _refuse_lone_surrogates(value: dict[str, Any]) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidRequest("The body has half a surrogate pair, which is no character.") from None
+        raise InvalidRequest(
+            "The body has an unpaired surrogate in a string, which is not a valid character."
+        ) from None

@@ -56,7 +56,7 @@ def playground_router(page: Page) -> APIRouter:
     async def file(request: Request) -> Response:
         found = page.files.get(request.scope["path"])
         if found is None:
-            raise NotFound("There is nothing at this path.")
+            raise NotFound
         headers = {
             **_HEADERS,
             "cache-control": _FOR_EVER,

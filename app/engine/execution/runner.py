@@ -155,7 +155,7 @@ class Runner:
     def _expire(self) -> None:
         now = time.monotonic()
         for running in [each for each in self._requests.values() if each.overdue(now)]:
-            error = DeadlineExceeded("The request took longer than the server allows.")
+            error = DeadlineExceeded()
             self._finish(running, FinishReason.ERROR, error)
 
     def _shed(self, failure: OutOfMemory) -> None:

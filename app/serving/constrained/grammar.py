@@ -75,7 +75,7 @@ class GrammarConstraint:
 
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
-            raise GenerationFailed("The answer's grammar became too costly to follow.")
+            raise GenerationFailed("The answer's grammar became too complex to follow.")
 
 
 class Grammars:
@@ -139,7 +139,7 @@ def _grammar(request: GenerationRequest) -> str:
         several=request.parallel_tool_calls,
     )
     if len(rules) > _MOST_BYTES:
-        raise InvalidRequest(f"All tools together are larger than {_MOST_BYTES} bytes.", param="tools")
+        raise InvalidRequest(f"The grammar of all tools together is larger than {_MOST_BYTES} bytes.", param="tools")
     if request.tool_choice.mode == "required":
         start = CALLS
     else:
@@ -167,5 +167,5 @@ def _refuse_conflicts(request: GenerationRequest) -> None:
     ):
         if given:
             raise InvalidRequest(
-                f"{field} does not go with {'response_format' if has_format else 'tools'}.", param=field
+                f"{field} cannot be combined with {'response_format' if has_format else 'tools'}.", param=field
             )

@@ -44,7 +44,7 @@ def check_schema(schema: Mapping[str, Any], param: str) -> None:
     try:
         size = len(json.dumps(schema, allow_nan=False))
     except ValueError:
-        raise InvalidRequest("The JSON schema holds a number that JSON cannot express.", param=param) from None
+        raise InvalidRequest("The JSON schema has a number that JSON cannot represent.", param=param) from None
     if size > MOST_BYTES:
         raise InvalidRequest(f"The JSON schema is larger than {MOST_BYTES} bytes.", param=param)
     parts = list(_walk(schema))
@@ -108,7 +108,7 @@ def _check(keyword: str, value: Any, param: str, *, root: bool) -> None:
     if keyword in _REFUSED:
         raise unsupported(keyword, param)
     if keyword == "$id" and not root:
-        raise unsupported("$id", param, "within a schema")
+        raise unsupported("$id", param, "is supported at the root only")
     rule = _RULES.get(keyword)
     if rule is not None and not rule[0](value):
         raise unsupported(keyword, param, rule[1])
@@ -122,9 +122,9 @@ def _check_references(schema: Any, objects: list[Mapping[str, Any]], param: str)
         except LookupError:
             raise unsupported("$ref", param, "points to nothing") from None
         if not isinstance(target, bool) and id(target) not in known:
-            raise unsupported("$ref", param, "points to what is no schema")
+            raise unsupported("$ref", param, "does not point to a schema")
     if endless(schema, objects):
-        raise unsupported("$ref", param, "demands a value without an end, or leads through too many others")
+        raise unsupported("$ref", param, "requires a value that never ends, or is a chain of too many references")
 
 
 def _is_count(value: Any) -> bool:

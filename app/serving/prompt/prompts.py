@@ -20,7 +20,7 @@ from app.serving.prompt.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True, slots=True)
 class PreparedPrompt:
-    """What the engine gets: `len(tokens) + max_tokens` is at most the room it was prepared for."""
+    """What the engine gets: `len(tokens) + max_tokens` is at most the limit it was prepared for."""
 
     tokens: tuple[int, ...]
     max_tokens: int
@@ -49,21 +49,21 @@ class Prompts:
     def model_tokenizer(self) -> ModelTokenizer:
         return self._tokenizer
 
-    async def prepare(self, request: GenerationRequest, room: int) -> PreparedPrompt:
+    async def prepare(self, request: GenerationRequest, limit: int) -> PreparedPrompt:
         """Tokenizes in a thread: a long prompt takes tens of milliseconds, which the event loop does not have.
 
-        `room` is what prompt and answer may hold together, in tokens. A `max_tokens` that does not fit beside the
+        `limit` is what prompt and answer may hold together, in tokens. A `max_tokens` that does not fit beside the
         prompt is cut to what does. Raises PromptTooLong, InvalidRequest.
         """
         tokens = await asyncio.to_thread(self._tokens, request)
         field = "messages" if request.prompt is None else "prompt"
         if not tokens:
             raise InvalidRequest("The prompt is empty.", param=field)
-        free = room - len(tokens)
+        free = limit - len(tokens)
         if free < 1:
             raise PromptTooLong(
-                f"The prompt has {len(tokens)} tokens. There is room for {room} tokens, of which at least one is the "
-                f"answer's: it is {1 - free} too long.",
+                f"The prompt has {len(tokens)} tokens, {1 - free} too many: prompt and answer together may have "
+                f"{limit}, and the answer needs at least one.",
                 param=field,
             )
         return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
@@ -80,7 +80,9 @@ class Prompts:
     def decode(self, tokens: Sequence[int]) -> str:
         """Raises InvalidRequest for ids that the model does not have."""
         if tokens and not 0 <= min(tokens) <= max(tokens) < self._info.vocabulary:
-            raise InvalidRequest(f"tokens: token ids are 0 to {self._info.vocabulary - 1}.", param="tokens")
+            raise InvalidRequest(
+                f"tokens has an unknown token id: ids are 0 to {self._info.vocabulary - 1}.", param="tokens"
+            )
         return self._tokenizer.decode(tokens)
 
     def names(self, tokens: Sequence[int]) -> list[str | None]:
@@ -98,7 +100,7 @@ class Prompts:
             return self._tokenizer.encode_text(prompt)
         if self._infill is None:
             raise UnsupportedField(
-                "The served model cannot fill in the middle: its tokenizer has no tokens for a suffix.",
+                "The served model cannot fill in the middle: its tokenizer lacks the tokens for a suffix.",
                 param="suffix",
             )
         shield = self._tokenizer.shield

@@ -35,7 +35,7 @@ class ChatTemplate:
         """
         if self._template is None:
             raise InvalidRequest(
-                "The served model has no chat template: it completes text and holds no conversation.",
+                "The served model has no chat template. It can only continue texts: use /v1/completions.",
                 param="messages",
             )
         try:
@@ -60,9 +60,10 @@ class ChatTemplate:
         )
 
     def _explain(self, reason: str) -> str:
-        """With the template's reason, if that stands in the template: another one may quote the conversation."""
-        own = reason and reason in (self._source or "")
-        return f"The model's chat template refuses these messages{f': {reason[:200]}' if own else '.'}"
+        """With the template's reason if that is a literal of the template: any other may quote the conversation."""
+        if reason and reason in (self._source or ""):
+            return f"The model's chat template refuses these messages: {reason[:200]}"
+        return "The model's chat template refuses these messages."
 
     def _tells_of_calls(self) -> bool:
         """Whether a tool, a call in our format and its result are all found in what the template makes of them."""

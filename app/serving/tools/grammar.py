@@ -15,9 +15,9 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def arguments_schema(tool: Tool) -> dict[str, Any]:
     """The schema of a call's arguments, which are an object. Raises InvalidRequest."""
     if not _NAME.fullmatch(tool.name):
-        raise InvalidRequest("A function's name has 1 to 64 letters, digits, _ and -.", param="tools")
+        raise InvalidRequest("A function's name must have 1 to 64 letters, digits, _ or -.", param="tools")
     if tool.parameters.get("type", "object") != "object":
-        raise InvalidRequest('The parameters of a function are of the type "object".', param="tools")
+        raise InvalidRequest('The parameters of a function must be of the type "object".', param="tools")
     return {"type": "object", **tool.parameters}
 
 

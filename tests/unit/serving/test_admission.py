@@ -19,7 +19,7 @@ class Clock:
 def test_places_are_those_that_run_and_those_that_wait() -> None:
     admission = Admission(max_waiting=1)
     inside = [admission.enter(CAPACITY) for _ in range(3)]
-    with pytest.raises(Overloaded, match="All 3 places"):
+    with pytest.raises(Overloaded, match="full: 2 running, 1 queued"):
         admission.enter(CAPACITY)
     inside[0].release()
     inside[0].release()  # twice frees one place, not two

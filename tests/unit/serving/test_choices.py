@@ -131,7 +131,7 @@ async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts,
 
 async def test_what_could_never_be_admitted_is_no_overload(prompts: Prompts, recorder: Recorder) -> None:
     service = await serve(ScriptedEngine(capacity=Capacity(1, 1000)), prompts, recorder, max_waiting=1)
-    with pytest.raises(InvalidRequest, match="room for 2 answers") as refusal:
+    with pytest.raises(InvalidRequest, match="at most 2 answers") as refusal:
         await service.open(REQUEST)
     assert refusal.value.param == "n"
 

@@ -61,16 +61,16 @@ class ChatBody(SamplingFields):
     @model_validator(mode="after")
     def _logprobs_agree(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
-            raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+            raise InvalidRequest("top_logprobs requires logprobs to be true.", param="top_logprobs")
         return self
 
     @property
     def token_limit(self) -> int | None:
-        """Raises InvalidRequest when the two names of one limit say different things."""
+        """Raises InvalidRequest when the two names of the limit have different values."""
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise InvalidRequest(
-                "max_tokens and max_completion_tokens are one limit, and must not differ.",
+                "max_tokens and max_completion_tokens are two names of one limit and must be equal.",
                 param="max_completion_tokens",
             )
         return limits.pop() if limits else None

@@ -13,7 +13,7 @@ from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.messages import GenerationRequest, Operation
 
 MOST_ANSWERS = 64
-"""To all prompts of one request together."""
+"""The most answers to all prompts of one request together."""
 
 _DEFAULT_TOKENS = 16  # OpenAI's
 _KINDS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
@@ -64,18 +64,18 @@ class CompletionBody(SamplingFields):
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.best_of not in (None, self.n):
-            raise UnsupportedField("best_of other than n is not supported.", param="best_of")
+            raise UnsupportedField("best_of is supported only if it is equal to n.", param="best_of")
         if len(self.prompt) * self.n > MOST_ANSWERS:
             raise InvalidRequest(
-                f"prompt and n ask for more than {MOST_ANSWERS} answers at once.",
+                f"prompt and n together ask for more than {MOST_ANSWERS} answers.",
                 param="prompt" if self.n == 1 else "n",
             )
         if self.echo and self.logprobs is not None:
-            raise UnsupportedField("logprobs of the prompt, with echo, are not supported.", param="logprobs")
+            raise UnsupportedField("logprobs is not supported together with echo.", param="logprobs")
         if self.suffix is None and not all(self.prompt):
             raise InvalidRequest("prompt must not be empty without a suffix.", param="prompt")
         if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompt):
-            raise InvalidRequest("suffix needs a prompt that is text.", param="suffix")
+            raise InvalidRequest("suffix requires a prompt that is text, not token ids.", param="suffix")
         return self
 
     @property
@@ -87,5 +87,7 @@ class CompletionBody(SamplingFields):
         request = self.request(request_id, Operation.TEXT_COMPLETION, tenant, served, self.logprobs)
         for prompt in self.prompt:
             if not isinstance(prompt, str) and not 0 <= min(prompt) <= max(prompt) < served.vocabulary:
-                raise InvalidRequest(f"prompt: token ids are 0 to {served.vocabulary - 1}.", param="prompt")
+                raise InvalidRequest(
+                    f"prompt has an unknown token id: ids are 0 to {served.vocabulary - 1}.", param="prompt"
+                )
         return [replace(request, prompt=prompt, suffix=self.suffix) for prompt in self.prompt]

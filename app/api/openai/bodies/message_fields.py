@@ -68,7 +68,7 @@ class MessageFields(NullableBody):
 
     def message(self, place: str) -> Message:
         """`place` names this turn in errors. Raises InvalidRequest."""
-        self._refuse_what_the_role_has_not(place)
+        self._refuse_fields_of_other_roles(place)
         text = "\n".join(part.text for part in self.content or ())
         if self.role == "user" and not text:
             raise InvalidRequest(f"{place}.content must not be empty.", param=f"{place}.content")
@@ -76,7 +76,7 @@ class MessageFields(NullableBody):
         role = "system" if self.role == "developer" else self.role
         return Message(role, text, tuple(calls), self.tool_call_id)
 
-    def _refuse_what_the_role_has_not(self, place: str) -> None:
+    def _refuse_fields_of_other_roles(self, place: str) -> None:
         allowed = {
             "tool_calls": self.role == "assistant" or not self.tool_calls,
             "tool_call_id": (self.role == "tool") == (self.tool_call_id is not None),
@@ -88,12 +88,12 @@ class MessageFields(NullableBody):
                 missing = getattr(self, field) in (None, [])
                 said = "is required" if missing else "is not supported"
                 raise InvalidRequest(
-                    f"{place}.{field} {said} in a turn of the role {self.role}.", param=f"{place}.{field}"
+                    f"{place}.{field} {said} in a turn with the role {self.role}.", param=f"{place}.{field}"
                 )
 
 
 def conversation(turns: Sequence[MessageFields]) -> tuple[Message, ...]:
-    """Raises InvalidRequest for a turn that its role or the turns before it do not allow."""
+    """Raises InvalidRequest for a turn that does not fit its role or the turns before it."""
     messages: list[Message] = []
     called: set[str] = set()
     for index, turn in enumerate(turns):
@@ -101,7 +101,7 @@ def conversation(turns: Sequence[MessageFields]) -> tuple[Message, ...]:
         message = turn.message(place)
         if message.tool_call_id is not None and message.tool_call_id not in called:
             param = f"{place}.tool_call_id"
-            raise InvalidRequest(f"{param} answers no call of an earlier turn.", param=param)
+            raise InvalidRequest(f"{param} is not the id of a call in an earlier turn.", param=param)
         called |= {call.id for call in message.tool_calls}
         messages.append(message)
     return tuple(messages)

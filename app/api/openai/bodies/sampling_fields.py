@@ -36,16 +36,16 @@ def _stop_list(value: Any) -> Any:
 
 
 def _biases(value: Any) -> Any:
-    """Here and not by types, which would name the client's own keys in the error."""
+    """Checked by hand: an error of pydantic's types would repeat the client's keys."""
     if not isinstance(value, dict) or len(value) > MOST_BIASES:
-        raise PydanticCustomError("bias", f"must be an object of up to {MOST_BIASES} token ids and their biases")
+        raise PydanticCustomError("bias", f"must be an object of up to {MOST_BIASES} entries")
     for token, bias in value.items():
         number = isinstance(bias, int | float) and not isinstance(bias, bool)
         if not _TOKEN_ID.fullmatch(token) or not number or not -100 <= bias <= 100:
             raise PydanticCustomError("bias", "must map token ids, as strings, to numbers from -100 to 100")
     biases = {int(token): float(bias) for token, bias in value.items()}
     if len(biases) != len(value):
-        raise PydanticCustomError("bias", "must name each token id once")
+        raise PydanticCustomError("bias", "must not name a token id twice")
     return biases
 
 
@@ -54,8 +54,8 @@ def _labels(value: Any) -> Any:
         return value
     raise PydanticCustomError(
         "metadata",
-        f"must be an object of up to {MOST_METADATA} strings of up to {LONGEST_VALUE} characters, "
-        f"under names of up to {LONGEST_KEY}",
+        f"must be an object of up to {MOST_METADATA} entries, with keys of up to {LONGEST_KEY} characters and "
+        f"strings of up to {LONGEST_VALUE}",
     )
 
 
@@ -169,10 +169,10 @@ class SamplingFields(ForModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("stream_options is allowed with stream only.", param="stream_options")
+            raise InvalidRequest("stream_options requires stream to be true.", param="stream_options")
         limit = self.token_limit
         if limit is not None and self.min_tokens > limit:
-            raise InvalidRequest("min_tokens must not be above max_tokens.", param="min_tokens")
+            raise InvalidRequest("min_tokens must not be greater than max_tokens.", param="min_tokens")
         return self
 
     @property
@@ -182,7 +182,7 @@ class SamplingFields(ForModel):
     def request(
         self, request_id: str, operation: Operation, tenant: str, served: ModelInfo, top_logprobs: int | None
     ) -> GenerationRequest:
-        """What is asked, still without messages and prompt. Raises InvalidRequest, ModelNotFound."""
+        """The request without messages and prompt. Raises InvalidRequest, ModelNotFound."""
         self.refuse_other_models(served)
         return GenerationRequest(
             id=request_id,
@@ -199,9 +199,11 @@ class SamplingFields(ForModel):
         )
 
     def sampling(self, served: ModelInfo, top_logprobs: int | None) -> SamplingParams:
-        """What the fields leave open is the model's own generation config. Raises InvalidRequest."""
+        """Absent fields get the values of the model's own generation config. Raises InvalidRequest."""
         if any(token >= served.vocabulary for token in self.logit_bias):
-            raise InvalidRequest(f"logit_bias: token ids are 0 to {served.vocabulary - 1}.", param="logit_bias")
+            raise InvalidRequest(
+                f"logit_bias has an unknown token id: ids are 0 to {served.vocabulary - 1}.", param="logit_bias"
+            )
         defaults = served.defaults
         temperature = defaults.temperature if self.temperature is None else self.temperature
         return SamplingParams(

@@ -1,4 +1,4 @@
-"""The fields that give an answer its form: tools, the choice between them, and response_format."""
+"""The fields for tools and for the form of an answer: tools, tool_choice and response_format."""
 
 from typing import Annotated, Any, Literal
 
@@ -51,14 +51,14 @@ def tools_of(fields: list[ToolFields]) -> tuple[Tool, ...]:
     """Raises InvalidRequest when two have one name."""
     tools = tuple(field.tool() for field in fields)
     if len({tool.name for tool in tools}) != len(tools):
-        raise InvalidRequest("tools must have different names.", param="tools")
+        raise InvalidRequest("The names of tools must be different.", param="tools")
     return tools
 
 
 def refuse_choice_without_tools(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
-    """Raises InvalidRequest when a call is wanted that no tool can answer."""
+    """Raises InvalidRequest when a call is required and there is no tool for it."""
     if choice.mode == "required" and not tools:
-        raise InvalidRequest("tool_choice asks for a call, and there are no tools.", param="tool_choice")
+        raise InvalidRequest("tool_choice requires a call, but there are no tools.", param="tool_choice")
     if choice.name is not None and choice.name not in {tool.name for tool in tools}:
         raise InvalidRequest("tool_choice names a function that is not in tools.", param="tool_choice")
 
@@ -79,8 +79,10 @@ class ResponseFormatFields(NullableBody):
     def format(self) -> JsonFormat | None:
         """None for text. Raises InvalidRequest."""
         if (self.type == "json_schema") != (self.json_schema is not None):
-            said = "goes with the type json_schema, and with no other"
-            raise InvalidRequest(f"response_format.json_schema {said}.", param="response_format.json_schema")
+            param = "response_format.json_schema"
+            raise InvalidRequest(
+                f"{param} is required with the type json_schema, and allowed with no other.", param=param
+            )
         if self.json_schema is None:
             return JsonFormat() if self.type == "json_object" else None
         if self.json_schema.json_schema is None:

@@ -147,7 +147,7 @@ async def test_many_tools_are_fine_and_too_many_are_refused(trial: Trial, gramma
         tool_choice=ToolChoice("required"),
     )
     large = {"type": "object", "properties": {"x": {"enum": ["x" * 100_000]}}}
-    with pytest.raises(InvalidRequest, match="All tools together"):
+    with pytest.raises(InvalidRequest, match="all tools together"):
         await grammars.constraint(request(tools=tuple(Tool(f"f{n}", "", large) for n in range(4))))
 
 
