@@ -1,8 +1,9 @@
 """Wires the rooms together: the only place that knows all of them."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +21,7 @@ from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
 from app.api.playground.routes import open_paths, playground_router
 from app.api.probes import OPEN_PATHS, Render, probes_router
-from app.contract.engine import Engine
+from app.contract.engine import Capacity, Engine
 from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.serving.prompt.prompts import Prompts
@@ -75,13 +76,22 @@ def create_app(
 
 
 def build() -> FastAPI:
-    """The real thing, for gunicorn and uvicorn: `app.main:build()`. Ends the process when it cannot be had."""
-    # Imported here, so that tests and the scripted engine need none of it.
+    """The app with the model of the settings, for gunicorn: `app.main:build()`."""
+    return _build(_local)
+
+
+def build_scripted() -> FastAPI:
+    """The app over the scripted engine, to measure everything in front of an engine: `app.main:build_scripted()`."""
+    return _build(_scripted)
+
+
+def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) -> FastAPI:
+    """Ends the process, with the reason in the log, when it cannot start. `make_engine` also gives the folder with
+    the model's tokenizer."""
+    # Imported here and below, because the tests need none of it.
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from app.local_engine import local_engine  # noqa: PLC0415
     from app.models.errors import ModelError  # noqa: PLC0415
-    from app.models.selection import select_model  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
     from app.observability.metrics import Metrics  # noqa: PLC0415
     from app.observability.request_log import LogObserver  # noqa: PLC0415
@@ -89,12 +99,28 @@ def build() -> FastAPI:
     try:
         settings = load_settings()
         configure_logging(settings)
-        selection = select_model(settings)
-        _log.info("serving %s: %s", selection.name, selection.reason)
         metrics = Metrics(CollectorRegistry())
         observers = Observers([LogObserver(settings), metrics])
-        engine = local_engine(settings, selection, observers)
-        return create_app(settings, engine, Prompts(selection.folder, engine.model), observers, metrics.render)
+        engine, folder = make_engine(settings, observers)
+        return create_app(settings, engine, Prompts(folder, engine.model), observers, metrics.render)
     except (SettingsError, ModelError, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)
         raise SystemExit(EXIT_CODE) from None
+
+
+def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
+    from app.local_engine import local_engine  # noqa: PLC0415
+    from app.models.selection import select_model  # noqa: PLC0415
+
+    selection = select_model(settings)
+    _log.info("serving %s: %s", selection.name, selection.reason)
+    return local_engine(settings, selection, observers), selection.folder
+
+
+def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
+    """Random tokens, as text through the embedded model's tokenizer."""
+    from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine  # noqa: PLC0415
+    from app.models.catalogue import EMBEDDED  # noqa: PLC0415
+
+    capacity = Capacity(settings.max_sequences, settings.max_sequences * SCRIPTED_MODEL.context_tokens)
+    return ScriptedEngine(capacity=capacity), settings.models_dir / EMBEDDED.name

@@ -167,8 +167,8 @@ class ScriptedEngine:
         if self._script is not None:
             return itertools.cycle([*self._script, *sorted(self.model.stop_tokens)[:1]])
         dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # no secret
-        ordinary = [token for token in range(self.model.vocabulary) if token not in self.model.stop_tokens]
-        return iter(lambda: dice.choice(ordinary), -1)
+        drawn = iter(lambda: dice.randrange(self.model.vocabulary), None)
+        return (token for token in drawn if token not in self.model.stop_tokens)
 
 
 def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> TokenEvent:
