@@ -14,9 +14,10 @@ from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
+from app.engine.kv.manager import KvManager
+from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.loading.startup import load_decoder
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.shelves import Shelves
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512
@@ -40,14 +41,14 @@ def run_inference(
 def build_runner(
     config: EngineConfig, decoder: Decoder, observers: Observers, emit: Callable[[Emission], None]
 ) -> Runner:
-    shelves = Shelves(config.capacity.kv_tokens, config.model.context_tokens, config.share_prefixes)
     on_gpu = decoder.devices[0].type != "cpu"
     chunk = config.prefill_chunk or (GPU_CHUNK if on_gpu else CPU_CHUNK)
     cleaner = Cleaner(config.cleanup, memory_of(decoder.devices), observers)
     cleaner.run()  # reports the memory from the start
+    pool = PagePool(config.capacity.kv_tokens // PAGE_SIZE, PAGE_SIZE, share_prefixes=config.share_prefixes)
     return Runner(
-        executor=Executor(decoder, shelves.kv_tokens),
-        scheduler=Scheduler(shelves, max_sequences=config.capacity.sequences, chunk=chunk),
+        executor=Executor(decoder, decoder.new_cache(pool.count)),
+        scheduler=Scheduler(KvManager(pool), max_sequences=config.capacity.sequences, chunk=chunk),
         cleaner=cleaner,
         observers=observers,
         emit=emit,

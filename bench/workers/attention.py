@@ -5,6 +5,7 @@ A decode step: one new token per sequence, over `length` cached ones. Both have 
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,11 +13,17 @@ from torch import Tensor
 from transformers import DeepseekV2Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention
+from app.engine.attention.step import step_of
+from app.engine.kv.cache import KvCache
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape
+from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 from app.models.catalogue import look_up
 from bench.workers.pipe import answers, serve
 
-KINDS = {"stock": DeepseekV2Attention, "absorbed": AbsorbedAttention}
+KINDS = ("stock", "absorbed")
 
 
 class Latents:
@@ -33,35 +40,57 @@ class Latents:
         self._rope[:, :, -rope.shape[2] :] = rope
         return self._latent, self._rope
 
+    def in_pages(self) -> KvCache:
+        """The same numbers in pages, with a step planned that decodes every sequence's last token."""
+        batch, _, length, rank = self._latent.shape
+        backend = LatentsBackend(LatentShape(rank, self._rope.shape[-1]), PAGE_SIZE, self._latent.dtype)
+        each = -(-length // PAGE_SIZE)
+        cache = KvCache(backend, [torch.device("cpu")], batch * each, PAGE_SIZE)
+        rows = torch.cat((self._latent, self._rope), dim=-1)[:, 0]
+        sequences = []
+        for number in range(batch):
+            cache.storage(0)[number * each : (number + 1) * each].view(each * PAGE_SIZE, -1)[:length] = rows[number]
+            sequence = Sequence(str(number), [1] * length, 1)
+            sequence.pages = list(range(number * each, (number + 1) * each))
+            sequences.append(sequence)
+        cache.begin(step_of(Decision(tuple(Chunk(s, length - 1, 1) for s in sequences), ()), PAGE_SIZE))
+        return cache
+
 
 class Layers:
     def __init__(self, batch: int, length: int, dtype: torch.dtype) -> None:
         config = DeepseekV2Config(**look_up("deepseek-coder-v2-lite").config())
-        config._attn_implementation = "sdpa"  # the stock layer's fastest here
+        config._attn_implementation = "sdpa"  # its only name; the stock layer's fastest here
         generator = torch.Generator().manual_seed(2)
         hidden = torch.randn(batch, 1, config.hidden_size, generator=generator).to(dtype)
         rotation = DeepseekV2RotaryEmbedding(config)(hidden, torch.full((batch, 1), length - 1))
-        self._arguments = (hidden, None, Latents(batch, length, config, dtype), rotation)
-        self._layers = {name: self._layer(kind, config).to(dtype) for name, kind in KINDS.items()}
+        latents = Latents(batch, length, config, dtype)
+        stock, absorbed = (_layer(kind, config).to(dtype) for kind in (DeepseekV2Attention, AbsorbedAttention))
+        pages = latents.in_pages()
+        rows, turned = hidden.transpose(0, 1), rotation.transpose(0, 1)
+        self._steps: dict[str, Callable[[], Tensor]] = {
+            "stock": lambda: stock(hidden, None, latents, rotation)[0],
+            "absorbed": lambda: absorbed(rows, position_embeddings=turned, kv_cache=pages)[0].transpose(0, 1),
+        }
 
     def step(self, kind: str) -> tuple[Tensor, float]:
         """The output, and the seconds that it took."""
         begun = time.monotonic()
-        output = self._layers[kind](*self._arguments)[0]
+        output = self._steps[kind]()
         return output, time.monotonic() - begun
 
     def best(self, kind: str, repeats: int) -> float:
         """The seconds of the fastest of `repeats` steps in a row."""
         return min(self.step(kind)[1] for _ in range(repeats))
 
-    @staticmethod
-    def _layer(kind: type[DeepseekV2Attention], config: DeepseekV2Config) -> Any:
-        torch.manual_seed(3)
-        layer = kind(config, layer_idx=0)
-        for weight in layer.parameters():
-            if weight.dim() > 1:
-                torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        return layer
+
+def _layer(kind: type[DeepseekV2Attention], config: DeepseekV2Config) -> Any:
+    torch.manual_seed(3)
+    layer = kind(config, layer_idx=0)
+    for weight in layer.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    return layer
 
 
 def main() -> None:

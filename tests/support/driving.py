@@ -11,15 +11,16 @@ from torch import nn
 from app.contract.messages import EngineRequest, Finished, SamplingParams, TokenEvent
 from app.contract.options import Cleanup
 from app.contract.telemetry import Event, Observers
-from app.engine.attention import slots as attention
+from app.engine.attention import stock
 from app.engine.attention.mla import absorb
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
+from app.engine.kv.manager import KvManager
+from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.shelves import Shelves
 
 CONTEXT = 4096
 
@@ -70,10 +71,10 @@ class Driver:
         return self.tokens[name]
 
 
-def over_slots(model: nn.Module) -> nn.Module:
-    """The model itself, changed to attend over slots as the loader and the start-up do."""
-    attention.register()
-    model.config._attn_implementation = attention.NAME  # type: ignore[union-attr]  # a transformers model
+def over_pages(model: nn.Module) -> nn.Module:
+    """The model itself, changed to attend over pages as the loader and the start-up do."""
+    stock.register()
+    model.config._attn_implementation = stock.NAME  # type: ignore[union-attr]  # a transformers model
     absorb(model)
     return model
 
@@ -88,14 +89,16 @@ def drive(
     cleanup: Cleanup = Cleanup.OFF,
     memories: Iterable[Any] = (),
 ) -> Driver:
-    """A driver over a model, which is changed to attend over slots."""
-    over_slots(model)
+    """A driver over a model, which is changed to attend over pages."""
+    over_pages(model)
     heard = Heard()
     observers = Observers([heard])
-    scheduler = Scheduler(Shelves(kv_tokens, CONTEXT, share), max_sequences=max_sequences, chunk=chunk)
+    pool = PagePool(kv_tokens // PAGE_SIZE, PAGE_SIZE, share_prefixes=share)
+    scheduler = Scheduler(KvManager(pool), max_sequences=max_sequences, chunk=chunk)
+    decoder = Decoder(model)
     driver: Driver
     runner = Runner(
-        executor=Executor(Decoder(model), kv_tokens),
+        executor=Executor(decoder, decoder.new_cache(pool.count)),
         scheduler=scheduler,
         cleaner=Cleaner(cleanup, list(memories), observers),
         observers=observers,

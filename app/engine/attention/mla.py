@@ -15,14 +15,15 @@ Shapes: n sequences, h heads, q queries, l cached tokens.
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Cache
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
 
 from app.contract.options import FlashAttn
-from app.engine.attention.prefill import SDPA, Kernel, choose_kernel
-from app.engine.kv.cache import SlotCache
+from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.paged_plan import Chunk
+from app.engine.attention.partial import Part, merge
+from app.engine.attention.prefill import PRODUCTS, Kernel, choose_kernel
+from app.engine.kv.cache import KvCache
 
 
 def absorb(model: nn.Module) -> int:
@@ -58,45 +59,21 @@ def use_kernels(model: nn.Module, wanted: FlashAttn) -> str | None:
 class AbsorbedAttention(DeepseekV2Attention):
     """The stock module's weights, arguments and results; another way to compute them."""
 
-    prefill: Kernel = SDPA  # of the expanded form: `use_kernels` sets the device's best
+    prefill: Kernel = PRODUCTS  # of the expanded form: `use_kernels` sets the device's best
 
     def forward(  # type: ignore[override]  # transformers annotates a third result that there is not
         self,
         hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        position_embeddings: Any = None,  # annotated as a pair by transformers, and one complex tensor in truth
-        slot_cache: SlotCache | None = None,
+        *,
+        position_embeddings: Any,  # annotated as a pair by transformers, and one complex tensor in truth
+        kv_cache: KvCache,
         **_kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """`hidden_states` `[n, q, hidden]`; with `slot_cache` `[1, tokens, hidden]`, the rows of its layout.
-
-        `attention_mask` is bool (true: attend) or additive, `[n, 1, q, l]`; None: causal, the last query sees all.
-        """
+        """`hidden_states` `[1, tokens, hidden]`, the rows of the cache's step."""
         query, latent, rope = self._project(hidden_states, position_embeddings)
-        if past_key_values is not None:
-            latent, rope = past_key_values.update(latent, rope, self.layer_idx)
-        if slot_cache is None:
-            output = self.attend(query, latent, rope, attention_mask, causal=attention_mask is None)
-        else:
-            output = self._attend_slots(query, slot_cache)
+        kv_cache.update(latent, rope, self.layer_idx)
+        output = self._attend_pages(query, kv_cache)
         return self.o_proj(output), None
-
-    def attend(self, query: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-        """`query` `[n, h, q, nope + rope]`, `latent` `[n, 1, l, rank]`, `rope` `[n, 1, l, rope]` to `[n, q, h * v]`.
-
-        `causal` says that the mask, or its absence, means just that: query i of q sees the first l - q + i + 1.
-        """
-        queries, length = query.shape[2], latent.shape[2]
-        absorbed = self._absorbs(queries, length)
-        masked = absorbed or (self.prefill.needs_mask and queries != length)  # else SDPA's own causal mask fits
-        if mask is None and queries > 1 and masked:
-            mask = _causal_mask(queries, length, query.device)
-        if absorbed:
-            output = self._absorbed(query, latent, rope, mask)
-        else:
-            output = self._expanded(query, latent, rope, mask, causal=causal)
-        return output.transpose(1, 2).flatten(2)
 
     def _absorbs(self, queries: int, length: int) -> bool:
         return absorbed_is_cheaper(
@@ -119,43 +96,52 @@ class AbsorbedAttention(DeepseekV2Attention):
         down, norm, up = (cast("nn.Module", m) for m in (self.q_a_proj, self.q_a_layernorm, self.q_b_proj))
         return cast("Tensor", up(norm(down(hidden_states))))
 
-    def _attend_slots(self, query: Tensor, slots: SlotCache) -> Tensor:
-        """All rows of a step, `[1, h, tokens, nope + rope]` to `[1, tokens, h * v]`: see `attention.slots`."""
-        layout = slots.layouts[query.device]
+    def _attend_pages(self, query: Tensor, cache: KvCache) -> Tensor:
+        """All rows of a step, `[1, h, tokens, nope + rope]` to `[1, tokens, h * v]`."""
+        plan, storage = cache.plans[query.device], cache.storage(self.layer_idx)
+        latents = cast("LatentsBackend", cache.backend)
         outputs = []
-        for group in layout.groups:
-            latent, rope = slots.view(self.layer_idx, group.capacity, group.window, group.length)
-            rows = query[0, :, group.tokens].transpose(0, 1).unsqueeze(2)
-            if not group.dense:
-                rows = rows.new_zeros(latent.shape[0], *rows.shape[1:]).index_copy_(0, group.rows, rows)
-            output = self.attend(rows, latent, rope, group.mask, causal=False)
-            outputs.append((output if group.dense else output.index_select(0, group.rows)).transpose(0, 1))
-        for span in layout.spans:
-            slot = slice(span.slot, span.slot + 1)
-            latent, rope = slots.view(self.layer_idx, span.capacity, slot, span.end)
-            masked = self.prefill.needs_mask or self._absorbs(span.end - span.start, span.end)
-            mask = span.mask if masked else None
-            outputs.append(self.attend(query[:, :, span.tokens], latent, rope, mask, causal=True))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        for group in plan.groups:
+            summed = latents.decode(group, storage, self._into_latent_space(query[0, :, group.rows]), self.scaling)
+            outputs.append(self._out_of_latent_space(summed))
+        for chunk in plan.chunks:
+            rows = query[0, :, chunk.rows]
+            if self._absorbs(rows.shape[1], chunk.end):
+                summed = latents.chunk(chunk, storage, self._into_latent_space(rows), self.scaling)
+                outputs.append(self._out_of_latent_space(summed))
+            else:
+                outputs.append(self._expanded_chunk(rows, chunk, storage, latents))
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return joined.transpose(0, 1).flatten(1).unsqueeze(0)
 
-    def _absorbed(self, query: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention in latent space, `[n, h, q, v]`. The weights are views of `kv_b_proj`: no second copy."""
+    def _expanded_chunk(self, query: Tensor, chunk: Chunk, storage: Tensor, latents: LatentsBackend) -> Tensor:
+        """`[h, q, nope + rope]` to `[h, q, v]`, over every head's own keys and values, in blocks of the context."""
+        parts = [
+            self._expanded_part(query, rows, causal=False)
+            for rows in latents.context(chunk, storage, self.num_heads * query.shape[1])
+        ]
+        parts.append(self._expanded_part(query, latents.own(chunk, storage), causal=True))
+        return merge(parts)[0]
+
+    def _expanded_part(self, query: Tensor, rows: Tensor, *, causal: bool) -> Part:
+        latent, rope = torch.split(rows, [self.kv_lora_rank, self.qk_rope_head_dim], dim=-1)
+        key, value = self.expand_kv(latent[None, None], rope[None, None])
+        return self.prefill.attend(query.unsqueeze(0), key, value, self.scaling, causal)
+
+    def _into_latent_space(self, query: Tensor) -> Tensor:
+        """`[h, q, nope + rope]` to `[h, q, rank + rope]`."""
+        nope, rope = torch.split(query, [self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
+        return torch.cat((torch.bmm(nope, self._weights()[0]), rope), dim=-1)
+
+    def _out_of_latent_space(self, summed: Tensor) -> Tensor:
+        """`[h, q, rank]` to `[h, q, v]`."""
+        return torch.bmm(summed, self._weights()[1].mT)
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """W_UK `[h, nope, rank]` and W_UV `[h, v, rank]`: views of `kv_b_proj`, no second copy."""
         weight = self.kv_b_proj.weight.view(self.num_heads, -1, self.kv_lora_rank)
         to_keys, to_values = torch.split(weight, [self.qk_nope_head_dim, self.v_head_dim], dim=1)
-        nope, query_rope = torch.split(query, [self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
-        query_latent = torch.einsum("nhqd,hdr->nhqr", nope, to_keys)
-        summed = attend_latent(query_latent, query_rope, latent, rope, mask=mask, scaling=self.scaling)
-        return torch.einsum("nhqr,hvr->nhqv", summed, to_values)
-
-    def _expanded(self, query: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-        """Attention over every head's own keys and values, `[n, h, q, v]`.
-
-        Fused kernels want values as wide as keys: pad them with zeros and cut the result.
-        """
-        key, value = self.expand_kv(latent, rope)
-        value = F.pad(value, (0, self.qk_head_dim - self.v_head_dim))
-        kernel = self.prefill if causal else SDPA
-        return kernel.attend(query, key, value, mask, self.scaling)[..., : self.v_head_dim]
+        return to_keys, to_values
 
 
 def absorbed_is_cheaper(queries: int, length: int, *, rank: int, nope: int, value: int) -> bool:
@@ -170,40 +156,3 @@ def absorbed_is_cheaper(queries: int, length: int, *, rank: int, nope: int, valu
     expanded = length * rank * (nope + value) + queries * length * (nope + value)
     absorbed = queries * rank * (nope + value) + queries * length * 2 * rank
     return absorbed < expanded
-
-
-def attend_latent(
-    query_latent: Tensor, query_rope: Tensor, latent: Tensor, rope: Tensor, *, mask: Tensor | None, scaling: float
-) -> Tensor:
-    """softmax((query_latent · latent + query_rope · rope) * scaling + mask) · latent, softmax in float32.
-
-    `[n, h, q, rank]`, `[n, h, q, rope]`, `[n, 1, l, rank]`, `[n, 1, l, rope]` to `[n, h, q, rank]`. All heads share
-    the latent, so heads and queries are the rows of one multiplication per sequence.
-    """
-    n, heads, queries, rank = query_latent.shape
-    length = latent.shape[2]
-    shared = latent.squeeze(1)
-    scores = _products(query_latent.reshape(n, heads * queries, rank), shared)
-    scores = scores.add_(_products(query_rope.reshape(n, heads * queries, -1), rope.squeeze(1))).mul_(scaling)
-    scores = scores.view(n, heads, queries, length)
-    if mask is not None:
-        # The lowest float and not -inf: a padded row that sees nothing must not become NaN.
-        lowest = torch.finfo(scores.dtype).min
-        scores = scores.masked_fill_(~mask, lowest) if mask.dtype == torch.bool else scores.add_(mask)
-    weights = scores.softmax(dim=-1).to(latent.dtype)
-    return torch.bmm(weights.view(n, heads * queries, length), shared).view(n, heads, queries, rank)
-
-
-def _products(rows: Tensor, columns: Tensor) -> Tensor:
-    """rows · columns in float32, `[n, a, d]` and `[n, b, d]` to `[n, a, b]`.
-
-    CUDA gives the float32 that it summed in; elsewhere the sums are rounded to the input's type first.
-    """
-    if rows.device.type == "cuda" and rows.dtype != torch.float32:
-        return torch.bmm(rows, columns.mT, out_dtype=torch.float32)
-    return torch.bmm(rows, columns.mT).float()
-
-
-def _causal_mask(queries: int, length: int, device: torch.device) -> Tensor:
-    positions = torch.arange(length, device=device)
-    return positions[None, :] <= positions[length - queries :, None]

@@ -1,4 +1,4 @@
-"""Which kernel computes the causal attention of a prompt chunk in latent attention's expanded form: chosen once for
+"""Which kernel computes the attention of a prompt chunk in latent attention's expanded form: chosen once for
 each device at the start, and said. docs/decisions/0604-which-attention.md has the reasons.
 """
 
@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from app.contract.options import FlashAttn
+from app.engine.attention.partial import Part, hidden_in_chunk, weigh
 from app.engine.errors import LoadError
 
 _log = logging.getLogger(__name__)
@@ -28,31 +27,45 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """`attend(query, key, value, mask, scaling)`, all `[n, h, tokens, dim]`; the last query sees every key.
+    """`attend(query, key, value, scaling, causal)`, `[n, h, tokens, dim]` each, values perhaps narrower, to a Part.
 
-    Where `needs_mask` is false the mask is not looked at: the kernel knows by itself what is causal.
+    With `causal` there are as many keys as queries, and each sees those up to its own; else every query sees all.
     """
 
     name: str
-    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
-    needs_mask: bool
+    attend: Callable[[Tensor, Tensor, Tensor, float, bool], Part]
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    causal = mask is None and query.shape[2] > 1
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=scaling)
+def _products(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Part:
+    scores = torch.matmul(query, key.mT).float().mul_(scaling)
+    weights, lse = weigh(scores, hidden_in_chunk(query.shape[2], query.device) if causal else None)
+    return torch.matmul(weights.to(value.dtype), value), lse
 
 
-def _lower_right(query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
-    """torch chooses its flash kernel where it can, else its memory-efficient one; both make the mask as they go."""
-    causal: Any = causal_lower_right(query.shape[2], key.shape[2])
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=causal, scale=scaling)
+def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Part:
+    """torch's own flash kernel, by the operation that also returns the logarithm of the sum."""
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(  # noqa: SLF001  # the public one drops it
+        query, key, _widened(value, key), 0.0, causal, False, scale=scaling
+    )
+    return output[..., : value.shape[-1]], lse
 
 
-SDPA = Kernel("sdpa", _sdpa, needs_mask=True)
-TORCH_FLASH = Kernel("torch flash", _lower_right, needs_mask=False)
-TORCH_CAUSAL = Kernel("torch causal", _lower_right, needs_mask=False)
-"""The same call on a GPU, or in a type, that torch's flash kernel does not know: the memory-efficient kernel then."""
+def _efficient(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Part:
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001  # likewise
+        query, key, _widened(value, key), None, True, 0.0, causal, scale=scaling
+    )
+    return output[..., : value.shape[-1]], lse[..., : query.shape[2]]  # it is rounded up to whole blocks
+
+
+def _widened(value: Tensor, key: Tensor) -> Tensor:
+    """Fused kernels want values as wide as keys."""
+    return F.pad(value, (0, key.shape[-1] - value.shape[-1]))
+
+
+PRODUCTS = Kernel("matrix products", _products)
+TORCH_FLASH = Kernel("torch flash", _flash)
+TORCH_EFFICIENT = Kernel("torch efficient", _efficient)
+"""On a GPU, or in a type, that torch's flash kernel does not know."""
 
 
 def settle_sdpa() -> None:
@@ -64,11 +77,11 @@ def settle_sdpa() -> None:
 def choose_kernel(device: torch.device, dtype: torch.dtype, width: int, wanted: FlashAttn) -> Kernel:
     """The kernel for this device, with heads of `width`. Raises LoadError where FLASH_ATTN=build cannot be had."""
     if device.type != "cuda":
-        return SDPA
+        return PRODUCTS
     if dtype not in _HALF or torch.cuda.get_device_capability(device) < FLASH_FROM:
         if wanted is FlashAttn.BUILD:
             raise LoadError(f"FLASH_ATTN=build: {device} in {dtype} cannot run it; it needs Ampere and 16-bit types.")
-        return TORCH_CAUSAL
+        return TORCH_EFFICIENT
     library = flash_attn(wanted)
     if library is None:
         return TORCH_FLASH
@@ -95,13 +108,13 @@ def flash_attn(wanted: FlashAttn) -> Kernel | None:
         return None
     function = library.flash_attn_func
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
-        """The library wants tokens before heads; its `causal` aligns the last query with the last key."""
-        q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        output: Tensor = function(q, k, v, softmax_scale=scaling, causal=True)
-        return output.transpose(1, 2)
+    def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Part:
+        """The library wants tokens before heads."""
+        q, k, v = query.transpose(1, 2), key.transpose(1, 2), _widened(value, key).transpose(1, 2)
+        output, lse, _ = function(q, k, v, softmax_scale=scaling, causal=causal, return_attn_probs=True)
+        return output.transpose(1, 2)[..., : value.shape[-1]], lse
 
-    return Kernel(f"flash-attn {library.__version__}", attend, needs_mask=False)
+    return Kernel(f"flash-attn {library.__version__}", attend)
 
 
 def _refuse_or_warn(wanted: FlashAttn, reason: str) -> None:
@@ -116,4 +129,4 @@ def _refuse_or_warn(wanted: FlashAttn, reason: str) -> None:
 def _try(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int) -> None:
     """A library may have been built without kernels for this card."""
     query, keys = (torch.zeros(1, 1, tokens, width, device=device, dtype=dtype) for tokens in (2, 8))
-    kernel.attend(query, keys, keys, None, 1.0).sum().item()
+    kernel.attend(query, keys, keys, 1.0, False)[0].sum().item()

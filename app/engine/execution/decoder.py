@@ -11,16 +11,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from app.engine.attention.choose import choose_backend
+from app.engine.attention.step import Step
 from app.engine.errors import UnsupportedModel
-from app.engine.kv.cache import SlotCache
-from app.engine.kv.layout import Layout, lay_out, lay_out_rows, sampled_rows, token_ids
+from app.engine.kv.cache import KvCache
+from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.experts import ExpertsPolicy
-from app.engine.layers.llama import FusedLlamaLayer
-from app.engine.scheduling.sequence import Chunk, Decision
 
 
 class Decoder:
-    """`model` is a causal language model whose attention calls `slot_attention`; `experts` says how its experts are
+    """`model` is a causal language model whose attention works on pages; `experts` says how its experts are
     computed, if it has any."""
 
     def __init__(self, model: nn.Module, experts: ExpertsPolicy | None = None) -> None:
@@ -33,49 +33,49 @@ class Decoder:
         self._layers: list[nn.Module] = list(base.layers)
         self._norm: nn.Module = base.norm
         self._head = cast("nn.Module", model.lm_head)
-        self._layer_devices = [_device_of(layer) for layer in self._layers]
+        self.layer_devices = [_device_of(layer) for layer in self._layers]
         self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
-        self._by_rows = all(isinstance(layer, FusedLlamaLayer) for layer in self._layers)
         self.dtype = next(iter(base.norm.parameters())).dtype
+        self.backend = choose_backend(model.config, self._layers, self.dtype)
 
     @property
     def devices(self) -> list[torch.device]:
         """The devices of the layers, in the order of the layers."""
-        return list(dict.fromkeys(self._layer_devices))
+        return list(dict.fromkeys(self.layer_devices))
 
     @property
     def embed_device(self) -> torch.device:
         return _device_of(self._embed)
 
-    def forward(self, decision: Decision, cache: SlotCache) -> tuple[list[Chunk], Tensor]:
-        """Compute one step. Returns the chunks that get a new token and their logits, `[n, vocabulary]`."""
-        cache.layouts = {device: self._lay_out(decision, device) for device in self.devices}
-        tokens = token_ids(decision)
+    def new_cache(self, pages: int) -> KvCache:
+        """A KV cache for this model. Raises torch.OutOfMemoryError."""
+        return KvCache(self.backend, self.layer_devices, pages, PAGE_SIZE)
+
+    def forward(self, step: Step, cache: KvCache) -> Tensor:
+        """Compute one step: the logits of its sampled rows, `[n, vocabulary]`."""
+        cache.begin(step)
         if self._experts is not None:
-            self._experts.apply(len(tokens))
-        hidden = self._embed(torch.tensor([tokens]).to(self.embed_device))
+            self._experts.apply(len(step.tokens))
+        hidden = self._embed(torch.tensor([step.tokens]).to(self.embed_device))
         hidden = self._through_layers(hidden, cache)
-        chunks, rows = sampled_rows(decision)
-        if len(rows) < hidden.shape[1]:
-            hidden = hidden.index_select(1, torch.tensor(rows, dtype=torch.long).to(hidden.device))
+        if len(step.sampled_rows) < hidden.shape[1]:
+            hidden = hidden.index_select(1, torch.tensor(step.sampled_rows, dtype=torch.long).to(hidden.device))
         hidden = self._norm(hidden.to(_device_of(self._norm)))
-        return chunks, self._head(hidden.to(_device_of(self._head)))[0]
+        logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
+        return logits
 
-    def _lay_out(self, decision: Decision, device: torch.device) -> Layout:
-        return lay_out_rows(decision, self.dtype) if self._by_rows else lay_out(decision, device, self.dtype)
-
-    def _through_layers(self, hidden: Tensor, cache: SlotCache) -> Tensor:
+    def _through_layers(self, hidden: Tensor, cache: KvCache) -> Tensor:
         rotary: dict[torch.device, Any] = {}
-        for layer, device in zip(self._layers, self._layer_devices, strict=True):
+        for layer, device in zip(self._layers, self.layer_devices, strict=True):
             if device not in rotary:
                 hidden = hidden.to(device)
-                rotary[device] = self._rotary[device](hidden, position_ids=cache.layouts[device].position_ids)
+                rotary[device] = self._rotary[device](hidden, position_ids=cache.plans[device].position_ids)
             hidden = layer(
                 hidden,
                 position_embeddings=rotary[device],
                 past_key_values=cache,
                 use_cache=True,
-                slot_cache=cache,
+                kv_cache=cache,
             )
         return hidden
 

@@ -1,67 +1,54 @@
-"""One step on the devices: make room in the KV cache, run the copies, compute the forward pass.
+"""The one way to compute a step: a decision in, the logits of its sampled rows out.
 
-The runner, the warm-up and the self-check compute their steps here, so that what is warmed up and checked is what
-serves.
+The runner, the warm-up and the self-check all compute through it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Chunks
 
 import torch
 from torch import Tensor
 
+from app.engine.attention.step import step_of
 from app.engine.execution.decoder import Decoder
-from app.engine.kv.cache import SlotCache
+from app.engine.kv.cache import KvCache
+from app.engine.kv.manager import KvManager
+from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Chunk, Copy, Decision, Slot
+from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 
 
 class Executor:
-    """A decoder and the KV cache that it computes on. Belongs to the inference thread."""
+    """A decoder and its KV cache. Computing the same decision again gives the same: nothing but pages is written."""
 
-    def __init__(self, decoder: Decoder, kv_tokens: int) -> None:
+    def __init__(self, decoder: Decoder, cache: KvCache) -> None:
         self._decoder = decoder
-        self._cache = SlotCache(kv_tokens)
-        self._copies: list[Copy] = []  # decided and not yet run: a step that ran out of memory leaves them
+        self._cache = cache
 
     @property
     def devices(self) -> list[torch.device]:
         """Every device that computes."""
         return self._decoder.devices
 
-    @property
-    def has_pending_copies(self) -> bool:
-        return bool(self._copies)
-
     @torch.inference_mode()
-    def execute(self, decision: Decision) -> tuple[list[Chunk], Tensor]:
-        """Compute one step. Returns the chunks that get a new token and their logits, `[n, vocabulary]`.
-
-        After an out-of-memory error the next decision may be executed: copies that did not run come first then.
-        """
-        self._copies += decision.copies
-        self._cache.reserve(decision.extents, self._copies)
-        self._cache.copy(self._copies)
-        self._copies.clear()
-        return self._decoder.forward(decision, self._cache)
-
-    def drop_copies_to(self, slot: Slot | None) -> None:
-        """The slot's sequence has ended. A swap still runs: it also moves what the slot held before."""
-        self._copies = [copy for copy in self._copies if copy.target != slot or copy.swap]
-
-    def drop_all_copies(self) -> None:
-        self._copies.clear()
-
-    def shrink(self, extents: Mapping[int, int]) -> None:
-        """Free the memory of slots above those in use."""
-        self._cache.shrink(extents)
+    def execute(self, decision: Decision) -> tuple[Chunks[Chunk], Tensor]:
+        """The chunks that get a new token, and their logits `[n, vocabulary]`."""
+        step = step_of(decision, self._cache.page_size)
+        return step.sampled, self._decoder.forward(step, self._cache)
 
 
-def steps(scheduler: Scheduler, executor: Executor) -> Iterator[tuple[list[Chunk], Tensor]]:
-    """Step after step, until the scheduler has nothing to compute. The caller appends the new tokens."""
-    while True:
-        decision = scheduler.decide()
-        if decision is None:
-            return
-        result = executor.execute(decision)
+def greedy(decoder: Decoder, prompts: Chunks[Chunks[int]], count: int, *, chunk: int) -> list[list[int]]:
+    """The most likely `count` tokens after each prompt, computed as requests are, in a cache that is made for it."""
+    sequences = [Sequence(f"prompt-{number}", list(prompt), count) for number, prompt in enumerate(prompts)]
+    pages = sum(-(-sequence.longest // PAGE_SIZE) for sequence in sequences)
+    scheduler = Scheduler(KvManager(PagePool(2 * pages, PAGE_SIZE)), max_sequences=len(sequences), chunk=chunk)
+    executor = Executor(decoder, decoder.new_cache(2 * pages))
+    for sequence in sequences:
+        scheduler.add(sequence)
+    while (decision := scheduler.decide()) is not None:
+        chunks, logits = executor.execute(decision)
         scheduler.advance(decision)
-        yield result
+        for done, row in zip(chunks, logits, strict=True):
+            done.sequence.tokens.append(int(row.argmax()))
+            if done.sequence.generated == count:
+                scheduler.remove(done.sequence, keep=False)
+    return [sequence.tokens[sequence.prompt_length :] for sequence in sequences]

@@ -1,7 +1,7 @@
 """Computes one step after the other for all requests. Everything here runs on the inference thread.
 
 step:  expire                end the requests whose deadline has passed
-       scheduler.decide      which sequences decode, which prompt chunks prefill, and where they are in the KV cache
+       scheduler.decide      which sequences decode, which prompt chunks prefill, and who gets pages
        executor.execute      one forward pass over all of them
        sampler.sample        one token for each sequence whose pending tokens are all computed
        emit                  send every new event to the event loop, in one call
@@ -60,6 +60,7 @@ class Runner:
         self._requests: dict[str, RunningRequest] = {}
         self._outbox: Emission = []
         self._load: EngineLoad | None = None
+        self._cleaned_for_memory = False
 
     def submit(self, command: Submit) -> None:
         running = RunningRequest(command.request, command.arrived_at)
@@ -72,7 +73,7 @@ class Runner:
         self._requests[command.request.id] = running
 
     def cancel(self, request_id: str) -> None:
-        """Frees the slot at once. Emits nothing: the reader of the request has left."""
+        """Frees its pages at once. Emits nothing: the reader of the request has left."""
         running = self._requests.pop(request_id, None)
         if running is not None:
             self._scheduler.remove(running.sequence, keep=True)
@@ -85,7 +86,6 @@ class Runner:
         if decision is not None:
             self._run(decision)
         else:
-            self._executor.shrink(self._scheduler.shelves.extents())
             self._cleaner.no_request_runs()
         self._flush()
         return decision is not None
@@ -105,12 +105,13 @@ class Runner:
             chunks, sampled = self._compute(decision)
         except Exception as error:  # noqa: BLE001  # one step's failure is its requests' failure, not the server's
             failure = self._failure(error)
-        # Outside the handlers: a traceback pins the tensors of every frame that it passed through.
+        # Outside the handler: a traceback pins the tensors of every frame that it passed through.
         if isinstance(failure, OutOfMemory):
-            self._shed(failure)
+            self._relieve(decision, failure)
         elif failure is not None:
-            self._fail_all(decision, failure)
+            self._fail(decision, failure)
         else:
+            self._cleaned_for_memory = False
             self._scheduler.advance(decision)
             self._accept(chunks, sampled)
             self._report(decision, time.monotonic() - begun)
@@ -158,25 +159,29 @@ class Runner:
             error = DeadlineExceeded()
             self._finish(running, FinishReason.ERROR, error)
 
-    def _shed(self, failure: OutOfMemory) -> None:
-        """Out of memory: end the youngest running request, drop the cached prefixes; the others repeat the step."""
-        victim = [s for s in self._scheduler.sequences() if s.slot is not None][-1]
-        _log.error("out of memory: the youngest running request ends", extra={"request_id": victim.id})
-        self._executor.drop_copies_to(victim.slot)
+    def _relieve(self, decision: Decision, failure: OutOfMemory) -> None:
+        """Out of memory: first empty the allocator's cache, then make steps smaller, and only then end a request.
+
+        The failed step is computed again. The request that ends has the largest demand in the step.
+        """
+        if not self._cleaned_for_memory:
+            self._cleaned_for_memory = True
+            self._cleaner.run()
+            return
+        if self._scheduler.make_steps_smaller():
+            _log.warning("out of memory: smaller steps from here on", extra=self._scheduler.limits())
+            return
+        chunks = (*decision.decode, *decision.prefill)
+        victim = max(chunks, key=lambda chunk: (chunk.length, chunk.start + chunk.length)).sequence
+        _log.error("out of memory: the request with the largest demand ends", extra={"request_id": victim.id})
         self._finish(self._requests[victim.id], FinishReason.ERROR, failure, keep=False)
-        if not self._executor.has_pending_copies:  # a pending copy may still read from a cached prefix
-            self._scheduler.shelves.forget_prefixes()
-            self._executor.shrink(self._scheduler.shelves.extents())
+        self._scheduler.kv.pool.forget_cached()
         self._cleaner.run()
 
-    def _fail_all(self, decision: Decision, failure: ServingError) -> None:
-        """End every running request, drop the cached prefixes: the step may have written wrong keys and values."""
+    def _fail(self, decision: Decision, failure: ServingError) -> None:
+        """End the step's requests and forget their pages: the step may have written wrong keys and values."""
         for chunk in (*decision.decode, *decision.prefill):
             self._finish(self._requests[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
-        for running in [each for each in self._requests.values() if each.sequence.slot is not None]:
-            self._finish(running, FinishReason.ERROR, failure, keep=False)
-        self._executor.drop_all_copies()
-        self._scheduler.shelves.forget_prefixes()
 
     def _report(self, decision: Decision, duration: float) -> None:
         tokens = len(decision.decode) + sum(chunk.length for chunk in decision.prefill)
@@ -188,8 +193,11 @@ class Runner:
         if self._outbox:
             self._emit(self._outbox)
             self._outbox = []
-        shelves = self._scheduler.shelves
-        load = EngineLoad(self._scheduler.running, self._scheduler.waiting, shelves.used, shelves.kv_tokens)
+        load = self._current_load()
         if load != self._load:
             self._load = load
             self._observers.notify(load)
+
+    def _current_load(self) -> EngineLoad:
+        scheduler, pool = self._scheduler, self._scheduler.kv.pool
+        return EngineLoad(scheduler.running, scheduler.waiting, pool.in_use * pool.size, pool.count * pool.size)

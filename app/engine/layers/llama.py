@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from app.engine.kv.cache import SlotCache
+from app.engine.attention.compiled import CompiledBackend
+from app.engine.kv.cache import KvCache
+from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.cpu_kernels.launch import KernelError
 from app.engine.layers.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 
@@ -55,6 +57,7 @@ def _shape(layer: LlamaDecoderLayer) -> Shape:
         width=config.hidden_size,
         inner=config.intermediate_size,
         epsilon=layer.input_layernorm.variance_epsilon,
+        page=PAGE_SIZE,
     )
 
 
@@ -65,7 +68,8 @@ class FusedLlamaLayer(nn.Module):
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.layer_idx = attention.layer_idx
-        self._kernels = kernels
+        self._scaling = attention.scaling
+        self.kernels = kernels
         self.attention_norm = layer.input_layernorm.weight
         self.mlp_norm = layer.post_attention_layernorm.weight
         self.qkv = _stacked(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -74,14 +78,19 @@ class FusedLlamaLayer(nn.Module):
         self.down = mlp.down_proj
 
     def forward(
-        self, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor], slot_cache: SlotCache, **_kwargs: Any
+        self, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor], kv_cache: KvCache, **_kwargs: Any
     ) -> Tensor:
-        kernels = self._kernels
+        kernels = self.kernels
         states = self.qkv(kernels.norm(hidden, self.attention_norm))
-        mixed: Tensor = self.output(kernels.attend(states, position_embeddings, slot_cache, self.layer_idx))
+        mixed: Tensor = self.output(self._attend(states, position_embeddings, kv_cache))
         hidden = hidden + mixed
         down: Tensor = self.down(kernels.gate(self.gate_up(kernels.norm(hidden, self.mlp_norm))))
         return hidden + down
+
+    def _attend(self, states: Tensor, rotary: tuple[Tensor, Tensor], cache: KvCache) -> Tensor:
+        backend = cast("CompiledBackend", cache.backend)
+        plan, storage = cache.plans[states.device], cache.storage(self.layer_idx)
+        return backend.attend_states(plan, storage, states, rotary, self._scaling)
 
 
 def _stacked(*parts: nn.Linear) -> nn.Linear:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from app.engine.attention import slots as attention
+from app.engine.attention import stock
 from app.engine.errors import LoadError
 from app.models.placement import Plan
 
@@ -20,13 +20,13 @@ Progress = Callable[[float], None]
 
 
 def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn.Module:
-    """The model on the plan's devices, ready for inference, with attention over the slots of the KV cache.
+    """The model on the plan's devices, ready for inference, with attention over pages of the KV cache.
 
     Raises LoadError when part of it would spill to the CPU or the disk. Never runs code from the folder.
     """
     # A pool of loading threads would each get an OpenMP pool of its own, and halve the speed of every later step.
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
-    attention.register()
+    stock.register()
     previous = transformers_logging.set_tqdm_hook(_reporting(progress))
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
@@ -34,7 +34,7 @@ def load(folder: Path, dtype: torch.dtype, plan: Plan, progress: Progress) -> nn
             dtype=dtype,
             device_map=plan.device_map or None,
             max_memory=plan.max_memory or None,
-            attn_implementation=attention.NAME,
+            attn_implementation=stock.NAME,
             trust_remote_code=False,
             local_files_only=True,
         )

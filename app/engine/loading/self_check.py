@@ -17,10 +17,7 @@ from torch import Tensor
 from app.contract.tokenizer_config import read_tokenizer_config
 from app.engine.errors import SelfCheckFailed
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.executor import Executor, steps
-from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Sequence
-from app.engine.scheduling.shelves import Shelves
+from app.engine.execution.executor import greedy
 from app.models.catalogue import CATALOGUE, Golden
 
 _log = logging.getLogger(__name__)
@@ -56,7 +53,7 @@ def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bo
     leading = read_tokenizer_config(folder).leading_tokens(tokenizer.token_to_id)
     prompt = [*leading, *tokenizer.encode(golden.prompt, add_special_tokens=False).ids]
     expected = tokenizer.encode(golden.answer, add_special_tokens=False).ids
-    answer = tokenizer.decode(greedy(decoder, prompt, len(expected) + 1))
+    answer = tokenizer.decode(greedy(decoder, [prompt], len(expected) + 1, chunk=len(prompt))[0])
     if answer.startswith(golden.answer):
         return
     if verified:
@@ -67,20 +64,6 @@ def check_golden(decoder: Decoder, folder: Path, golden: Golden, *, verified: bo
         "the golden prompt gave another answer than assumed: check that the model's answers make sense",
         extra={"answer": answer, "assumed": golden.answer},
     )
-
-
-def greedy(decoder: Decoder, prompt: abc.Sequence[int], count: int) -> list[int]:
-    """The most likely `count` tokens after the prompt, computed as requests are: prefill, then decode steps."""
-    length = len(prompt) + count
-    scheduler = Scheduler(Shelves(length, length), max_sequences=1, chunk=length)
-    sequence = Sequence("self-check", list(prompt), count)
-    scheduler.add(sequence)
-    for chunks, logits in steps(scheduler, Executor(decoder, length)):
-        if chunks:
-            sequence.tokens.append(int(logits[0].argmax()))
-        if sequence.generated == count:
-            break
-    return sequence.tokens[sequence.prompt_length :]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

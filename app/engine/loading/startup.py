@@ -2,7 +2,6 @@
 
 import logging
 import time
-from itertools import islice
 
 import torch
 from torch import nn
@@ -11,11 +10,11 @@ from app.contract.engine import Phase
 from app.contract.options import Compile, FlashAttn
 from app.contract.telemetry import AttentionChosen, Observers
 from app.engine.attention.mla import absorb, use_kernels
-from app.engine.attention.prefill import SDPA, flash_attn, settle_sdpa
+from app.engine.attention.prefill import PRODUCTS, flash_attn, settle_sdpa
 from app.engine.config import EngineConfig
 from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.executor import Executor, steps
+from app.engine.execution.executor import greedy
 from app.engine.health import Health
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
@@ -25,9 +24,6 @@ from app.engine.loading import self_check
 from app.engine.loading.compile_caches import use_caches
 from app.engine.loading.dtype import choose_dtype
 from app.engine.loading.loader import load
-from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Sequence
-from app.engine.scheduling.shelves import Shelves
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +83,7 @@ def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> At
     prefill = use_kernels(model, wanted)
     if prefill is not None:
         return AttentionChosen(prefill=prefill, decode="absorbed")
-    own = "compiled kernels" if any(type(module) is FusedLlamaLayer for module in model.modules()) else SDPA.name
+    own = "compiled kernels" if any(type(module) is FusedLlamaLayer for module in model.modules()) else PRODUCTS.name
     return AttentionChosen(prefill=own, decode=own)
 
 
@@ -102,9 +98,4 @@ def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, in
 
 def warm_up(decoder: Decoder) -> None:
     """A few steps of every kind, so that no request waits for what libraries do once."""
-    scheduler = Scheduler(Shelves(4096, 4096), max_sequences=4, chunk=64)
-    for name in range(4):
-        scheduler.add(Sequence(f"warm-up-{name}", [1] * 48, 4))
-    for chunks, _ in islice(steps(scheduler, Executor(decoder, 4096)), 6):
-        for chunk in chunks:
-            chunk.sequence.tokens.append(1)
+    greedy(decoder, [[1] * 48] * 4, 4, chunk=16)

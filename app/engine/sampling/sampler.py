@@ -42,7 +42,7 @@ class SamplingState:
     Belongs to one `Sampler`: nothing else appends to `output` or advances `constraint`.
     """
 
-    __slots__ = ("constraint", "output", "params", "prompt", "random", "stop_tokens")
+    __slots__ = ("_number", "_number_at", "_random", "constraint", "output", "params", "prompt", "stop_tokens")
 
     def __init__(
         self,
@@ -58,7 +58,14 @@ class SamplingState:
         self.constraint = constraint
         self.output: list[int] = []
         # One number per token: Python's generator gives it in 50 ns, a torch.Generator in microseconds.
-        self.random = random.Random(params.seed)  # noqa: S311  # sampling is no cryptography
+        self._random = random.Random(params.seed)  # noqa: S311  # sampling is no cryptography
+        self._number, self._number_at = 0.0, -1
+
+    def number(self) -> float:
+        """The uniform number of the next token; the same one until that token is chosen: a step may be repeated."""
+        if self._number_at != len(self.output):
+            self._number, self._number_at = self._random.random(), len(self.output)
+        return self._number
 
 
 class Sampler:
@@ -141,7 +148,7 @@ class _Batch:
 
     def _uniform(self) -> Tensor:
         """One number for each row, `[n, 1]`; a greedy row draws none."""
-        numbers = [0.0 if state.params.greedy else state.random.random() for state in self._states]
+        numbers = [0.0 if state.params.greedy else state.number() for state in self._states]
         return torch.tensor(numbers, dtype=torch.float32, device=self._device).unsqueeze(-1)
 
     def _group(self, draw: Draw, rows: list[int]) -> "_Group":

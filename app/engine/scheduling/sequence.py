@@ -1,25 +1,18 @@
-"""One sequence as the scheduler sees it: token counts and a place in the KV cache, no tensors."""
+"""One sequence as the scheduler sees it: token counts and a block table, no tensors."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.contract.messages import ANONYMOUS
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Slot:
-    """A row of a shelf of the KV cache. A shelf holds slots of one capacity, in tokens."""
-
-    capacity: int
-    index: int
+from app.engine.kv.pages import KnownPage
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A request between arrival and end.
 
-    `tokens` is the prompt and everything generated so far; the first `computed` of them have their keys and
-    values in `slot`. A sequence with one pending token decodes; with more it prefills.
+    `tokens` is the prompt and everything generated so far; the first `computed` of them have their keys and values in
+    `pages`. A sequence with one pending token decodes; with more it prefills, also when it was preempted and its
+    pages were given to others.
     """
 
     id: str
@@ -28,23 +21,18 @@ class Sequence:
     tenant: str = ANONYMOUS
     prompt_length: int = field(init=False)
     computed: int = 0
-    cached: int = 0  # of the prompt, what a cached prefix gave
-    slot: Slot | None = None
+    cached: int = 0  # of the prompt, what known pages gave
+    pages: list[int] = field(default_factory=list)  # its block table
+    known: list[KnownPage] = field(default_factory=list)  # what the first of them are known as
+    preemptions: int = 0
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
 
     @property
-    def placed(self) -> Slot:
-        """Its slot. Raises RuntimeError while it waits."""
-        if self.slot is None:
-            raise RuntimeError(f"sequence {self.id} has no slot")
-        return self.slot
-
-    @property
     def longest(self) -> int:
-        """Tokens that it may come to hold."""
-        return self.prompt_length + self.max_tokens
+        """Tokens whose keys and values it may come to hold: the last one generated is never computed."""
+        return self.prompt_length + self.max_tokens - 1
 
     @property
     def pending(self) -> int:
@@ -53,17 +41,6 @@ class Sequence:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_length
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Copy the first `length` tokens' keys and values from one slot to another before the step; with `swap` the
-    target's go the other way."""
-
-    source: Slot
-    target: Slot
-    length: int
-    swap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +59,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One step: the copies first, then one forward pass over all of `decode` and `prefill`."""
+    """One step: one forward pass over all of `decode` and `prefill`. The block tables are the sequences' own."""
 
-    extents: Mapping[int, int]  # slots that the cache must have of each capacity
-    copies: tuple[Copy, ...]
-    decode: tuple[Chunk, ...]  # one token each, ordered by slot
+    decode: tuple[Chunk, ...]  # one token each
     prefill: tuple[Chunk, ...]

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import torch
 
 from app.engine.execution.executor import Executor
+from app.engine.kv.manager import KvManager
+from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.scheduling.scheduler import ALONE, Scheduler
 from app.engine.scheduling.sequence import Sequence
-from app.engine.scheduling.shelves import Shelves
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
@@ -46,12 +47,12 @@ def active_parameters(bench: Bench) -> float:
 @torch.inference_mode()
 def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
     """The time of the last chunk alone. The chunks before it are computed first."""
-    length = len(tokens) + 16
+    pool = PagePool(-(-len(tokens) // PAGE_SIZE) + 1, PAGE_SIZE)
     # The scheduler takes ALONE chunks at once while no sequence decodes.
-    scheduler = Scheduler(Shelves(2 * length, 2 * length), max_sequences=1, chunk=chunk // ALONE)
+    scheduler = Scheduler(KvManager(pool), max_sequences=1, chunk=chunk // ALONE)
     sequence = Sequence("prefill", tokens, 1)
     scheduler.add(sequence)
-    executor = Executor(bench.loaded, 2 * length)
+    executor = Executor(bench.loaded, bench.loaded.new_cache(pool.count))
     seconds = 0.0
     while sequence.computed < len(tokens):
         decision = scheduler.decide()

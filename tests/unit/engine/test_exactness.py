@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from app.contract.messages import SamplingParams
+from app.engine.attention import heads, latents
+from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt
-from tests.support.driving import Driver, drive, over_slots, reference
+from tests.support.driving import Driver, drive, over_pages, reference
 from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
@@ -20,7 +23,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 
 PLACES: dict[str, Callable[[Any], object]] = {
     "one device": lambda _: None,
-    "as served without a GPU": lambda model: adapt(over_slots(model), torch.float32, on_gpu=False),
+    "as served without a GPU": lambda model: adapt(over_pages(model), torch.float32, on_gpu=False),
     "two GPUs": lambda model: split(model, 2),
     "a real GPU": lambda model: model.to("cuda"),
 }
@@ -98,7 +101,8 @@ def test_a_prefix_that_is_known_in_part_or_in_full(case: Case) -> None:
     for name, prompt in questions.items():
         assert driver.ask(name, prompt) == case.expected(prompt), name
     cached = {name: driver.finished[name].usage.cached_tokens for name in questions}
-    assert cached == {"full": 119, "next turn": 131, "partial": 70, "none": 0, "one token more": 120}
+    shared = {"full": 119, "next turn": 131, "partial": 70, "none": 0, "one token more": 120}
+    assert cached == {name: tokens // PAGE_SIZE * PAGE_SIZE for name, tokens in shared.items()}
 
 
 def test_a_prefix_taken_from_a_running_sequence(case: Case) -> None:
@@ -109,13 +113,13 @@ def test_a_prefix_taken_from_a_running_sequence(case: Case) -> None:
     second = first[:80] + case.prompt(15)
     driver.submit("sharing", second)
     driver.run()
-    assert driver.finished["sharing"].usage.cached_tokens == 80
+    assert driver.finished["sharing"].usage.cached_tokens == 80 // PAGE_SIZE * PAGE_SIZE
     assert driver.tokens["sharing"] == case.expected(second)
     assert driver.tokens["running"] == case.expected(first, 40)
 
 
 def test_after_eviction(case: Case) -> None:
-    driver = case.drive(kv_tokens=768)
+    driver = case.drive(kv_tokens=5 * PAGE_SIZE)
     prompts = [case.prompt(100) for _ in range(5)]
     for number, prompt in enumerate([*prompts, *prompts]):
         assert driver.ask(str(number), prompt) == case.expected(prompt)
@@ -135,27 +139,56 @@ def test_sequences_cancelled_around_it(case: Case) -> None:
     assert {name: driver.tokens[name] for name in kept} == {n: case.expected(p, 25) for n, p in kept.items()}
 
 
-def test_moved_slots(case: Case) -> None:
-    """Many short ones end around a few long ones, which then move together."""
-    driver = case.drive()
-    prompts = {str(n): case.prompt(20 + n) for n in range(12)}
+def test_preempted_sequences_are_computed_again(case: Case) -> None:
+    """Four answers grow in a pool that holds one of them whole and a half: one is preempted twice."""
+    driver = case.drive(kv_tokens=8 * PAGE_SIZE, max_sequences=4, chunk=8)
+    prompts = {str(n): case.prompt(20 + 3 * n) for n in range(4)}
     for name, prompt in prompts.items():
-        driver.submit(name, prompt, 40 if name in {"4", "11"} else 3)
-    before: dict[str, int] = {}
-
-    def seen() -> bool:
-        for sequence in driver.scheduler.sequences():
-            if sequence.slot is not None:
-                before.setdefault(sequence.id, sequence.slot.index)
-        return driver.scheduler.running == 2
-
-    driver.run(until=seen)
-    driver.runner.step()
-    after = {s.id: s.placed.index for s in driver.scheduler.sequences()}
-    assert before["11"] > after["11"], "this test is about a move"
+        driver.submit(name, prompt, 120)
+    sequences = list(driver.scheduler.sequences())
     driver.run()
-    for name in ("4", "11"):
-        assert driver.tokens[name] == case.expected(prompts[name], 40)
+    assert [s.preemptions for s in sequences] == [0, 1, 1, 2], "this test is about preemption"
+    assert {name: driver.tokens[name] for name in prompts} == {n: case.expected(p, 120) for n, p in prompts.items()}
+
+
+def test_a_seed_repeats_across_a_preemption(case: Case) -> None:
+    params = SamplingParams(seed=5, temperature=1.5, top_k=40)
+    prompt = case.prompt(22)
+    expected = case.drive().ask("alone", prompt, 120, sampling=params)
+    driver = case.drive(kv_tokens=8 * PAGE_SIZE, max_sequences=4)
+    for number in range(3):
+        driver.submit(f"other {number}", case.prompt(20 + number), 120)
+    driver.submit("preempted", prompt, 120, sampling=params)
+    (sequence,) = [s for s in driver.scheduler.sequences() if s.id == "preempted"]
+    driver.run()
+    assert sequence.preemptions > 0, "this test is about preemption"
+    assert driver.tokens["preempted"] == expected
+
+
+def test_pages_shared_with_a_sequence_that_is_then_cancelled(case: Case) -> None:
+    driver = case.drive()
+    head = case.prompt(3 * PAGE_SIZE)
+    driver.submit("first", head + case.prompt(9), 40)
+    driver.run(until=lambda: len(driver.tokens["first"]) >= 3)
+    second = head + case.prompt(20)
+    driver.submit("second", second, 30)
+    driver.run(until=lambda: len(driver.tokens["second"]) >= 3)
+    assert driver.scheduler.kv.pool.shared == 3
+    driver.runner.cancel("first")
+    driver.run()
+    assert driver.tokens["second"] == case.expected(second, 30)
+    assert driver.finished["second"].usage.cached_tokens == 3 * PAGE_SIZE
+
+
+def test_a_context_is_read_in_blocks(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (heads, latents):
+        monkeypatch.setattr(module, "BLOCK_SCORES", 600)
+    driver = case.drive(chunk=48)
+    prompts = {"long": case.prompt(700), "short": case.prompt(40)}
+    for name, prompt in prompts.items():
+        driver.submit(name, prompt, 20)
+    driver.run()
+    assert driver.tokens == {name: case.expected(prompt, 20) for name, prompt in prompts.items()}
 
 
 def test_sequences_of_very_different_lengths_share_a_step(case: Case) -> None:
@@ -170,7 +203,7 @@ def test_sequences_of_very_different_lengths_share_a_step(case: Case) -> None:
 def test_random_traffic(case: Case) -> None:
     """Arrivals, cancellations, shared prefixes and a tight cache, all at once."""
     dice = random.Random(11)
-    driver = case.drive(kv_tokens=3072, max_sequences=6, chunk=48)
+    driver = case.drive(kv_tokens=20 * PAGE_SIZE, max_sequences=6, chunk=48)
     heads = [case.prompt(60), case.prompt(150)]
     prompts: dict[str, list[int]] = {}
     for number in range(30):

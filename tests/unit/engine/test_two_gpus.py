@@ -8,6 +8,7 @@ import torch
 
 from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, StepDone
+from app.engine.kv.pages import PAGE_SIZE
 from tests.support.driving import Driver, drive, reference
 from tests.support.simgpu import SimMemory, crossings, gpus
 from tests.support.split import split
@@ -44,13 +45,14 @@ def test_the_same_tokens_as_on_one_device(make: Callable[[], Any]) -> None:
         driver.submit(name, PROMPTS[name])
     driver.run()
     assert driver.tokens == expected
-    assert driver.finished["shares a prefix"].usage.cached_tokens == 80
+    assert driver.finished["shares a prefix"].usage.cached_tokens == 80 // PAGE_SIZE * PAGE_SIZE
 
 
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:
     driver = over_two(make())
     driver.ask("a", PROMPTS["long"])
-    devices = [driver.runner._executor._cache.view(layer, 256, slice(0, 1), 1)[0].device for layer in range(4)]
+    storages = [driver.runner._executor._cache.storage(layer) for layer in range(4)]
+    devices = [storage.device if isinstance(storage, torch.Tensor) else storage.keys.device for storage in storages]
     first, second = gpus()
     assert devices == [first, first, second, second]
 

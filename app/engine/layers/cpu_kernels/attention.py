@@ -1,4 +1,4 @@
-"""Attention of every row over its own slot: no padding, no mask, and no row knows of another."""
+"""Attention of every row over its sequence's pages: no padding, no mask, and no row knows of another."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,52 +13,88 @@ _floats = pointer_to(types.float32)
 _integers = pointer_to(types.int64)
 
 
-def attention(numbers: Format, heads: int, key_heads: int, dim: int, scaling: float) -> Kernel:
+def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling: float, page: int) -> Kernel:
     """Items are `rows * key_heads`. Arguments, in their order:
 
     queries     `[rows, heads, dim]`
     output      likewise
-    rows        `[rows, 4]` int64: shelf, slot, position, attended length; 0 is left alone
-    shelves     `[shelves, 3]` int64: address of the keys, of the values, capacity
+    rows        `[rows, 4]` int64: sequence, slot, position, attended length; 0 is left alone
+    tables      `[sequences, most]` int64: each sequence's pages
+    most        pages in a row of `tables`
+    keys        `[pages, key_heads, page, dim]`, of the layer
+    values      likewise
     scratch     `[workers, heads / key_heads, longest]` float32
     longest     the longest attended length
     """
     group = heads // key_heads
     scale = np.float32(scaling)
     size, at = numbers.bytes, numbers.at
-    scores_of, output_of = _scores(numbers, group, dim), _mixture(numbers, group, dim)
+    widened, narrowed = _widened(numbers, group, dim), _narrowed(numbers, group, dim)
+    scores_of, add_to = _scores(numbers, group, dim), _mixture(numbers, group, dim)
 
     @njit
     def task(arguments: Any, item: int, worker: int) -> None:
         row, head = item // key_heads, item % key_heads
         queries = carray(at(arguments[0] + (row * heads + head * group) * dim * size), (group, dim))
         output = carray(at(arguments[1] + (row * heads + head * group) * dim * size), (group, dim))
-        shelf, slot, _, length = carray(_integers(arguments[2] + row * 32), 4)
+        sequence, _, _, length = carray(_integers(arguments[2] + row * 32), 4)
         if length == 0:
             return
-        keys_at, values_at, capacity = carray(_integers(arguments[3] + shelf * 24), 3)
-        begin = (slot * key_heads + head) * capacity * dim * size
-        longest = arguments[5]
-        scores = carray(_floats(arguments[4] + worker * group * longest * 4), (group, longest))
-        # Values are asked for while keys are worked on: with cold caches that is a sixth of the time.
-        scores_of(queries, carray(at(keys_at + begin), (length, dim)), at(values_at + begin), scores, scale)
+        table = carray(_integers(arguments[3] + sequence * arguments[4] * 8), (length + page - 1) // page)
+        longest = arguments[8]
+        scores = carray(_floats(arguments[7] + worker * group * longest * 4), (group, longest))
+        query = np.empty((group, dim), np.float32)
+        widened(queries, query, scale)
+        for index in range(table.shape[0]):
+            first = index * page
+            count = min(page, length - first)
+            begin = (table[index] * key_heads + head) * page * dim * size
+            # Values are asked for while keys are worked on: with cold caches that is a sixth of the time.
+            keys = carray(at(arguments[5] + begin), (count, dim))
+            scores_of(query, keys, at(arguments[6] + begin), scores, first)
         for member in range(group):
             _softmax(scores[member, :length])
-        output_of(scores, carray(at(values_at + begin), (length, dim)), output)
+        mixed = np.zeros((group, dim), np.float32)
+        for index in range(table.shape[0]):
+            first = index * page
+            begin = (table[index] * key_heads + head) * page * dim * size
+            add_to(mixed, scores, carray(at(arguments[6] + begin), (min(page, length - first), dim)), first)
+        narrowed(mixed, output)
 
     return Kernel(task)
 
 
-def _scores(numbers: Format, group: int, dim: int) -> Callable[..., None]:
-    read, prefetch, per_line = numbers.read, numbers.prefetch, 64 // numbers.bytes
+def _widened(numbers: Format, group: int, dim: int) -> Callable[..., None]:
+    read = numbers.read
 
     @njit(fastmath=True)
-    def scores_of(queries: Any, keys: Any, soon: Any, scores: Any, scale: Any) -> None:
-        query = np.empty((group, dim), np.float32)
-        key = np.empty(dim, np.float32)
+    def widened(queries: Any, query: Any, scale: Any) -> None:
         for member in range(group):
             for d in range(dim):
                 query[member, d] = read(queries[member, d]) * scale
+
+    return widened
+
+
+def _narrowed(numbers: Format, group: int, dim: int) -> Callable[..., None]:
+    write = numbers.write
+
+    @njit(fastmath=True)
+    def narrowed(mixed: Any, output: Any) -> None:
+        for member in range(group):
+            for d in range(dim):
+                output[member, d] = write(mixed[member, d])
+
+    return narrowed
+
+
+def _scores(numbers: Format, group: int, dim: int) -> Callable[..., None]:
+    """Of one page, into `scores[:, first:]`."""
+    read, prefetch, per_line = numbers.read, numbers.prefetch, 64 // numbers.bytes
+
+    @njit(fastmath=True)
+    def scores_of(query: Any, keys: Any, soon: Any, scores: Any, first: int) -> None:
+        key = np.empty(dim, np.float32)
         for token in range(keys.shape[0]):
             for line in range(0, dim, per_line):
                 prefetch(soon, token * dim + line)
@@ -68,7 +104,7 @@ def _scores(numbers: Format, group: int, dim: int) -> Callable[..., None]:
                 score = np.float32(0)
                 for d in range(dim):
                     score += query[member, d] * key[d]
-                scores[member, token] = score
+                scores[member, first + token] = score
 
     return scores_of
 
@@ -90,26 +126,24 @@ def _softmax(scores: Any) -> None:
 
 
 def _mixture(numbers: Format, group: int, dim: int) -> Callable[..., None]:
-    """Values are read once for the whole group, and four tokens are added at a time: the sums stay in registers."""
-    read, write = numbers.read, numbers.write
+    """Of one page, weighted by `weights[:, first:]`. Values are read once for the whole group, and four tokens are
+    added at a time: the sums stay in registers."""
+    read = numbers.read
 
     @njit(fastmath=True)
-    def output_of(weights: Any, values: Any, output: Any) -> None:
-        mixed = np.zeros((group, dim), np.float32)
+    def add_to(mixed: Any, weights: Any, values: Any, first: int) -> None:
         fours = values.shape[0] // 4 * 4
         for t in range(0, fours, 4):
+            w = first + t
             for d in range(dim):
                 a, b = read(values[t, d]), read(values[t + 1, d])
                 x, y = read(values[t + 2, d]), read(values[t + 3, d])
                 for m in range(group):
-                    mixed[m, d] += weights[m, t] * a + weights[m, t + 1] * b
-                    mixed[m, d] += weights[m, t + 2] * x + weights[m, t + 3] * y
+                    mixed[m, d] += weights[m, w] * a + weights[m, w + 1] * b
+                    mixed[m, d] += weights[m, w + 2] * x + weights[m, w + 3] * y
         for t in range(fours, values.shape[0]):
             for m in range(group):
                 for d in range(dim):
-                    mixed[m, d] += weights[m, t] * read(values[t, d])
-        for m in range(group):
-            for d in range(dim):
-                output[m, d] = write(mixed[m, d])
+                    mixed[m, d] += weights[m, first + t] * read(values[t, d])
 
-    return output_of
+    return add_to

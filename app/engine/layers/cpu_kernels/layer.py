@@ -1,19 +1,17 @@
 """The kernels of one kind of layer, called with tensors."""
 
-import ctypes
 from dataclasses import dataclass
 from functools import cache as once
 
 import torch
 from torch import Tensor
 
-from app.engine.attention.slots import attend_span
-from app.engine.kv.cache import SlotCache
-from app.engine.kv.layout import Rows
 from app.engine.layers.cpu_kernels.attention import attention
 from app.engine.layers.cpu_kernels.numbers import format_of
 from app.engine.layers.cpu_kernels.rotation import rotation
 from app.engine.layers.cpu_kernels.rows import gated_silu, root_mean_square
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,7 @@ class Shape:
     width: int
     inner: int
     epsilon: float
+    page: int  # tokens in a page of the KV cache
 
 
 @once
@@ -42,8 +41,10 @@ class LayerKernels:
     def __init__(self, shape: Shape) -> None:
         numbers = format_of(shape.dtype)
         self._shape = shape
-        self._attend = attention(numbers, shape.heads, shape.key_heads, shape.dim, shape.scaling)
-        self._rotate = rotation(numbers, shape.heads, shape.key_heads, shape.dim)
+        self._attend = attention(
+            numbers, shape.heads, shape.key_heads, shape.dim, scaling=shape.scaling, page=shape.page
+        )
+        self._rotate = rotation(numbers, shape.heads, shape.key_heads, shape.dim, shape.page)
         self._norm = root_mean_square(numbers, shape.width, shape.epsilon)
         self._gate = gated_silu(numbers, shape.inner)
 
@@ -60,39 +61,30 @@ class LayerKernels:
         self._gate(rows, gate_up.data_ptr(), output.data_ptr())
         return output
 
-    def attend(self, states: Tensor, rotary: tuple[Tensor, Tensor], cache: SlotCache, layer_idx: int) -> Tensor:
-        """Store the step's keys and values, then every row's attention over its slot.
+    def rotate(self, states: Tensor, rotary: Pair, rows: Tensor, pages: Pair) -> Tensor:
+        """Store the step's keys and values in their pages; the rotated queries, `[rows, heads, dim]`.
 
         `states` is `[1, rows, (heads + 2 * key_heads) * dim]`, not rotated; cosines and sines are `[1, rows, dim]`;
-        the result is `[1, rows, heads * dim]`.
+        `rows` and the layer's `pages` of keys and values as in `cpu_kernels.rotation`.
         """
-        layout, shape = cache.layouts[states.device], self._shape
-        rows = layout.rows
-        if rows is None:
-            raise RuntimeError("the step was not laid out for kernels")
-        count = states.shape[1]
+        shape, count = self._shape, states.shape[1]
         queries = states.new_empty(count, shape.heads, shape.dim)
-        output = torch.empty_like(queries)
-        shelves = self._shelves(states, rows, cache, layer_idx)
-        where = (rows.table.data_ptr(), ctypes.addressof(shelves))
-        cosines, sines = rotary
-        self._rotate(count, states.data_ptr(), queries.data_ptr(), cosines.data_ptr(), sines.data_ptr(), *where)
-        group = shape.heads // shape.key_heads
-        scratch = torch.empty(torch.get_num_threads(), group, rows.longest)
-        pointers = (queries.data_ptr(), output.data_ptr(), *where, scratch.data_ptr(), rows.longest)
-        self._attend(count * shape.key_heads, *pointers)
-        for span in layout.spans:
-            query = queries[span.tokens].transpose(0, 1).unsqueeze(0)
-            output[span.tokens] = attend_span(cache, span, layer_idx, query, shape.scaling)[0]
-        return output.view(1, count, -1)
+        self._rotate(count, *_addresses(states, queries, *rotary, rows, *pages))
+        return queries
 
-    def _shelves(
-        self, states: Tensor, rows: Rows, cache: SlotCache, layer_idx: int
-    ) -> "ctypes.Array[ctypes.c_int64]":
-        """`[shelves, 3]`: where this layer's keys and values lie, and the capacity of a slot."""
-        like = states.new_empty(1, self._shape.key_heads, 0, self._shape.dim)
-        table: list[int] = []
-        for capacity, written in rows.shelves:
-            keys, values = cache.buffers(layer_idx, capacity, written, like)
-            table += (keys.data_ptr(), values.data_ptr(), capacity)
-        return (ctypes.c_int64 * len(table))(*table)
+    def attend(self, queries: Tensor, rows: Tensor, tables: Tensor, longest: int, pages: Pair) -> Tensor:
+        """The attention of every row over its sequence's pages, `[rows, heads, dim]`, as in `cpu_kernels.attention`.
+
+        Rows whose attended length is 0 are left open.
+        """
+        shape, count = self._shape, queries.shape[0]
+        output = torch.empty_like(queries)
+        scratch = torch.empty(torch.get_num_threads(), shape.heads // shape.key_heads, longest)
+        inputs = _addresses(queries, output, rows, tables)
+        memory = _addresses(*pages, scratch)
+        self._attend(count * shape.key_heads, *inputs, tables.shape[1], *memory, longest)
+        return output
+
+
+def _addresses(*tensors: Tensor) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Rotary embedding of the step's new queries and keys, and the new keys and values into their slots."""
+"""Rotary embedding of the step's new queries and keys, and the new keys and values into their pages."""
 
 from typing import Any
 
@@ -10,15 +10,16 @@ from app.engine.layers.cpu_kernels.numbers import Format, pointer_to
 _integers = pointer_to(types.int64)
 
 
-def rotation(numbers: Format, heads: int, key_heads: int, dim: int) -> Kernel:
+def rotation(numbers: Format, heads: int, key_heads: int, dim: int, page: int) -> Kernel:
     """Items are rows. Arguments, in their order:
 
     states      `[rows, heads + 2 * key_heads, dim]`: queries, keys, values, as one multiplication gave them
     queries     `[rows, heads, dim]`, written
     cosines     `[rows, dim]`
     sines       likewise
-    rows        `[rows, 4]` int64: shelf, slot, position, attended length
-    shelves     `[shelves, 3]` int64: address of the keys, of the values, capacity
+    rows        `[rows, 4]` int64: sequence, slot (number of the page * page + place in it), position, attended length
+    keys        `[pages, key_heads, page, dim]`, of the layer
+    values      likewise
     """
     size, at, read, write = numbers.bytes, numbers.at, numbers.read, numbers.write
     half = dim // 2
@@ -36,14 +37,13 @@ def rotation(numbers: Format, heads: int, key_heads: int, dim: int) -> Kernel:
         queries = carray(at(arguments[1] + item * heads * dim * size), (heads, dim))
         cosines = carray(at(arguments[2] + item * dim * size), dim)
         sines = carray(at(arguments[3] + item * dim * size), dim)
-        shelf, slot, position, _ = carray(_integers(arguments[4] + item * 32), 4)
-        keys_at, values_at, capacity = carray(_integers(arguments[5] + shelf * 24), 3)
+        slot = carray(_integers(arguments[4] + item * 32), 4)[1]
         for head in range(heads):
             rotate(states[head], queries[head], cosines, sines)
         for head in range(key_heads):
-            begin = ((slot * key_heads + head) * capacity + position) * dim * size
-            rotate(states[heads + head], carray(at(keys_at + begin), dim), cosines, sines)
-            value = carray(at(values_at + begin), dim)
+            begin = ((slot // page * key_heads + head) * page + slot % page) * dim * size
+            rotate(states[heads + head], carray(at(arguments[5] + begin), dim), cosines, sines)
+            value = carray(at(arguments[6] + begin), dim)
             for d in range(dim):
                 value[d] = states[heads + key_heads + head, d]
 

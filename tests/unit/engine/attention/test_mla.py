@@ -1,7 +1,6 @@
 """Absorbed latent attention gives the stock module's numbers."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +10,13 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention, absorb, absorbed_is_cheaper
+from app.engine.kv.cache import KvCache
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape
+from app.engine.scheduling.sequence import Sequence
+from tests.support.paging import POOL, logits, scattered, step
 from tests.support.tiny import VOCABULARY, YARN, YARN_SOFTMAX_FACTOR, deepseek_config, tiny_deepseek
 
 LITE: dict[str, Any] = {
@@ -37,55 +42,17 @@ def ids(rows: int, length: int) -> Tensor:
     return torch.randint(3, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def logits(model: PreTrainedModel, tokens: Tensor, mask: Tensor | None = None, cuts: Sequence[int] = PARTS) -> Tensor:
-    """The logits of a text that goes through the model in parts, over one cache."""
-    cache = DynamicCache(config=model.config)
-    out, start = [], 0
+def stock_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     with torch.no_grad():
-        for end in cuts:
-            seen = None if mask is None else mask[:, :end]
-            out.append(model(input_ids=tokens[:, start:end], attention_mask=seen, past_key_values=cache).logits)
-            start = end
-    return torch.cat(out, dim=1)
+        output: Tensor = model(input_ids=tokens).logits
+    return output
 
 
 @pytest.mark.parametrize("changes", [{}, {"yarn": True}, {"q_lora_rank": 48, "attention_bias": True}])
 def test_prefill_chunks_and_decode_equal_the_stock_model(changes: dict[str, Any]) -> None:
-    stock, ours = tiny_deepseek(**changes), tiny_deepseek(**changes)
-    assert absorb(ours) == 4
     tokens = ids(3, 50)
-    torch.testing.assert_close(logits(ours, tokens), logits(stock, tokens), atol=5e-5, rtol=1e-4)
-
-
-def test_padded_rows_equal_the_stock_model_and_stay_finite() -> None:
-    stock, ours = tiny_deepseek(), tiny_deepseek()
-    absorb(ours)
-    tokens = ids(3, 50)
-    mask = torch.ones_like(tokens)
-    mask[1, :7] = 0  # padded in front: these rows see nothing at all
-    mask[2, :25] = 0  # beyond the first cut: also rows of a chunk that is computed absorbed
-    got, want = logits(ours, tokens, mask), logits(stock, tokens, mask)
-    assert got.isfinite().all()
-    real = mask.bool()
-    torch.testing.assert_close(got[real], want[real], atol=5e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("additive", [False, True])
-@pytest.mark.parametrize("queries", [1, 5])
-def test_both_kinds_of_mask_hide_what_lies_behind_a_sequence(additive: bool, queries: int) -> None:
-    ours = lite_layer(**SMALL)
-    length, ends = 40, torch.tensor([40, 23, 31])
-    mask = (torch.arange(length) < ends[:, None])[:, None, None, :].expand(-1, 1, queries, -1)
-    query, latent, rope = states(ours, 3, queries, length)
-    given = torch.zeros(mask.shape).masked_fill_(~mask, -math.inf) if additive else mask
-    want = ours.attend(query, latent, rope, given, causal=False)
-    for row, end in enumerate(ends.tolist()):
-        latent[row, :, end:], rope[row, :, end:] = 7.0, -7.0
-        one = slice(row, row + 1)
-        cut = torch.ones(1, 1, queries, end, dtype=torch.bool)
-        alone = ours.attend(query[one], latent[one, :, :end], rope[one, :, :end], cut, causal=False)
-        torch.testing.assert_close(alone, want[one], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(ours.attend(query, latent, rope, given, causal=False), want)
+    expected = stock_logits(tiny_deepseek(**changes), tokens)
+    torch.testing.assert_close(logits(tiny_deepseek(**changes), tokens, PARTS), expected, atol=5e-5, rtol=1e-4)
 
 
 def lite_layer(kind: type[DeepseekV2Attention] = AbsorbedAttention, **changes: Any) -> Any:
@@ -99,31 +66,32 @@ def lite_layer(kind: type[DeepseekV2Attention] = AbsorbedAttention, **changes: A
     return layer
 
 
-def states(layer: Any, rows: int, queries: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    return (
-        torch.randn(rows, layer.num_heads, queries, layer.qk_head_dim, generator=generator),
-        torch.randn(rows, 1, length, layer.kv_lora_rank, generator=generator),
-        torch.randn(rows, 1, length, layer.qk_rope_head_dim, generator=generator),
-    )
+def over_pages(layer: Any, rows: int, length: int) -> tuple[KvCache, list[Sequence]]:
+    shape = LatentShape(layer.kv_lora_rank, layer.qk_rope_head_dim)
+    backend = LatentsBackend(shape, PAGE_SIZE, layer.kv_b_proj.weight.dtype)
+    cache = KvCache(backend, [torch.device("cpu")], POOL, PAGE_SIZE)
+    return cache, scattered([[1] * length] * rows)
 
 
 def stock_and_absorbed(dtype: torch.dtype, queries: int) -> tuple[Tensor, Tensor]:
     """One layer of Lite's size over 300 cached tokens: the outputs of the stock module and of ours."""
-    outputs = []
     config = deepseek_config(**LITE)
-    generator = torch.Generator().manual_seed(5)
-    hidden = torch.randn(2, 300 + queries, 2048, generator=generator).to(dtype)
-    rotation = DeepseekV2RotaryEmbedding(config)(hidden, torch.arange(hidden.shape[1])[None])
-    for kind in (DeepseekV2Attention, AbsorbedAttention):
-        layer = lite_layer(kind).to(dtype)
-        layer.config._attn_implementation = "sdpa"
-        cache = DynamicCache(config=config)
-        mask = torch.ones(queries, 300 + queries, dtype=torch.bool).tril(300)[None, None].expand(2, -1, -1, -1)
-        with torch.no_grad():
-            layer(hidden[:, :300], None, cache, rotation[:, :300])
-            outputs.append(layer(hidden[:, 300:], mask, cache, rotation[:, 300:])[0])
-    return outputs[0], outputs[1]
+    length = 300 + queries
+    hidden = torch.randn(2, length, 2048, generator=torch.Generator().manual_seed(5)).to(dtype)
+    rotation = DeepseekV2RotaryEmbedding(config)(hidden, torch.arange(length)[None])
+    stock, ours = (lite_layer(kind).to(dtype) for kind in (DeepseekV2Attention, AbsorbedAttention))
+    stock.config._attn_implementation = "sdpa"
+    kept = DynamicCache(config=config)
+    mask = torch.ones(queries, length, dtype=torch.bool).tril(300)[None, None].expand(2, -1, -1, -1)
+    cache, sequences = over_pages(ours, 2, length)
+    with torch.no_grad():
+        stock(hidden[:, :300], None, kept, rotation[:, :300])
+        want = stock(hidden[:, 300:], mask, kept, rotation[:, 300:])[0]
+        for start, end in ((0, 300), (300, length)):
+            cache.begin(step(sequences, start, end))
+            rows = hidden[:, start:end].flatten(0, 1).unsqueeze(0)
+            got = ours(rows, position_embeddings=rotation[:, start:end].repeat(1, 2, 1), kv_cache=cache)[0]
+    return want, got.view_as(want)
 
 
 @pytest.mark.parametrize("queries", [1, 8, 290])
@@ -148,6 +116,8 @@ def by_hand(layer: Any, query: Tensor, latent: Tensor, rope: Tensor, factor: flo
         keys_values = latent[:, 0].double() @ weight[head].T
         keys = torch.cat((keys_values[..., : layer.qk_nope_head_dim], rope[:, 0].double()), dim=-1)
         scores = query[:, head].double() @ keys.mT / math.sqrt(layer.qk_head_dim) * factor
+        hidden = ~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(scores.shape[-1] - scores.shape[-2])
+        scores = scores.masked_fill(hidden, -math.inf)
         heads.append(scores.softmax(-1) @ keys_values[..., layer.qk_nope_head_dim :])
     return torch.cat(heads, dim=-1)
 
@@ -156,20 +126,18 @@ def by_hand(layer: Any, query: Tensor, latent: Tensor, rope: Tensor, factor: flo
 def test_yarns_softmax_factor_is_in_the_scores(queries: int) -> None:
     assert pytest.approx(1.5896, abs=1e-4) == YARN_SOFTMAX_FACTOR
     layer = lite_layer(**SMALL)
-    query, latent, rope = states(layer, 2, queries, 40)
-    mask = torch.ones(2, 1, queries, 40, dtype=torch.bool)
-    got = layer.attend(query, latent, rope, mask, causal=False).double()
-    torch.testing.assert_close(got, by_hand(layer, query, latent, rope, YARN_SOFTMAX_FACTOR), atol=1e-5, rtol=1e-4)
+    cache, sequences = over_pages(layer, 2, 40)
+    generator = torch.Generator().manual_seed(4)
+    query = torch.randn(2, layer.num_heads, queries, layer.qk_head_dim, generator=generator)
+    latent = torch.randn(2, 1, 40, layer.kv_lora_rank, generator=generator)
+    rope = torch.randn(2, 1, 40, layer.qk_rope_head_dim, generator=generator)
+    cache.begin(step(sequences, 0, 40))
+    cache.update(latent.view(1, 1, -1, layer.kv_lora_rank), rope.view(1, 1, -1, layer.qk_rope_head_dim), 0)
+    cache.begin(step(sequences, 40 - queries, 40))
+    got = layer._attend_pages(query.transpose(0, 1).flatten(1, 2).unsqueeze(0), cache).view(2, queries, -1).double()
+    expected = by_hand(layer, query, latent, rope, YARN_SOFTMAX_FACTOR)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
     assert (got - by_hand(layer, query, latent, rope, 1.0)).abs().max() > 0.05, "without it the test would not see it"
-
-
-def test_without_a_mask_attention_is_causal_and_ends_with_the_last_token() -> None:
-    layer = lite_layer(**SMALL)
-    query, latent, rope = states(layer, 1, 40, 40)
-    whole = layer.attend(query, latent, rope, None, causal=True)
-    for queries in (1, 6, 30):
-        tail = layer.attend(query[:, :, -queries:], latent, rope, None, causal=True)
-        torch.testing.assert_close(tail, whole[:, -queries:], atol=1e-5, rtol=1e-4)
 
 
 def test_absorbing_copies_no_weights_and_keeps_their_names() -> None:
@@ -187,16 +155,6 @@ def test_a_module_whose_stock_forward_pass_would_stay_is_refused() -> None:
         remove_hook_from_module(layer.self_attn)  # which leaves the stock forward on the instance
     with pytest.raises(ValueError, match="hooks"):
         absorb(model)
-
-
-def watch(module: AbsorbedAttention, taken: list[int]) -> Any:
-    attend = module.attend
-
-    def watched(*args: Any, **kwargs: Any) -> Tensor:
-        taken.append(module.layer_idx)
-        return attend(*args, **kwargs)
-
-    return watched
 
 
 def test_the_cheaper_form_is_the_one_with_fewer_multiplications() -> None:

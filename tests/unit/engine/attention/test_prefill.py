@@ -1,4 +1,4 @@
-"""Which kernel computes prompts: torch's own compute the explicit mask's numbers, flash-attn is used where it runs,
+"""Which kernel computes prompts: flash-attn is used where it runs,
 and what was asked for and cannot be had is said."""
 
 import logging
@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from app.contract.options import FlashAttn
 from app.engine.attention import mla, prefill
 from app.engine.attention.mla import AbsorbedAttention, absorb, use_kernels
-from app.engine.attention.prefill import SDPA, TORCH_CAUSAL, TORCH_FLASH, choose_kernel, flash_attn, settle_sdpa
+from app.engine.attention.partial import merge, weigh
+from app.engine.attention.prefill import (
+    PRODUCTS,
+    TORCH_EFFICIENT,
+    TORCH_FLASH,
+    choose_kernel,
+    flash_attn,
+    settle_sdpa,
+)
 from app.engine.errors import LoadError
-from app.engine.kv.layout import Span
 from app.engine.loading.startup import choose_attention
-from tests.support.driving import drive, reference
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
 CUDA = torch.device("cuda", 0)
@@ -25,12 +31,13 @@ import torch
 __version__ = "9.9"
 calls = []
 
-def flash_attn_func(q, k, v, softmax_scale, causal):
-    calls.append((tuple(q.shape), tuple(k.shape)))
+def flash_attn_func(q, k, v, softmax_scale, causal, return_attn_probs):
+    calls.append((tuple(q.shape), tuple(v.shape)))
     scores = torch.einsum("nqhd,nlhd->nhql", q, k) * softmax_scale
     queries, keys = scores.shape[2:]
-    seen = torch.ones(queries, keys).tril(keys - queries).bool()
-    return torch.einsum("nhql,nlhd->nqhd", scores.masked_fill(~seen, float("-inf")).softmax(-1), v)
+    if causal:
+        scores = scores.masked_fill(~torch.ones(queries, keys).tril(keys - queries).bool(), float("-inf"))
+    return torch.einsum("nhql,nlhd->nqhd", scores.softmax(-1), v), scores.logsumexp(-1), None
 """
 
 
@@ -54,37 +61,33 @@ def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefill, "_try", lambda *_: None)
 
 
-@pytest.mark.parametrize(("queries", "length"), [(7, 7), (1, 9), (5, 24), (24, 200)])
-def test_torchs_lower_right_is_the_explicit_mask(queries: int, length: int) -> None:
+def test_parts_of_the_context_put_together_are_plain_causal_attention() -> None:
+    """The context in two blocks that every query sees, and the chunk itself, causally."""
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(2, 3, queries, 24, generator=generator)
-    key, value = (torch.randn(2, 3, length, 24, generator=generator) for _ in range(2))
-    mask = mla._causal_mask(queries, length, torch.device("cpu"))
-    ours = TORCH_FLASH.attend(query, key, value, None, 0.2)
-    torch.testing.assert_close(ours, SDPA.attend(query, key, value, mask, 0.2))
+    query = torch.randn(2, 3, 7, 24, generator=generator)
+    key, value = (torch.randn(2, 3, 31, width, generator=generator) for width in (24, 16))
+    blocks = [(slice(0, 10), False), (slice(10, 24), False), (slice(24, 31), True)]
+    parts = [PRODUCTS.attend(query, key[:, :, b], value[:, :, b], 0.2, causal) for b, causal in blocks]
+    mask = torch.ones(7, 31, dtype=torch.bool).tril(24)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.2)
+    torch.testing.assert_close(merge(parts), expected)
 
 
-def test_a_kernel_that_needs_no_mask_gets_none_and_answers_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    prompt = list(range(3, 3 + 200))
-    expected = reference(tiny_deepseek(), prompt, 6)
-    made: list[int] = []
-    original = Span.mask.func  # type: ignore[attr-defined]  # a cached_property's
+def test_a_part_in_which_nothing_may_be_seen_adds_nothing() -> None:
+    scores = torch.randn(1, 1, 2, 5)
+    hidden = torch.tensor([[True] * 5, [False] * 5])
+    weights, lse = weigh(scores.clone(), hidden)
+    assert lse[0, 0, 0] == -torch.inf
+    assert weights.isfinite().all()
+    part, nothing = torch.randn(1, 1, 2, 4), torch.full((1, 1, 2, 4), 3.0)
+    merged = merge([(part, torch.zeros(1, 1, 2)), (nothing, lse)])
+    torch.testing.assert_close(merged[0, 0, 0], part[0, 0, 0])
 
-    def counted(span: Span) -> Tensor | None:
-        made.append(span.end - span.start)
-        mask: Tensor | None = original(span)
-        return mask
 
-    monkeypatch.setattr(Span, "mask", property(counted))
-    monkeypatch.setattr(mla, "absorbed_is_cheaper", lambda queries, *_, **__: queries == 1)
-    monkeypatch.setattr(AbsorbedAttention, "prefill", TORCH_FLASH)
-    driver = drive(tiny_deepseek(), chunk=64)
-    assert driver.ask("a", prompt, 6) == expected
-    assert made == []
-    monkeypatch.setattr(AbsorbedAttention, "prefill", SDPA)
-    driver = drive(tiny_deepseek(), chunk=64)
-    assert driver.ask("a", prompt, 6) == expected
-    assert made != []
+def test_what_is_no_number_stays_hidden() -> None:
+    scores = torch.tensor([[1.0, torch.nan, torch.inf]])
+    weights, _ = weigh(scores, torch.tensor([[False, True, True]]))
+    assert weights.tolist() == [[1.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +95,8 @@ def test_a_kernel_that_needs_no_mask_gets_none_and_answers_the_same(monkeypatch:
     [
         ((9, 0), torch.bfloat16, TORCH_FLASH),
         ((8, 0), torch.float16, TORCH_FLASH),
-        ((7, 5), torch.float16, TORCH_CAUSAL),
-        ((8, 6), torch.float32, TORCH_CAUSAL),
+        ((7, 5), torch.float16, TORCH_EFFICIENT),
+        ((8, 6), torch.float32, TORCH_EFFICIENT),
     ],
 )
 def test_without_the_library_torchs_flash_kernel_serves_where_it_can(
@@ -101,7 +104,7 @@ def test_without_the_library_torchs_flash_kernel_serves_where_it_can(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     assert choose_kernel(CUDA, dtype, 192, FlashAttn.AUTO) is kernel
-    assert choose_kernel(torch.device("cpu"), dtype, 192, FlashAttn.AUTO) is SDPA
+    assert choose_kernel(torch.device("cpu"), dtype, 192, FlashAttn.AUTO) is PRODUCTS
 
 
 @pytest.mark.usefixtures("no_trial")
@@ -119,11 +122,15 @@ def test_the_librarys_shapes_and_order_are_its_own(tmp_path: Path, monkeypatch: 
     install(tmp_path, monkeypatch, LIBRARY)
     kernel = flash_attn(FlashAttn.AUTO)
     assert kernel is not None
-    query, key, value = (torch.randn(1, 3, tokens, 24) for tokens in (5, 11, 11))
-    torch.testing.assert_close(
-        kernel.attend(query, key, value, None, 0.3), TORCH_FLASH.attend(query, key, value, None, 0.3)
-    )
-    assert sys.modules["flash_attn"].calls == [((1, 5, 3, 24), (1, 11, 3, 24))]
+    query, key, value = torch.randn(1, 3, 5, 24), torch.randn(1, 3, 5, 24), torch.randn(1, 3, 5, 16)
+    for causal in (True, False):
+        for ours, expected in zip(
+            kernel.attend(query, key, value, 0.3, causal),
+            PRODUCTS.attend(query, key, value, 0.3, causal),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, expected)
+    assert sys.modules["flash_attn"].calls == [((1, 5, 3, 24), (1, 5, 3, 24))] * 2
 
 
 @pytest.mark.parametrize(
@@ -175,7 +182,7 @@ def test_every_module_gets_its_devices_kernel_and_the_names_are_told(monkeypatch
     modules = [module for module in model.modules() if isinstance(module, AbsorbedAttention)]
     assert [module.prefill for module in modules] == [TORCH_FLASH] * 4
     plain = choose_attention(tiny_llama(), FlashAttn.AUTO, on_gpu=False)
-    assert (plain.prefill, plain.decode) == ("sdpa", "sdpa")
+    assert (plain.prefill, plain.decode) == ("matrix products", "matrix products")
 
 
 def test_cudnns_attention_is_off_on_gpus() -> None:

@@ -24,16 +24,23 @@ def driver() -> Driver:
 
 def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[Any], bool]) -> None:
     """The next forward pass for which `when(decision)` holds raises `error`."""
-    decoder = driver.runner._executor._decoder
-    forward = decoder.forward
-    pending = [error]
+    fail(driver, monkeypatch, [error], when)
 
-    def failing(decision: Any, cache: Any) -> Any:
+
+def fail(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, pending: list[Exception], when: Callable[[Any], bool]
+) -> None:
+    """The next steps for which `when(decision)` holds raise these, the last one first."""
+    executor = driver.runner._executor
+    execute = executor.execute
+
+    def failing(decision: Any) -> Any:
+        result = execute(decision)  # what a step wrote before it failed does not matter
         if pending and when(decision):
             raise pending.pop()
-        return forward(decision, cache)
+        return result
 
-    monkeypatch.setattr(decoder, "forward", failing)
+    monkeypatch.setattr(executor, "execute", failing)
 
 
 def test_cancelled_while_it_waits_prefills_or_decodes_it_frees_its_place(driver: Driver) -> None:
@@ -45,7 +52,7 @@ def test_cancelled_while_it_waits_prefills_or_decodes_it_frees_its_place(driver:
     assert (driver.scheduler.running, driver.scheduler.waiting) == (1, 0)
     driver.run()
     assert set(driver.finished) == {"running"}
-    assert driver.scheduler.shelves.used == 0
+    assert driver.scheduler.kv.pool.in_use == 0
 
 
 def test_cancelling_what_is_over_or_unknown_does_nothing(driver: Driver) -> None:
@@ -64,41 +71,62 @@ def test_a_deadline_ends_a_request_at_every_stage(driver: Driver) -> None:
     assert driver.finished["in time"].reason is FinishReason.LENGTH
 
 
-def test_out_of_memory_ends_the_youngest_request_alone(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+NO_MEMORY = torch.OutOfMemoryError("no memory")
+
+
+def test_out_of_memory_once_ends_nothing(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = driver.ask("before", PROMPT, 12)
-    driver.submit("old", PROMPT, 12)
-    driver.run(until=lambda: len(driver.tokens["old"]) >= 3)
-    fail_once(driver, monkeypatch, torch.OutOfMemoryError("no memory"), lambda d: bool(d.prefill))
-    driver.submit("young", [9, 9, *PROMPT], 12)
+    fail_once(driver, monkeypatch, NO_MEMORY, lambda _: True)
+    assert driver.ask("again", PROMPT, 12) == expected
+    assert driver.scheduler.limits()["prompt_tokens"] == 16, "the allocator's cache was enough"
+
+
+def test_out_of_memory_again_and_again_ends_the_largest_demand_and_not_the_latest(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = PROMPT * 30
+    expected = {"small": driver.ask("a", PROMPT, 12), "late": driver.ask("b", PROMPT[:5], 12)}
+    driver.submit("small", PROMPT, 12)
+    driver.run(until=lambda: len(driver.tokens["small"]) >= 3)
+    driver.submit("large", long, 12)
+    driver.submit("late", PROMPT[:5], 12)
+    fail(driver, monkeypatch, [NO_MEMORY] * 12, lambda d: any(chunk.sequence.id == "large" for chunk in d.prefill))
     driver.run()
-    assert isinstance(driver.finished["young"].error, OutOfMemory)
-    assert driver.tokens["old"] == expected
-    places = driver.scheduler.shelves._shelves[256]
-    assert len([place for place in places if place]) == 1, "cached prefixes were given up for the memory"
-    assert driver.ask("after", PROMPT, 12) == expected
+    assert isinstance(driver.finished["large"].error, OutOfMemory)
+    assert {name: driver.tokens[name] for name in expected} == expected
 
 
-def test_out_of_memory_while_the_cache_grows_loses_nothing(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copied prefix that was decided but not yet copied must not be forgotten."""
-    expected = driver.ask("before", PROMPT * 3, 12)
+def test_a_seed_repeats_although_a_step_was_computed_twice(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(seed=4, temperature=1.3)
+    expected = driver.ask("before", PROMPT, 12, sampling=params)
+    driver.submit("again", PROMPT, 12, sampling=params)
+    driver.run(until=lambda: len(driver.tokens["again"]) >= 4)
+    sample, pending = driver.runner._sampler.sample, [NO_MEMORY]
+
+    def failing(*args: Any) -> Any:
+        result = sample(*args) if not pending else [state.number() for state in args[1]]
+        if pending:
+            raise pending.pop()
+        return result
+
+    monkeypatch.setattr(driver.runner._sampler, "sample", failing)
+    driver.run()
+    assert driver.tokens["again"] == expected
+
+
+def test_pages_of_a_failed_request_are_used_by_nobody(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = PROMPT * 12
+    expected = drive(tiny_llama()).ask("x", long, 6)
     cache = driver.runner._executor._cache
-    reserve, pending = cache.reserve, [True]
-
-    def failing(extents: Any, copies: Any) -> None:
-        if pending and sum(extents.values()) > 1:
-            pending.pop()
-            raise torch.OutOfMemoryError("no memory")
-        reserve(extents, copies)
-
-    monkeypatch.setattr(cache, "reserve", failing)
-    driver.submit("copies the prefix", [*PROMPT * 2, 3, 3, 3], 4)
-    driver.submit("again", PROMPT * 3, 12)
+    driver.submit("poisoned", long, 6)
+    driver.run(until=lambda: bool(driver.tokens["poisoned"]))
+    for layer in range(4):
+        cache.storage(layer).keys.fill_(torch.nan)
+        cache.storage(layer).values.fill_(torch.nan)
     driver.run()
-    failed = [name for name, end in driver.finished.items() if isinstance(end.error, OutOfMemory)]
-    assert failed == ["again"]
-    fresh = drive(tiny_llama())
-    assert driver.tokens["copies the prefix"] == fresh.ask("x", [*PROMPT * 2, 3, 3, 3], 4)
-    assert driver.ask("once more", PROMPT * 3, 12) == expected
+    assert isinstance(driver.finished["poisoned"].error, GenerationFailed)
+    assert driver.ask("after", long, 6) == expected
+    assert driver.finished["after"].usage.cached_tokens == 0
 
 
 def test_a_failed_step_ends_its_requests_and_the_next_is_answered(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.engine.kv import layout
+from app.engine.attention import compiled
 from app.engine.layers.llama import FusedLlamaLayer, fuse
 from app.engine.loading.startup import adapt
 from tests.support.driving import drive, reference
@@ -24,7 +24,7 @@ def test_an_adapted_model_answers_as_the_stock_one_does(make: type) -> None:
 
 def test_long_chunks_are_attended_beside_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [reference(tiny_llama(), prompt, 12) for prompt in (PROMPT, PROMPT[:9])]
-    monkeypatch.setattr(layout, "LONG_SPAN", 20)  # the last two of three chunks are long
+    monkeypatch.setattr(compiled, "LONG_CHUNK", 20)  # the last two of three chunks are long
     model = tiny_llama()
     adapt(model, torch.float32, on_gpu=False)
     driver = drive(model, chunk=16)

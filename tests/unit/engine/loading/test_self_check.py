@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from app.engine.errors import SelfCheckFailed
 from app.engine.execution.decoder import Decoder
+from app.engine.execution.executor import greedy
 from app.engine.loading import self_check
 from app.engine.loading.loader import load
-from app.engine.loading.self_check import check, check_copies, check_golden, greedy
+from app.engine.loading.self_check import check, check_copies, check_golden
 from app.models.catalogue import COUNTING, DEEPSEEK, EMBEDDED, Golden
 from app.models.placement import Plan
 from tests.support import simgpu
-from tests.support.driving import over_slots, reference
+from tests.support.driving import over_pages, reference
 from tests.support.split import split
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -28,7 +29,7 @@ def test_its_greedy_tokens_are_the_models_own(make: Callable[[], nn.Module]) -> 
     with torch.inference_mode():
         model = make()
         expected = reference(model, prompt, 6)
-        assert greedy(Decoder(over_slots(model)), prompt, 6) == expected
+        assert greedy(Decoder(over_pages(model)), [prompt], 6, chunk=16) == [expected]
 
 
 def test_two_gpus_that_copy_right_pass() -> None:
@@ -55,8 +56,8 @@ def test_a_split_model_is_checked_over_both_gpus() -> None:
     with torch.inference_mode():
         model = tiny_llama()
         expected = reference(model, [3, 4, 5, 6, 7, 8, 9, 10], 4)
-        split(over_slots(model), 2)
-        assert greedy(Decoder(model), [3, 4, 5, 6, 7, 8, 9, 10], 4) == expected
+        split(over_pages(model), 2)
+        assert greedy(Decoder(model), [[3, 4, 5, 6, 7, 8, 9, 10]], 4, chunk=16) == [expected]
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], scope="module")

@@ -100,16 +100,16 @@ def test_the_attention_that_runs_over_two_gpus_is_the_absorbed_one(tmp_path: Pat
     assert all(_runs(attention) is AbsorbedAttention.forward for attention in attentions)
 
 
-@pytest.mark.parametrize(("make_one", "decode"), [(tiny_llama, "sdpa"), (tiny_deepseek, "absorbed")])
+@pytest.mark.parametrize(("make_one", "decode"), [(tiny_llama, "matrix products"), (tiny_deepseek, "absorbed")])
 def test_a_start_says_which_attention_runs(
     make_one: Callable[[], Any], decode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_one().save_pretrained(tmp_path)
     with caplog.at_level(logging.INFO, logger="app.engine.loading.startup"):
         started = Started(tmp_path, 2)
-    assert AttentionChosen(prefill="sdpa", decode=decode) in started.heard.events
+    assert AttentionChosen(prefill="matrix products", decode=decode) in started.heard.events
     told = next(record.__dict__ for record in caplog.records if record.message == "the model is ready")
-    assert (told["prefill"], told["decode"]) == ("sdpa", decode)
+    assert (told["prefill"], told["decode"]) == ("matrix products", decode)
 
 
 def test_a_start_that_cannot_compile_what_it_was_told_to_says_what_is_missing(

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from app.engine.kv.cache import SlotCache
-from app.engine.kv.layout import Layout, Rows
+from app.engine.attention.heads import HeadsBackend
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import HeadsShape
 from app.engine.layers.cpu_kernels.launch import KernelError
 from app.engine.layers.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.layers.llama import fuse
@@ -22,7 +23,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 
 def kernels(dtype: torch.dtype) -> LayerKernels:
-    return kernels_for(Shape(dtype, HEADS, KEY_HEADS, DIM, 0.2, WIDTH, INNER, 1e-5))
+    return kernels_for(Shape(dtype, HEADS, KEY_HEADS, DIM, 0.2, WIDTH, INNER, 1e-5, PAGE_SIZE))
 
 
 def near(found: Tensor, expected: Tensor) -> None:
@@ -52,38 +53,57 @@ def test_norm_and_gate_equal_torchs(dtype: torch.dtype) -> None:
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_row_attends_to_its_own_slot_and_stores_its_own_keys(dtype: torch.dtype) -> None:
-    # Rows: two sequences that decode on different shelves, and a chunk of three tokens at the start of a slot.
-    table = torch.tensor([[0, 3, 40, 41], [1, 0, 299, 300], [0, 1, 0, 1], [0, 1, 1, 2], [0, 1, 2, 3]])
-    cache = SlotCache(4096)
-    cache.reserve({64: 4, 512: 1})
-    cache.layouts = {CPU: Layout((), (), table[:, 2].unsqueeze(0), Rows(table, ((64, 41), (512, 300)), 300))}
-    like = torch.empty(1, KEY_HEADS, 0, DIM, dtype=dtype)
-    shelves = [cache.buffers(0, capacity, capacity, like) for capacity in (64, 512)]
-    for buffer in (buffer for pair in shelves for buffer in pair):
-        buffer.normal_()
-    before = [[buffer.clone() for buffer in pair] for pair in shelves]
+def test_every_row_attends_to_its_own_pages_and_stores_its_own_keys(dtype: torch.dtype) -> None:
+    """Two sequences that decode, in scattered pages, and a chunk of three tokens at the start of a third."""
+    tables = torch.tensor([[7, 2] + [7] * 8, [9, 0, 4, 11, 3, 8, 1, 10, 5, 12], [6] * 10])
+    rows = torch.tensor(
+        [[0, 2 * PAGE_SIZE + 8, 40, 41], [1, 12 * PAGE_SIZE + 11, 299, 300]]
+        + [[2, 6 * PAGE_SIZE + n, n, n + 1] for n in range(3)]
+    )
+    backend = HeadsBackend(HeadsShape(KEY_HEADS, DIM), PAGE_SIZE, dtype)
+    pages = backend.allocate(14, CPU)
+    both = (pages.keys, pages.values)
+    for buffer in both:
+        buffer.fill_(torch.nan)  # what nobody wrote is never read
+    for table, length in zip(tables.tolist(), (40, 299, 0), strict=True):
+        for position in range(length):
+            for buffer in both:
+                buffer[table[position // PAGE_SIZE], :, position % PAGE_SIZE] = torch.randn(KEY_HEADS, DIM).to(dtype)
+    before = [buffer.clone() for buffer in both]
     states = torch.randn(1, 5, (HEADS + 2 * KEY_HEADS) * DIM, dtype=dtype)
     angles = torch.rand(1, 5, DIM // 2).repeat(1, 1, 2) * 6
     rotary = (angles.cos().to(dtype), angles.sin().to(dtype))
 
-    output = kernels(dtype).attend(states, rotary, cache, 0).view(5, HEADS, DIM)
+    queries = kernels(dtype).rotate(states, rotary, rows, both)
+    output = kernels(dtype).attend(queries, rows, tables, 300, both)
 
     parts = torch.split(states.float().view(1, 5, -1, DIM).transpose(1, 2), [HEADS, KEY_HEADS, KEY_HEADS], dim=1)
     cos, sin = (part.float() for part in rotary)
-    queries, keys = apply_rotary_pos_emb(parts[0], parts[1], cos, sin)
-    for row, (shelf, slot, position, _) in enumerate(table.tolist()):
-        for buffer, old, new in zip(shelves[shelf], before[shelf], (keys, parts[2]), strict=True):
-            near(buffer[slot, :, position], new[0, :, row])
-            old[slot, :, position] = buffer[slot, :, position]
-    for pair, olds in zip(shelves, before, strict=True):
-        for buffer, old in zip(pair, olds, strict=True):
-            assert torch.equal(buffer, old), "nothing else was written"
-    for row, (shelf, slot, _, length) in enumerate(table.tolist()):
-        key, value = (buffer[slot : slot + 1, :, :length].float() for buffer in shelves[shelf])
-        query = queries[:, :, row : row + 1].to(dtype).float()
+    expected_queries, keys = apply_rotary_pos_emb(parts[0], parts[1], cos, sin)
+    near(queries, expected_queries[0].transpose(0, 1))
+    for row, (_, slot, _, _) in enumerate(rows.tolist()):
+        for buffer, old, new in zip(both, before, (keys, parts[2]), strict=True):
+            page, place = slot // PAGE_SIZE, slot % PAGE_SIZE
+            near(buffer[page, :, place], new[0, :, row])
+            old[page, :, place] = buffer[page, :, place]
+    for buffer, old in zip(both, before, strict=True):
+        assert torch.equal(buffer.isnan(), old.isnan()), "nothing else was written"
+        assert torch.equal(buffer.nan_to_num(), old.nan_to_num()), "nothing else was written"
+    for row, (sequence, _, _, length) in enumerate(rows.tolist()):
+        table = tables[sequence, : -(-length // PAGE_SIZE)]
+        key, value = (buffer[table].transpose(0, 1).flatten(1, 2)[None, :, :length].float() for buffer in both)
+        query = queries[row].float()[None, :, None]
         expected = scaled_dot_product_attention(query, key, value, scale=0.2, enable_gqa=True)
         near(output[row], expected[0, :, 0])
+
+
+def test_a_row_of_a_long_chunk_is_left_open() -> None:
+    both = (torch.zeros(2, KEY_HEADS, PAGE_SIZE, DIM), torch.zeros(2, KEY_HEADS, PAGE_SIZE, DIM))
+    rows = torch.tensor([[0, 5, 5, 0]])
+    states = torch.randn(1, 1, (HEADS + 2 * KEY_HEADS) * DIM)
+    queries = kernels(torch.float32).rotate(states, (torch.ones(1, 1, DIM), torch.zeros(1, 1, DIM)), rows, both)
+    kernels(torch.float32).attend(queries, rows, torch.tensor([[0]]), 1, both)
+    assert both[0][0, :, 5].any(), "its keys are stored all the same"
 
 
 def test_a_type_without_kernels_and_a_foreign_openmp_leave_the_layers_as_they_are(

@@ -1,0 +1,26 @@
+"""Which backend computes a model's attention: the model and its devices decide."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from app.engine.attention.compiled import CompiledBackend
+from app.engine.attention.heads import HeadsBackend
+from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.protocol import Backend
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape, kv_shape
+from app.engine.layers.llama import FusedLlamaLayer
+
+
+def choose_backend(config: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> Backend:
+    """For a transformers config and the layers as they will run."""
+    shape = kv_shape(config.to_dict())
+    if isinstance(shape, LatentShape):
+        return LatentsBackend(shape, PAGE_SIZE, dtype)
+    fused = [layer for layer in layers if isinstance(layer, FusedLlamaLayer)]
+    if layers and len(fused) == len(layers):
+        return CompiledBackend(shape, PAGE_SIZE, dtype, fused[0].kernels)
+    return HeadsBackend(shape, PAGE_SIZE, dtype)

@@ -1,0 +1,107 @@
+"""Latent attention over pages in plain torch: works on every device, and is what faster backends are compared with.
+
+A page holds, for each token, its latent and its rotated key side by side. In latent space all heads share them: a
+query of `rank + rope` numbers meets them as keys, and the first `rank` of them as values. Pages are gathered in
+blocks, so that a step's scratch does not grow with the context.
+
+Shapes: n sequences, h heads, q queries, l tokens.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
+from app.engine.attention.partial import Part, hidden_in_chunk, merge, weigh
+from app.engine.attention.step import Step
+from app.engine.kv.shape import LatentShape
+from app.engine.kv.storage import zeros
+
+BLOCK_SCORES = 2**24
+"""Scores that one block computes at most, 64 MB in float32."""
+
+
+class LatentsBackend:
+    """See `app.engine.attention.protocol.Backend`; a layer's storage is one tensor, `[pages, size, rank + rope]`."""
+
+    name = "torch over pages of latents"
+
+    def __init__(self, shape: LatentShape, page_size: int, dtype: torch.dtype) -> None:
+        self._rank = shape.rank
+        self._width = shape.elements
+        self._size = page_size
+        self._dtype = dtype
+
+    def allocate(self, pages: int, device: torch.device) -> Tensor:
+        return zeros((pages, self._size, self._width), self._dtype, device)
+
+    def plan(self, step: Step, device: torch.device) -> PagedPlan:
+        return plan_pages(step, self._size, device)
+
+    def write(self, plan: PagedPlan, storage: Tensor, keys: Tensor, values: Tensor) -> None:
+        """`keys` are the latents, `values` the rotated keys, `[1, 1, tokens, …]` each."""
+        rows = torch.cat((keys[0, 0], values[0, 0]), dim=-1)
+        storage.view(-1, self._width).index_copy_(0, plan.slots, rows)
+
+    def attend(self, plan: PagedPlan, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
+        """`[1, h, tokens, rank + rope]`, queries in latent space, to the sums of latents `[1, tokens, h, rank]`."""
+        parts = [self.decode(group, storage, query[0, :, group.rows], scaling) for group in plan.groups]
+        parts += [self.chunk(chunk, storage, query[0, :, chunk.rows], scaling) for chunk in plan.chunks]
+        return torch.cat(parts, dim=1).transpose(0, 1).unsqueeze(0)
+
+    def decode(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
+        """One row of each sequence, `[h, n, rank + rope]` to `[h, n, rank]`."""
+        query = query.transpose(0, 1)
+        parts: list[Part] = []
+        for first, last in self._blocks(group.tables.shape[1], query.shape[0] * query.shape[1]):
+            rows = storage[group.tables[:, first:last]].flatten(1, 2)
+            positions = torch.arange(first * self._size, last * self._size, device=query.device)
+            hidden = (positions >= group.lengths[:, None])[:, None, :]
+            rows = rows.masked_fill_(hidden.transpose(1, 2), 0)  # what lies behind an end may be anything
+            parts.append(self._part(query, rows, scaling, hidden))
+        return merge(parts).transpose(0, 1)
+
+    def chunk(self, chunk: Chunk, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
+        """The rows of one sequence, `[h, q, rank + rope]` to `[h, q, rank]`."""
+        heads, count, width = query.shape
+        folded = query.reshape(1, heads * count, width)
+        parts = [
+            self._part(folded, rows[None], scaling, None) for rows in self.context(chunk, storage, heads * count)
+        ]
+        hidden = hidden_in_chunk(count, query.device)
+        hidden = None if hidden is None else hidden.repeat(heads, 1)
+        parts.append(self._part(folded, self.own(chunk, storage)[None], scaling, hidden))
+        return merge(parts).view(heads, count, self._rank)
+
+    def context(self, chunk: Chunk, storage: Tensor, scores_per_token: int) -> Iterator[Tensor]:
+        """What lies before the chunk, in blocks `[l, rank + rope]`."""
+        for first, last in self._blocks(-(-chunk.start // self._size), scores_per_token):
+            rows = storage[chunk.table[first:last]].flatten(0, 1)
+            yield rows[: chunk.start - first * self._size]
+
+    def own(self, chunk: Chunk, storage: Tensor) -> Tensor:
+        """The chunk's own rows, as they were stored, `[q, rank + rope]`."""
+        first = chunk.start // self._size
+        rows = storage[chunk.table[first:]].flatten(0, 1)
+        return rows[chunk.start - first * self._size : chunk.end - first * self._size]
+
+    def _part(self, query: Tensor, rows: Tensor, scaling: float, hidden: Tensor | None) -> Part:
+        """`[n, r, rank + rope]` against `[n, l, rank + rope]`."""
+        weights, lse = weigh(_products(query, rows).mul_(scaling), hidden)
+        return torch.bmm(weights.to(rows.dtype), rows[..., : self._rank]), lse
+
+    def _blocks(self, pages: int, scores_per_token: int) -> list[tuple[int, int]]:
+        """(first, last + 1) page of each block, so that its scores fit BLOCK_SCORES."""
+        step = max(1, BLOCK_SCORES // (scores_per_token * self._size))
+        return [(first, min(pages, first + step)) for first in range(0, pages, step)]
+
+
+def _products(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows · columns in float32, `[n, a, d]` and `[n, b, d]` to `[n, a, b]`.
+
+    CUDA gives the float32 that it summed in; elsewhere the sums are rounded to the input's type first.
+    """
+    if rows.device.type == "cuda" and rows.dtype != torch.float32:
+        return torch.bmm(rows, columns.mT, out_dtype=torch.float32)
+    return torch.bmm(rows, columns.mT).float()

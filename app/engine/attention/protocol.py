@@ -1,0 +1,43 @@
+"""What every way to compute attention over pages offers.
+
+A backend belongs to one model. It says how a layer's pages lie in memory, plans a step once for each device, writes
+the step's new keys and values into their pages, and attends from the step's queries.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from app.engine.attention.step import Step
+
+
+class Plan(Protocol):
+    """A step on one device."""
+
+    @property
+    def position_ids(self) -> Tensor:
+        """`[1, tokens]`."""
+        ...
+
+
+class Backend(Protocol):
+    """`storage` is what `allocate` returned for the layer."""
+
+    name: str
+
+    def allocate(self, pages: int, device: torch.device) -> Any:
+        """One layer's pages. Raises torch.OutOfMemoryError."""
+        ...
+
+    def plan(self, step: Step, device: torch.device) -> Any:
+        """A Plan: what `write` and `attend` need of the step, on the device."""
+        ...
+
+    def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:
+        """Store the step's rows, `[1, heads, tokens, dim]` each (latent attention: latents and rotated keys)."""
+        ...
+
+    def attend(self, plan: Any, storage: Any, query: Tensor, scaling: float) -> Tensor:
+        """`[1, heads, tokens, dim]` queries to `[1, tokens, heads, dim]`."""
+        ...

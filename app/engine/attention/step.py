@@ -1,0 +1,63 @@
+"""One step as attention sees it: which rows there are, where their keys go, and what each of them may see.
+
+A step computes `tokens` rows of hidden state, `[1, tokens, hidden]`: first one row of every decoding sequence,
+ordered by the length of its context, then the prompt chunks.
+"""
+
+from dataclasses import dataclass
+
+from app.engine.scheduling.sequence import Chunk, Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A decoding sequence: one token, which sees `length` tokens, itself included."""
+
+    table: list[int]  # its sequence's pages
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A prompt chunk: the positions start…end-1 of a sequence, each of which sees those before it and itself."""
+
+    table: list[int]
+    start: int
+    end: int
+    rows: slice  # of the step
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The rows of one forward pass, on no device yet."""
+
+    tokens: list[int]
+    positions: list[int]
+    slots: list[int]  # where each row's keys and values go: page * size + place in the page
+    decode: tuple[Row, ...]  # the first rows, shortest context first
+    spans: tuple[Span, ...]
+    sampled: tuple[Chunk, ...]  # the chunks that get a new token
+    sampled_rows: list[int]  # and the row that each one's next token comes from
+
+
+def step_of(decision: Decision, page_size: int) -> Step:
+    """The rows of a decision, over pages of `page_size` tokens."""
+    chunks = [*sorted(decision.decode, key=lambda chunk: chunk.start), *decision.prefill]
+    tokens: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    spans: list[Span] = []
+    sampled: list[Chunk] = []
+    rows: list[int] = []
+    for chunk in chunks:
+        sequence, end = chunk.sequence, chunk.start + chunk.length
+        if spans or len(tokens) >= len(decision.decode):
+            spans.append(Span(sequence.pages, chunk.start, end, slice(len(tokens), len(tokens) + chunk.length)))
+        tokens += sequence.tokens[chunk.start : end]
+        positions += range(chunk.start, end)
+        slots += [sequence.pages[p // page_size] * page_size + p % page_size for p in range(chunk.start, end)]
+        if chunk.last:
+            sampled.append(chunk)
+            rows.append(len(tokens) - 1)
+    decode = tuple(Row(chunk.sequence.pages, chunk.start + 1) for chunk in chunks[: len(decision.decode)])
+    return Step(tokens, positions, slots, decode, tuple(spans), tuple(sampled), rows)

@@ -1,0 +1,38 @@
+"""The function that stock transformers attention modules call.
+
+They see one batch row of all the step's tokens, so that every linear layer is one multiplication; attention alone
+looks at which sequence a row belongs to.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from app.engine.kv.cache import KvCache
+
+NAME = "pages"
+"""What `attn_implementation` calls it."""
+
+
+def register() -> None:
+    """Make transformers know the attention function by its name."""
+    AttentionInterface.register(NAME, paged_attention)
+
+
+def paged_attention(  # noqa: PLR0917  # transformers' signature for attention functions
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,  # noqa: ARG001  # the cache has it already
+    value: Tensor,  # noqa: ARG001  # likewise
+    attention_mask: Tensor | None,  # noqa: ARG001  # the plan says who sees what
+    scaling: float | None = None,
+    kv_cache: KvCache | None = None,
+    **_kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`query` is `[1, heads, tokens, dim]`, the result `[1, tokens, heads, dim]`."""
+    if kv_cache is None:
+        raise RuntimeError("paged attention was called without its cache")
+    layer_idx: int = module.layer_idx  # type: ignore[assignment]  # nn.Module types attributes as tensors
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return kv_cache.attend(layer_idx, query, factor), None

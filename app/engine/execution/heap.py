@@ -1,0 +1,17 @@
+"""The C library's heap, on a machine without a GPU."""
+
+import ctypes
+from functools import cache
+
+
+def trim() -> None:
+    """Give what lies unused in the C library's heap back to the system. glibc only; elsewhere nothing happens."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") else None

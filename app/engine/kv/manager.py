@@ -1,0 +1,104 @@
+"""Which pages a sequence holds: its block table. Pure bookkeeping, no tensors.
+
+Page i of a sequence's table holds its tokens i * size to (i + 1) * size - 1. The first `len(known)` pages are known
+and may be shared; those behind them are the sequence's own, the last one perhaps partly filled.
+"""
+
+from collections.abc import Sequence as Tokens
+
+from app.engine.kv.pages import KnownPage, PagePool
+from app.engine.scheduling.sequence import Sequence
+
+
+class KvManager:
+    """Gives pages to sequences and takes them back."""
+
+    def __init__(self, pool: PagePool) -> None:
+        self.pool = pool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all pages hold together."""
+        return self.pool.count * self.pool.size
+
+    def pages_for(self, tokens: int) -> int:
+        return -(-tokens // self.pool.size)
+
+    def fits(self, sequence: Sequence, spare: int) -> bool:
+        """Whether all tokens of a waiting sequence find pages, with `spare` pages left for others."""
+        known = self._continue(sequence.tokens, sequence.tenant, None, 0)
+        cached = sum(page.holders == 0 for page in known)  # holding them takes them from what is available
+        return self.pages_for(len(sequence.tokens)) - len(known) + spare <= self.pool.available - cached
+
+    def admit(self, sequence: Sequence) -> bool:
+        """Pages for all of its tokens, beginning with those that are known. False leaves it as it was."""
+        self.take_over(sequence)
+        sequence.cached = min(sequence.computed, sequence.prompt_length - 1)
+        if self.grow(sequence, len(sequence.tokens)):
+            return True
+        self.release(sequence, keep=True)
+        return False
+
+    def take_over(self, sequence: Sequence) -> int:
+        """Use known pages for the next tokens instead of computing them; how many tokens that saves.
+
+        Somebody else may have computed them since it was admitted. The last token is always left to be computed: its
+        row gives the next one.
+        """
+        if sequence.computed != len(sequence.known) * self.pool.size:
+            return 0
+        after = sequence.known[-1] if sequence.known else None
+        found = self._continue(sequence.tokens, sequence.tenant, after, sequence.computed)
+        for known in found:
+            self.pool.hold(known)
+            index = len(sequence.known)
+            if index < len(sequence.pages):
+                self.pool.give_back(sequence.pages[index])
+                sequence.pages[index] = known.page
+            else:
+                sequence.pages.append(known.page)
+            sequence.known.append(known)
+        sequence.computed += len(found) * self.pool.size
+        return len(found) * self.pool.size
+
+    def grow(self, sequence: Sequence, tokens: int) -> bool:
+        """Pages for so many of its tokens. False when there are not enough; it keeps those that it got."""
+        while len(sequence.pages) < self.pages_for(tokens):
+            page = self.pool.take()
+            if page is None:
+                return False
+            sequence.pages.append(page)
+        return True
+
+    def note_computed(self, sequence: Sequence) -> None:
+        """Its pages that are full now are known from here on."""
+        size = self.pool.size
+        while (index := len(sequence.known)) < sequence.computed // size:
+            text = tuple(sequence.tokens[index * size : (index + 1) * size])
+            after = sequence.known[-1] if sequence.known else None
+            known = self.pool.learn(sequence.pages[index], text, sequence.tenant, after)
+            sequence.pages[index] = known.page
+            sequence.known.append(known)
+
+    def release(self, sequence: Sequence, *, keep: bool) -> None:
+        """It holds nothing any more. Without `keep` nobody will use what it computed: it may be wrong."""
+        for page in sequence.pages[len(sequence.known) :]:
+            self.pool.give_back(page)
+        for known in reversed(sequence.known):
+            if not keep and known.holders == 1:
+                self.pool.forget(known)
+            self.pool.let_go(known)
+        sequence.pages.clear()
+        sequence.known.clear()
+        sequence.computed = 0
+
+    def _continue(self, tokens: Tokens[int], tenant: str, after: KnownPage | None, start: int) -> list[KnownPage]:
+        """The known pages that hold the tokens from `start` on, all of them but the last token."""
+        found: list[KnownPage] = []
+        while start + self.pool.size < len(tokens):
+            known = self.pool.find(tokens, tenant, after, start)
+            if known is None:
+                break
+            found.append(known)
+            after, start = known, start + self.pool.size
+        return found

@@ -1,0 +1,189 @@
+"""The pages of the KV cache: which are free, which are in use, and which hold text that is known. No tensors.
+
+A full page is known by its tokens, by the page before it and by the tenant: known pages form a tree for each
+tenant. A page is found by looking its tokens up among the children of the page before it, so the tokens themselves
+decide; no hash can show one user the text of another. Holders are counted. A known page without holders stays until
+its room is needed: the least recently used goes first, leaves before what they continue.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+PAGE_SIZE = 32
+"""Tokens in a page: docs/decisions/0005-kv-memory-by-pages.md has the figures."""
+
+EVERYBODY = ""
+"""The tenant under which pages are known where prefixes are shared between tenants."""
+
+
+@dataclass(slots=True, eq=False)
+class KnownPage:
+    """A full page whose tokens are known."""
+
+    page: int
+    tokens: tuple[int, ...]
+    parent: "KnownPage | None"
+    siblings: dict[tuple[int, ...], "KnownPage"]  # where it is found: its parent's children, or a tenant's roots
+    children: dict[tuple[int, ...], "KnownPage"] = field(default_factory=dict)
+    holders: int = 0
+    used: int = 0  # the pool's clock at its last use
+
+
+class PagePool:
+    """`count` pages of `size` tokens. Every operation takes a time that does not grow with the number of pages."""
+
+    def __init__(self, count: int, size: int, *, share_prefixes: bool = False) -> None:
+        self.count = count
+        self.size = size
+        self._share = share_prefixes
+        self._free = list(range(count - 1, -1, -1))
+        self._roots: dict[str, dict[tuple[int, ...], KnownPage]] = {}
+        self._evictable: list[tuple[int, int, KnownPage]] = []  # a heap; entries may be out of date
+        self._order = itertools.count()
+        self._clock = 0
+        self._known = 0
+        self._cached = 0
+        self._shared = 0
+        self.evicted = 0  # since the start
+
+    @property
+    def available(self) -> int:
+        """Pages that `take` can give: free ones and known ones without a holder."""
+        return len(self._free) + self._cached
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    @property
+    def cached(self) -> int:
+        """Known pages that nobody holds."""
+        return self._cached
+
+    @property
+    def shared(self) -> int:
+        """Known pages with more than one holder."""
+        return self._shared
+
+    @property
+    def in_use(self) -> int:
+        return self.count - self.available
+
+    def find(self, tokens: Tokens[int], tenant: str, after: KnownPage | None, start: int) -> KnownPage | None:
+        """The known page that continues `after` with the page of tokens at `start`; None if there is none."""
+        children = self._children(tenant, after)
+        return children.get(tuple(tokens[start : start + self.size])) if children else None
+
+    def hold(self, known: KnownPage) -> None:
+        known.holders += 1
+        if known.holders == 1:
+            self._cached -= 1
+        elif known.holders == 2:
+            self._shared += 1
+
+    def let_go(self, known: KnownPage) -> None:
+        """One holder less. Let a sequence's last pages go first: they become evictable before those they continue."""
+        known.holders -= 1
+        self._clock += 1
+        known.used = self._clock
+        if known.holders == 1:
+            self._shared -= 1
+        elif known.holders == 0:
+            self._cached += 1
+            self._offer(known)
+
+    def take(self) -> int | None:
+        """A page for new tokens, evicting a known one where none is free; None when every page is in use."""
+        if not self._free and not self._evict():
+            return None
+        return self._free.pop()
+
+    def give_back(self, page: int) -> None:
+        """A page that is not known is free again."""
+        self._free.append(page)
+
+    def learn(self, page: int, tokens: tuple[int, ...], tenant: str, after: KnownPage | None) -> KnownPage:
+        """The page is full. Returns what it is known as, held once by the caller.
+
+        Where the same text is known already, that page is returned and this one is free again.
+        """
+        siblings = self._children(tenant, after)
+        known = siblings.get(tokens)
+        if known is not None:
+            self.give_back(page)
+        else:
+            known = siblings[tokens] = KnownPage(page, tokens, after, siblings)
+            self._known += 1
+            self._cached += 1  # until it is held, in the next line
+        self.hold(known)
+        return known
+
+    def forget(self, known: KnownPage) -> None:
+        """Nobody may use this page again, nor what continues it; those without holders are free at once."""
+        for child in list(known.children.values()):
+            self.forget(child)
+        if known.siblings.get(known.tokens) is known:
+            del known.siblings[known.tokens]
+        if known.holders == 0:
+            self._drop(known)
+        if known.parent is not None and known.parent.holders == 0:
+            self._offer(known.parent)
+
+    def forget_cached(self) -> None:
+        """Free every known page that nobody holds."""
+        while self._evict():
+            pass
+
+    def pages(self) -> Iterator[KnownPage]:
+        """Every known page, for tests."""
+        stack = [known for roots in self._roots.values() for known in roots.values()]
+        while stack:
+            known = stack.pop()
+            stack += known.children.values()
+            yield known
+
+    def _children(self, tenant: str, after: KnownPage | None) -> dict[tuple[int, ...], KnownPage]:
+        if after is not None:
+            return after.children
+        return self._roots.setdefault(EVERYBODY if self._share else tenant, {})
+
+    def _offer(self, known: KnownPage) -> None:
+        if known.siblings.get(known.tokens) is not known:  # it was forgotten while somebody held it
+            self._drop(known)
+            return
+        if not known.children:
+            heapq.heappush(self._evictable, (known.used, next(self._order), known))
+            if len(self._evictable) > 2 * self._known + 64:
+                self._evictable = [entry for entry in self._evictable if _is_current(entry)]
+                heapq.heapify(self._evictable)
+
+    def _evict(self) -> bool:
+        """Free the least recently used leaf; False when there is none."""
+        while self._evictable:
+            entry = heapq.heappop(self._evictable)
+            if not _is_current(entry):
+                continue
+            known = entry[2]
+            del known.siblings[known.tokens]
+            self._drop(known)
+            self.evicted += 1
+            parent = known.parent
+            if parent is not None and parent.holders == 0:
+                self._offer(parent)
+            return True
+        return False
+
+    def _drop(self, known: KnownPage) -> None:
+        """It is known no more, and its page is free."""
+        self._known -= 1
+        self._cached -= 1
+        known.used = -1  # entries of it in the heap are out of date
+        self._free.append(known.page)
+
+
+def _is_current(entry: tuple[int, int, KnownPage]) -> bool:
+    used, _, known = entry
+    return known.holders == 0 and not known.children and known.used == used
