@@ -117,7 +117,7 @@ def local_folder(name: str) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         if "/" in name:
-            raise ModelNotAvailable(f"MODEL={name}: there is no such folder")
+            raise ModelNotAvailable(f"MODEL={name}: this folder does not exist")
         raise UnknownModel(f"no model is called {name!r}; known are {_names()}, and any folder with a model's files")
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise ModelNotAvailable(f"MODEL={name}: the folder needs a config.json and *.safetensors files")

@@ -25,7 +25,7 @@ class Gpus:
 
     seen: tuple[Gpu, ...] = ()
     usable: tuple[Gpu, ...] = ()
-    problem: str | None = None  # why there is no GPU, or not all of them can be used, and what to do
+    problem: str | None = None  # why none, or not all, of the GPUs can be used, and what to do
     broken: bool = False  # there may be GPUs that are in neither list
     driver: str | None = None
     torch: str | None = None

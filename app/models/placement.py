@@ -103,7 +103,7 @@ def plan_for(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu],
 
 
 def plan(config: Mapping[str, Any], gpus: Sequence[Gpu], *, reserve_gib: float, dtype_bytes: int = 2) -> Plan:
-    """The split over `gpus`, in their order, that leaves the most room for the KV cache.
+    """The split over `gpus`, in their order, with the largest KV cache.
 
     `reserve_gib` stays free on each GPU for the CUDA context and activations. Raises DoesNotFit,
     UnknownArchitecture.

@@ -59,7 +59,7 @@ def select(settings: Settings, gpus: Gpus, memory: int | None = None) -> Selecti
     if settings.model == AUTO:
         return _automatic(settings, gpus, memory)
     if settings.model == EMBEDDED.name:
-        return _embedded(settings, gpus, memory, "MODEL says so")
+        return _embedded(settings, gpus, memory, "MODEL names it")
     return _named(settings, gpus, memory)
 
 
@@ -78,7 +78,7 @@ def _automatic(settings: Settings, gpus: Gpus, memory: int) -> Selection:
 
 
 def _embedded(settings: Settings, gpus: Gpus, memory: int, reason: str) -> Selection:
-    """On the GPUs where they can be used and have room, else on the CPU: the small model runs anywhere."""
+    """On the GPUs if they can be used and have the memory, else on the CPU: the small model runs anywhere."""
     folder, config = settings.models_dir / EMBEDDED.name, EMBEDDED.config()
     try:
         if gpus.usable:
@@ -103,14 +103,14 @@ def _named(settings: Settings, gpus: Gpus, memory: int) -> Selection:
         config, name = read_config(folder), folder.resolve().name
     if not (gpus.seen or gpus.usable or gpus.broken):
         plan_for(settings, config, (), memory)
-        return Selection(name, folder, (), "MODEL says so")
+        return Selection(name, folder, (), "MODEL names it")
     on_the_cpu = f"To run {name} on the CPU, start with CUDA_VISIBLE_DEVICES set to nothing."
     try:
         _over(settings, config, gpus.usable)
     except DoesNotFit as error:
         _refuse_what_could_hold(settings, name, config, gpus, on_the_cpu)
         raise DoesNotFit(f"{name} does not fit the visible GPUs: {error}. {on_the_cpu}") from None
-    return Selection(name, folder, gpus.usable, f"MODEL says so{_beside(gpus)}")
+    return Selection(name, folder, gpus.usable, f"MODEL names it{_beside(gpus)}")
 
 
 def _over(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu]) -> Plan:

@@ -35,12 +35,12 @@ def measure(run: Run) -> Finding:
     )
     columns = ["", "median, ms", "lowest", "highest"]
     lines = []
-    for name, said in NAMES.items():
+    for name, label in NAMES.items():
         spread = Spread.of([1000 * each[name] for each in found[1:]])
-        lines.append([said, spread.median, spread.low, spread.high])
+        lines.append([label, spread.median, spread.low, spread.high])
     notes = [
         "In the engine's process, without HTTP: a stream over HTTP may hold a token back until its text is whole.",
-        "The slowest chunk is the reference, because chunks take longer the more tokens lie before them.",
+        "The slowest chunk is the reference, because a chunk takes longer the more tokens are before it.",
     ]
     return Finding(rows=[row], table=Table(columns=columns, rows=lines), notes=notes)
 

@@ -88,4 +88,4 @@ def test_a_folder_of_this_machine_is_what_the_app_would_serve(tmp_path: Path, em
     finally:
         compose.run("down")
     assert done.returncode == 0, done.stderr
-    assert f"Served: {embedded_model.name} from /weights/{embedded_model.name}: MODEL says so" in done.stdout
+    assert f"Served: {embedded_model.name} from /weights/{embedded_model.name}: MODEL names it" in done.stdout

@@ -1,4 +1,4 @@
-"""Driving a runner by hand: no thread, no event loop, every step on purpose."""
+"""Drives a runner step by step, without a thread or an event loop."""
 
 import time
 from collections.abc import Callable, Iterable

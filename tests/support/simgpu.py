@@ -115,7 +115,7 @@ class SimMemory:
 
 
 class SimTensor(Tensor):
-    """A CPU tensor that says that it lies on a simulated GPU."""
+    """A CPU tensor whose device is a simulated GPU."""
 
     elem: Tensor
 

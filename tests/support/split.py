@@ -25,7 +25,7 @@ def place(module: nn.Module, device: torch.device) -> None:
 def split(model: nn.Module, boundary: int) -> dict[str, torch.device]:
     """Place a decoder with its first `boundary` layers on the first GPU and the rest, norm and head on the second.
 
-    Returns its device map. No hooks: who runs the model moves the hidden state.
+    Returns its device map. Without hooks: the decoder moves the hidden state.
     """
     first, second = gpus()
     layers = len(cast("Sequence[nn.Module]", cast("nn.Module", model.model).layers))

@@ -18,14 +18,14 @@ ROLE = '{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}
 
 
 class Scripted:
-    """Answers each prompt with the events that its script holds for it, and counts who is served at once."""
+    """Answers each prompt with the events of its script, and counts the requests at a time."""
 
     def __init__(self, scripts: dict[str, list[str]]) -> None:
         self._scripts = scripts
         self.asked: list[str] = []
         self.together = 0
         self._now = 0
-        self.meet = 1  # answers wait until so many clients are here
+        self.meet = 1  # answers wait for this number of clients
         self._met = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -97,12 +97,12 @@ def test_every_gpu_holds_its_part_and_no_other_split_holds_more_tokens(sizes: tu
     if len(sizes) == 2:
         sizes_by_layer = sizes_of(CONFIG)
         per_layer, ends = sizes_by_layer.kv_elements * 2, 2 * sizes_by_layer.embedding
-        rooms = [gpu.free - 2 * GIB for gpu in gpus(*sizes)]
+        budgets = [gpu.free - 2 * GIB for gpu in gpus(*sizes)]
         best = 0
         for cut in range(1, len(sizes_by_layer.layers)):
-            first = (rooms[0] - ends - 2 * sum(sizes_by_layer.layers[:cut])) // (cut * per_layer)
+            first = (budgets[0] - ends - 2 * sum(sizes_by_layer.layers[:cut])) // (cut * per_layer)
             rest = len(sizes_by_layer.layers) - cut
-            second = rooms[1] - ends - 2 * sum(sizes_by_layer.layers[cut:]) - 2 * sizes_by_layer.norm
+            second = budgets[1] - ends - 2 * sum(sizes_by_layer.layers[cut:]) - 2 * sizes_by_layer.norm
             best = max(best, min(first, second // (rest * per_layer)))
         assert plan.kv_tokens == best
 

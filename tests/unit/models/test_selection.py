@@ -1,4 +1,4 @@
-"""The one rule: which model is served on which GPUs, and what is said when it is none."""
+"""Which model is served on which GPUs, and the reason when none is."""
 
 import re
 from dataclasses import replace
@@ -63,7 +63,7 @@ class TestAuto:
         with pytest.raises(GpusUnusable, match=f"built without CUDA: install.*MODEL={EMBEDDED.name}"):
             auto(unusable(*sizes), tmp_path)
 
-    def test_a_driver_that_fails_ends_the_start_because_nobody_knows_what_it_hides(self, tmp_path: Path) -> None:
+    def test_a_driver_that_fails_ends_the_start_because_the_gpus_are_unknown(self, tmp_path: Path) -> None:
         with pytest.raises(GpusUnusable, match=f"does not answer.*MODEL={EMBEDDED.name}"):
             auto(BROKEN, tmp_path)
 

@@ -1,5 +1,5 @@
-"""A compiled function on torch's own OpenMP threads. A second pool of threads would fight with them for the cores:
-OpenMP's spin for a while after each of torch's operations."""
+"""Runs a compiled function on torch's own OpenMP threads. A second pool of threads would compete with them for the
+cores: OpenMP's threads spin for a while after each of torch's operations."""
 
 import ctypes
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
 _INT64 = ctypes.c_int64
-_HEAD = 3  # what stands before a task's own arguments: items taken, items in all, workers counted
-_MOST = 16  # what a block may hold
+_HEAD = 3  # before a task's own arguments: items taken, items in all, workers counted
+_MOST = 16  # numbers in a block
 
 
 class KernelError(Exception):
-    """There are no kernels for this type, or torch computes with threads that they cannot share."""
+    """This type has no kernels, or torch uses threads that the kernels cannot share."""
 
 
 class Kernel:
@@ -56,7 +56,7 @@ def _with_workers(task: Callable[..., None]) -> Any:
 
 @intrinsic
 def _take(_context: Any, _counters: Any, _index: Any) -> Any:
-    """The counter's value, and one more for whoever comes next: an atomic addition."""
+    """The counter's value, which is then one higher: an atomic addition."""
 
     def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         counter = builder.gep(arguments[0], [arguments[1]])
@@ -66,7 +66,7 @@ def _take(_context: Any, _counters: Any, _index: Any) -> Any:
 
 
 def _openmp() -> ctypes.CDLL:
-    """GNU's OpenMP library that torch brings and uses."""
+    """GNU's OpenMP library, as torch ships and uses it."""
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
         return ctypes.CDLL(str(path))
-    raise KernelError("torch brings no libgomp")
+    raise KernelError("torch has no libgomp")

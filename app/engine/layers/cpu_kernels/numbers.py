@@ -1,4 +1,4 @@
-"""Elements in memory as float32 numbers. numba knows no bfloat16: it is read and written here as 16 bits."""
+"""Reads and writes elements in memory as float32 numbers. numba has no bfloat16: here it is 16 bits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _WORD = ir.IntType(32)
 
 @dataclass(frozen=True)
 class Format:
-    """How a type lies in memory. The functions are numba's, to be called from compiled code."""
+    """A type in memory. The functions are numba's, for compiled code."""
 
     bytes: int
     at: Callable[[int], Any]  # a pointer to the elements at an address
@@ -28,12 +28,12 @@ class Format:
 
 
 def format_of(dtype: torch.dtype) -> Format:
-    """Raises KernelError for a type that there are no kernels for."""
+    """Raises KernelError for a type without kernels."""
     if dtype == torch.float32:
         return Format(4, pointer_to(types.float32), _same, _same, prefetch_of(types.float32))
     if dtype == torch.bfloat16:
         return Format(2, pointer_to(types.uint16), _widened, _narrowed, prefetch_of(types.uint16))
-    raise KernelError(f"there are no kernels for {dtype}")
+    raise KernelError(f"{dtype} has no kernels")
 
 
 def pointer_to(element: Any) -> Callable[[int], Any]:
@@ -82,7 +82,7 @@ def _widened(bits: Any) -> Any:
 
 @njit(inline="always")
 def _narrowed(number: Any) -> Any:
-    """Rounded to the nearest, ties to even, as torch does. NaN is not looked after: a NaN may become an infinity."""
+    """Rounded to the nearest, ties to even, as torch does. NaN is not kept: it may become an infinity."""
     bits = as_bits(number)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 

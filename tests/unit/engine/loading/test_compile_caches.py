@@ -1,4 +1,5 @@
-"""What compiles at run time has a folder to write to and to execute from, and what is missing is said."""
+"""Code that is compiled at run time has a folder that it can be written to and executed from, or the start says
+what is missing."""
 
 import os
 import shutil

@@ -78,7 +78,7 @@ class TestEmbedded:
         with torch.inference_mode(), pytest.raises(SelfCheckFailed, match="golden"):
             check_golden(Decoder(model), embedded_model, Golden(COUNTING.prompt, " print(j)"), verified=True)
 
-    def test_another_answer_than_one_that_nobody_has_seen_is_told_and_the_start_goes_on(
+    def test_another_answer_than_an_assumed_one_is_logged_and_the_start_goes_on(
         self,
         model: nn.Module,
         embedded_model: Path,

@@ -54,7 +54,7 @@ def _inference(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class Started:
-    """A model brought up by the product's own code on so many simulated GPUs."""
+    """A model that the product's own code loaded on `count` simulated GPUs."""
 
     def __init__(self, folder: Path, count: int, **values: Any) -> None:
         self.heard = Heard()
@@ -87,7 +87,7 @@ def test_a_saved_model_answers_as_generate_does(make: Callable[[], Any], count: 
         assert started.ask(PROMPT) == expected
     between = [crossing.shape for crossing in recorded if crossing.between_gpus]
     one, back = (1, 1, stock.config.hidden_size), [(1, 1, stock.config.hidden_size)]
-    if not stock.config.tie_word_embeddings:  # a tied head lies beside the embedding, on the first GPU
+    if not stock.config.tie_word_embeddings:  # a tied head is on the first GPU, with the embedding
         back = []
     steps = [(1, len(PROMPT), one[2]), *back, *([one, *back] * (len(expected) - 1))]
     assert between == (steps if count == 2 else []), "one hidden state for each step, and nothing else"

@@ -29,7 +29,7 @@ from tests.support.hub import Hub, serve
 from tests.support.patience import PATIENCE
 
 NAME = DEEPSEEK.name
-NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens there
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 WEIGHTS = "model-00001-of-000002.safetensors"
 
 
@@ -70,7 +70,7 @@ def run(
 
 
 class Lines(io.StringIO):
-    """What was written, for who waits for a part of it."""
+    """Text that a thread can wait for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def check_model(folder: Path, hub: Hub) -> None:
     assert not (folder / f"{NAME}.partial").exists()
 
 
-def test_fetches_data_and_no_code_and_the_second_time_asks_nobody(hub: Hub, tmp_path: Path) -> None:
+def test_fetches_data_and_no_code_and_asks_no_hub_the_second_time(hub: Hub, tmp_path: Path) -> None:
     first = run(tmp_path / "models", huggingface=hub.url)
     assert first.returncode == 0, first.stderr
     check_model(tmp_path / "models", hub)
