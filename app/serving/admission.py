@@ -20,6 +20,10 @@ answers end before their `max_tokens`, so the wait is shorter than the reservati
 SHORTEST_WAIT, LONGEST_WAIT = 1, 60
 """Bounds of Retry-After, in seconds."""
 
+_ASSUMED_ANSWER = 512  # tokens, before an answer was measured
+_SHORTEST_EXPECTED = 64  # tokens: some answers are longer than the last ones
+_ANSWERS = 64  # of which the mean length is taken
+
 _WINDOW = 30.0  # seconds over which the token rate is measured
 _ASSUMED_RATE = 20.0  # tokens per second before there is a measurement: one user of the script that this replaces
 
@@ -47,6 +51,23 @@ class TokenRate:
         return sum(tokens for _, tokens in self._seconds) / len(self._seconds)
 
 
+class AnswerLengths:
+    """How long answers are lately. Most end long before their `max_tokens`, and most clients send none."""
+
+    def __init__(self) -> None:
+        self._lengths: deque[int] = deque(maxlen=_ANSWERS)
+
+    def count(self, tokens: int) -> None:
+        self._lengths.append(tokens)
+
+    def expected(self, max_tokens: int) -> int:
+        """Tokens to reserve for an answer: twice the mean, within its `max_tokens`."""
+        if not self._lengths:
+            return min(max_tokens, _ASSUMED_ANSWER)
+        mean = sum(self._lengths) / len(self._lengths)
+        return min(max_tokens, max(_SHORTEST_EXPECTED, math.ceil(2 * mean)))
+
+
 class Reservation:
     """One admitted request: its place, and later its KV tokens. A second release does nothing."""
 
@@ -54,13 +75,15 @@ class Reservation:
         self._admission = admission
         self._released = False
         self.kv_tokens = 0
-        self.outstanding = 0  # new tokens that may still come
+        self.outstanding = 0  # new tokens that are expected to come
+        self.generated = 0
 
     def take(self, prompt_tokens: int, max_tokens: int, capacity: Capacity) -> None:
         """Reserve KV tokens for this place. Raises Overloaded, and keeps the place until it is released."""
         self._admission.take(self, prompt_tokens, max_tokens, capacity)
 
     def count_token(self) -> None:
+        self.generated += 1
         self.outstanding = max(0, self.outstanding - 1)
         self._admission.rate.count()
 
@@ -93,6 +116,7 @@ class Admission:
 
     def __init__(self, max_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = TokenRate(clock)
+        self._lengths = AnswerLengths()
         self._max_waiting = max_waiting
         self._admitted: set[Reservation] = set()
         self._kv_tokens = 0
@@ -121,7 +145,8 @@ class Admission:
         return reservation
 
     def take(self, reservation: Reservation, prompt_tokens: int, max_tokens: int, capacity: Capacity) -> None:
-        needed = prompt_tokens + max_tokens
+        expected = self._lengths.expected(max_tokens)
+        needed = prompt_tokens + expected
         bound = capacity.kv_tokens * KV_OVERBOOKING
         if self._kv_tokens + needed > bound:
             raise Overloaded(
@@ -129,10 +154,12 @@ class Admission:
                 retry_after=self.wait(),
             )
         self._kv_tokens += needed
-        reservation.kv_tokens, reservation.outstanding = needed, max_tokens
+        reservation.kv_tokens, reservation.outstanding = needed, expected
 
     def release(self, reservation: Reservation) -> None:
         self._admitted.discard(reservation)
+        if reservation.generated:
+            self._lengths.count(reservation.generated)
         self._kv_tokens -= reservation.kv_tokens
 
     def wait(self) -> float:

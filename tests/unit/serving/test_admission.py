@@ -4,7 +4,7 @@ import pytest
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
-from app.serving.admission import KV_OVERBOOKING, Admission, Limits
+from app.serving.admission import KV_OVERBOOKING, Admission, Limits, TokenRate
 
 CAPACITY = Capacity(sequences=2, kv_tokens=100)
 
@@ -77,7 +77,36 @@ def test_the_wait_follows_from_what_is_outstanding_and_the_measured_rate() -> No
 def test_the_wait_is_bounded() -> None:
     big = Capacity(sequences=1, kv_tokens=1_000_000)
     admission = Admission(max_waiting=0)
+    with admission.enter(big) as long:
+        for _ in range(2000):
+            long.count_token()
+    admission.rate = TokenRate()  # at the assumed rate again
     admission.enter(big).take(1, 1_000_000, big)
     with pytest.raises(Overloaded) as refusal:
         admission.enter(big)
     assert refusal.value.retry_after == 60
+
+
+def test_32_chats_without_max_tokens_are_taken_at_once() -> None:
+    """The embedded model's cache. Each may use its whole context of 8,192 tokens and uses some hundreds."""
+    embedded = Capacity(sequences=32, kv_tokens=24_576)
+    admission = Admission(max_waiting=0)
+    for _ in range(32):
+        admission.enter(embedded).take(70, 8122, embedded)
+    assert admission.limits(embedded).remaining_tokens > 0
+
+
+def test_what_is_reserved_for_an_answer_follows_the_last_answers() -> None:
+    capacity = Capacity(sequences=4, kv_tokens=10_000)
+    admission = Admission(max_waiting=0)
+    for length in (400, 600):
+        with admission.enter(capacity) as reservation:
+            for _ in range(length):
+                reservation.count_token()
+    before = admission.limits(capacity).remaining_tokens
+    with admission.enter(capacity) as reservation:
+        reservation.take(10, 8000, capacity)
+        assert before - admission.limits(capacity).remaining_tokens == 10 + 2 * 500
+    with admission.enter(capacity) as reservation:
+        reservation.take(10, 30, capacity)
+        assert before - admission.limits(capacity).remaining_tokens == 10 + 30, "never more than its max_tokens"
