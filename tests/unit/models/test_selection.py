@@ -164,7 +164,7 @@ class TestFiles:
         (tmp_path / "my-model" / "model.safetensors").unlink()
         with pytest.raises(ModelNotAvailable, match="safetensors"):
             select_model(settings(tmp_path, model=str(tmp_path / "my-model")))
-        with pytest.raises(ModelNotAvailable, match="no such folder"):
+        with pytest.raises(ModelNotAvailable, match="does not exist"):
             select_model(settings(tmp_path, model=str(tmp_path / "other")))
 
 
