@@ -1,9 +1,9 @@
-"""The process's life around the engine: start, watch, drain, stop.
+"""Start, watch, drain and stop the engine with the process.
 
 The drain begins at the signal and not in the lifespan's shutdown: uvicorn gets there only after it has waited for
-every open connection, and refuses new ones meanwhile. So the signal is held back from the server while the
-engine drains. New requests get a 503 of ours, running answers get `drain_seconds`, and those that still run then
-end with ShuttingDown, which their clients can read. After that the server gets its signal.
+every open connection, and refuses new ones meanwhile. So the server gets the signal only after the engine has
+drained. Meanwhile new requests get a 503, and running answers have `drain_seconds` to finish; those that still run
+then end with the error ShuttingDown.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from app.contract.engine import Engine, Phase
 from app.settings import Settings
 
 EXIT_CODE = 3
-"""The one code after which gunicorn's master stops too, instead of starting the worker again without a pause."""
+"""The only exit code after which gunicorn's master stops too; after any other it starts the worker again at once."""
 
 _WATCH_SECONDS = 0.5
-_STOP_SECONDS = 3.0  # for one step, or one weight file, to come to its end
+_STOP_SECONDS = 3.0  # enough for one step, or for loading one weight file
 _log = logging.getLogger(__name__)
 
 
 def exit_process(code: int) -> NoReturn:
-    """At once, whatever threads still run: a dead CUDA context or a wedged step would keep them for ever."""
+    """End the process without waiting for its threads: a lost CUDA context or a stuck step would never end."""
     logging.shutdown()
     os._exit(code)
 
@@ -49,11 +49,11 @@ class Lifecycle:
             self._take_signals()
 
     async def shut_down(self) -> None:
-        """Drain until the deadline, then stop. Whoever asks again waits for the same end."""
+        """Drain until the deadline, then stop. A second call waits for the first one."""
         if self._shutdown is None:
             self._shutdown = asyncio.create_task(self._drain_and_stop())
         await asyncio.shield(self._shutdown)
-        if self._stuck:  # Python would wait for the engine's thread
+        if self._stuck:  # a normal exit would wait for the engine's thread
             _log.critical("the engine does not stop, the process ends without it")
             self._leave(EXIT_CODE)
 
@@ -74,7 +74,7 @@ class Lifecycle:
             self._stuck = True
 
     async def _watch(self) -> None:
-        while (reason := self._fatal()) is None:  # noqa: ASYNC110  # a wedged engine sets no event
+        while (reason := self._fatal()) is None:  # noqa: ASYNC110  # a stuck engine sets no event
             await asyncio.sleep(_WATCH_SECONDS)
         _log.critical("the engine is lost, the process ends: %s", reason)
         self._leave(EXIT_CODE)
@@ -90,7 +90,8 @@ class Lifecycle:
         return None
 
     def _take_signals(self) -> None:
-        """Stand before the handlers that the server installed just now; it restores what it found by itself."""
+        """Replace the signal handlers that the server has just installed. It restores the earlier ones itself at its
+        end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             pass_on = signal.getsignal(number)

@@ -1,4 +1,4 @@
-"""Wires the rooms together: the only place that knows all of them."""
+"""Wires the packages together. No other module knows all of them."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable
@@ -19,8 +19,8 @@ from app.api.openai.models import models_router
 from app.api.openai.tokenization import tokenization_router
 from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
-from app.api.playground.routes import open_paths, playground_router
-from app.api.probes import OPEN_PATHS, Render, probes_router
+from app.api.playground.routes import playground_router, public_paths
+from app.api.probes import PUBLIC_PATHS, Render, probes_router
 from app.contract.engine import Capacity, Engine
 from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
@@ -40,15 +40,15 @@ def create_app(
     observers: Observers,
     render_metrics: Render | None = None,
 ) -> FastAPI:
-    """The application over whatever engine it is handed. Raises SettingsError for an unusable API_KEYS_FILE."""
+    """The application on top of the given engine. Raises SettingsError for an unusable API_KEYS_FILE."""
     service = GenerationService(engine, prompts, observers, settings)
     lifecycle = Lifecycle(engine, settings)
     page = load_page()
-    open_to_read = OPEN_PATHS | open_paths(page) | {OPENAPI}
+    public = PUBLIC_PATHS | public_paths(page) | {OPENAPI}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        await lifecycle.start()  # returns at once: the model loads while the app already answers 503
+        await lifecycle.start()  # returns at once; until the model is loaded, requests get a 503
         yield
         await lifecycle.shut_down()
 
@@ -59,7 +59,7 @@ def create_app(
         middleware=[
             Middleware(RequestId),
             Middleware(Errors, observers=observers),
-            Middleware(Keys, keys=load_keys(settings.api_keys_file), open_to_read=open_to_read),
+            Middleware(Keys, keys=load_keys(settings.api_keys_file), public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},

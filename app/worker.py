@@ -1,8 +1,9 @@
-"""gunicorn's worker class: uvicorn, with an end to its wait for connections.
+"""gunicorn's worker class: uvicorn, with a limit to its wait for open connections.
 
-The ladder, each step shorter than the next: the engine drains (`DRAIN_SECONDS`, app/lifecycle.py); then every
-answer has ended, and the server waits this long for the last bytes to leave; gunicorn's `graceful_timeout`;
-the container's stop_grace_period. Without this step gunicorn's SIGKILL would come before the lifespan's end.
+The deadlines of a shutdown, in order: the engine drains for at most `DRAIN_SECONDS` (app/lifecycle.py); the server
+waits LAST_BYTES_SECONDS for open connections; gunicorn kills the worker after `graceful_timeout`; Docker kills the
+container after `stop_grace_period`. Each is later than the ones before it. Without LAST_BYTES_SECONDS gunicorn would
+kill the worker before the lifespan's end.
 """
 
 from typing import Any, ClassVar

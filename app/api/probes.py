@@ -1,4 +1,5 @@
-"""What orchestrators and Prometheus ask. A full queue fails no probe: it is a reason to wait, not to restart."""
+"""The probes for orchestrators, and the metrics for Prometheus. A full queue fails no probe: a restart would not
+help."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -42,9 +43,9 @@ class Unready(TypedDict):
     reason: str
 
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
-"""Reachable without a key: who probes carries none. nginx publishes the probes; the metrics only who reaches the
-app's own port can ask for."""
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+"""Public paths, because orchestrators have no key. nginx publishes the probes, but not the metrics, which are
+reachable at the app's own port only."""
 
 
 def probes_router(service: GenerationService, render_metrics: Render | None) -> APIRouter:
@@ -92,7 +93,7 @@ def _say(status: int, body: Mapping[str, object]) -> Response:
 
 
 def _refuse(error: ServingError | None) -> Response:
-    """503 with the reason in one word and in one sentence."""
+    """A 503 with the code and the message of the error."""
     error = error or ServingError()
     response = _say(503, Unready(status=error.code, reason=error.message))
     response.headers["retry-after"] = str(math.ceil(error.retry_after or 1))

@@ -1,4 +1,4 @@
-"""The protocol that every engine speaks: local, scripted, remote."""
+"""The protocol of engines."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from app.contract.messages import EngineEvent, EngineRequest
 
 
 class Phase(StrEnum):
-    """An engine's life, in this order; FAILED and STOPPED are ends."""
+    """The phases of an engine, in this order; FAILED and STOPPED are final."""
 
-    STARTING = "starting"  # nothing of the model is in memory
-    LOADING = "loading"  # weights go to their devices
+    STARTING = "starting"  # no weights are loaded
+    LOADING = "loading"  # weights are copied to their devices
     WARMING = "warming"  # packing, warm-up, self-check
     READY = "ready"
-    DRAINING = "draining"  # finishes what runs, takes nothing new
+    DRAINING = "draining"  # running requests finish, new ones are refused
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -27,8 +27,8 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the probes show. `progress` runs from 0 to 1 within the phase; `alive` turns false for good when the
-    engine has work and makes no progress."""
+    """The content of the probes. `progress` goes from 0 to 1 within the phase. `alive` becomes false, and stays so,
+    when the engine has work and makes no progress."""
 
     phase: Phase
     progress: float
@@ -50,7 +50,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class SamplingDefaults:
-    """The model's own generation config: what a request that says nothing gets."""
+    """The model's own generation config: the values of fields that a request leaves out."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -59,14 +59,14 @@ class SamplingDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the engine can hold at once; admission reserves from it. Known when the engine is ready."""
+    """What the engine can hold at once. Admission reserves from it. Known when the engine is ready."""
 
     sequences: int
     kv_tokens: int
 
 
 class Engine(Protocol):
-    """Owns a model. Every method is called on the event loop and returns at once; nothing here computes."""
+    """Owns a model. Every method is called on the event loop, and none blocks it."""
 
     @property
     def model(self) -> ModelInfo: ...
@@ -80,16 +80,16 @@ class Engine(Protocol):
         """Begin loading in the background and return."""
 
     async def drain(self) -> None:
-        """Take nothing new; return when nothing runs any more."""
+        """Refuse new requests; return when no request runs any more."""
 
     async def stop(self) -> None:
-        """End what still runs with ShuttingDown, free everything, and return when the engine's thread is gone."""
+        """End running requests with ShuttingDown, free all memory, and return when the engine's thread has ended."""
 
     def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
         """The request's events as they come; the last one is a Finished.
 
-        Never raises for what happens to the request: that is in `Finished.error`. Raises NotReady at the first
-        `anext` when the engine takes no requests. Closing the iterator, or cancelling its task, cancels the
-        request and frees its slot within one step.
+        Errors of the request are not raised, they are in `Finished.error`. Raises NotReady at the first `anext` when
+        the engine takes no requests. Closing the iterator, or cancelling its task, cancels the request and frees its
+        slot within one step.
         """
         ...

@@ -21,8 +21,8 @@
     │   └── ShuttingDown         503 shutting_down
     └── DeadlineExceeded         504 deadline_exceeded
 
-A message is written for the client: it names the field and the limit, and never holds a traceback, a path, or
-any part of a prompt.
+Messages are written for clients: they name the field and the limit, and never contain a traceback, a path of the
+server, or any part of a prompt.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The typed messages that cross rooms.
+"""The typed messages between the packages.
 
 Down:  GenerationRequest (api → serving), EngineRequest (serving → engine).
 Up:    TokenEvent and Finished (engine → serving), TextEvent, ToolCallEvent and Finished (serving → api).
@@ -18,13 +18,13 @@ ANONYMOUS = "anonymous"
 """The tenant of a request that came without an API key."""
 
 LEAST_TEMPERATURE = 1e-4
-"""A lower temperature than this one only overflows: at this one, a lead of 0.01 already decides every draw."""
+"""Lower temperatures only risk an overflow: at this one, a score that leads by 0.01 already wins every draw."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Operation(StrEnum):
-    """What was asked, by OpenTelemetry's names for `gen_ai.operation.name`."""
+    """The kind of request, by OpenTelemetry's names for `gen_ai.operation.name`."""
 
     CHAT = "chat"
     TEXT_COMPLETION = "text_completion"
@@ -36,8 +36,8 @@ class FinishReason(StrEnum):
     STOP = "stop"  # the model's own end, or a stop string
     LENGTH = "length"  # max_tokens
     TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
-    CANCELLED = "cancelled"  # the client left, or the server was told to stop it
-    ERROR = "error"  # Finished.error says what
+    CANCELLED = "cancelled"  # the client disconnected, or the server stopped it
+    ERROR = "error"  # see Finished.error
 
 
 SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
@@ -45,7 +45,7 @@ SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """What the model asks its client to run. `arguments` is JSON text of an object."""
+    """A call that the model asks its client to make. `arguments` is JSON text of an object."""
 
     id: str
     name: str
@@ -73,7 +73,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether tools are called: never, as the model likes, or at least one; `name` allows that one only."""
+    """Whether the answer calls tools: never, as the model decides, or at least one. With `name`, only that one."""
 
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
@@ -81,20 +81,18 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
-    """The answer is JSON: of this schema, or, with None, any object."""
+    """The answer is JSON that fits this JSON schema; without one, any JSON object."""
 
     schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How the next token is chosen; Hugging Face semantics for each value.
+    """How the next token is chosen, with Hugging Face semantics. The defaults sample from the model's own
+    distribution."""
 
-    The defaults change nothing: they sample from the model's own distribution.
-    """
-
-    seed: int  # always set, so that every answer can be repeated; below 2**63
-    temperature: float = 1.0  # 0 means greedy: the most likely token, whatever the rest says
+    seed: int  # below 2**63; always set, so that every answer can be repeated
+    temperature: float = 1.0  # 0 means greedy: always the most likely token, the filters below are ignored
     top_k: int = 0  # 0: off
     top_p: float = 1.0
     min_p: float = 0.0
@@ -102,8 +100,9 @@ class SamplingParams:
     presence_penalty: float = 0.0  # over output
     frequency_penalty: float = 0.0  # over output
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    min_tokens: int = 0  # no stop token before so many new tokens
-    top_logprobs: int | None = None  # None: no log-probabilities; n: the chosen token's and the n most likely
+    min_tokens: int = 0  # no stop token before this many new tokens
+    # None: no log-probabilities. n: those of the chosen token and of the n most likely ones.
+    top_logprobs: int | None = None
 
     @property
     def greedy(self) -> bool:
@@ -112,14 +111,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What a route asks of `serving`: a conversation (`messages`) or a raw prompt (`prompt`), never both."""
+    """A request of a route to `serving`. It has a conversation (`messages`) or a raw prompt (`prompt`), never
+    both."""
 
     id: str
     operation: Operation
     sampling: SamplingParams
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None  # a text, or ids of the model's vocabulary
-    suffix: str | None = None  # with a text `prompt`: what follows the hole that the model fills
+    suffix: str | None = None  # with a text `prompt`: the text after the gap that the model fills
     response_format: JsonFormat | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
@@ -128,9 +128,9 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     stream: bool = False
-    n: int = 1  # answers that are wanted to each prompt
+    n: int = 1  # answers to each prompt
     tenant: str = ANONYMOUS
-    user: str | None = None  # whom the client asks for, in its own words; for the log
+    user: str | None = None  # the client's own name for its user; for the log
     metadata: Mapping[str, str] = field(default_factory=dict)  # the client's own labels; for the log
 
     @property
@@ -160,7 +160,7 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
-    """What `serving` asks of an engine: token ids, nothing textual."""
+    """A request of `serving` to an engine. It has token ids and no text."""
 
     id: str
     tokens: tuple[int, ...]  # at least one
@@ -174,7 +174,8 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is known when the first token comes, and whoever stops reading early would miss: as in Finished."""
+    """What the engine knows when the first token comes. Finished has it too, but a stop string ends an answer before
+    that."""
 
     queued: float
     cached_tokens: int
@@ -182,7 +183,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One new token. `top_logprobs` holds (token id, log-probability), most likely first; `start` is the first's."""
+    """One new token. `top_logprobs` holds (token id, log-probability), most likely first. Only the first token has
+    `start`."""
 
     token: int
     logprob: float | None = None
@@ -192,7 +194,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class TextEvent:
-    """A piece of text, never half a character, and the tokens that it became visible with."""
+    """A piece of text, never half a character, and the tokens that completed it."""
 
     text: str
     tokens: tuple[TokenEvent, ...] = ()
@@ -216,7 +218,7 @@ class Usage:
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cached_tokens: int = 0  # of the prompt's tokens, those that a cached prefix made unnecessary to compute
+    cached_tokens: int = 0  # prompt tokens that were found in the cache and not computed
 
     @property
     def total_tokens(self) -> int:
@@ -225,7 +227,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in seconds. A stage that was never reached is 0."""
+    """The seconds of each stage. A stage that was not reached has 0."""
 
     queued: float = 0.0  # from arrival to the first computed prompt token
     prefill: float = 0.0  # from there to the first new token
@@ -234,7 +236,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The one terminal event. `error` is set if and only if the reason is ERROR or CANCELLED."""
+    """The last event. `error` is set if and only if the reason is ERROR or CANCELLED."""
 
     reason: FinishReason
     usage: Usage

@@ -1,8 +1,8 @@
-"""The observer protocol: what happened, told to whoever listens.
+"""The observer protocol: events for logs, metrics and traces.
 
-The rooms know only `Observers`; metrics, logs and traces are listeners that `main.py` wires. A listener that
-fails is logged and forgotten for that event: it never breaks a request. `notify` may be called from the event
-loop and from the inference thread, so listeners must be safe under threads and must not block.
+The other packages know only `Observers`; `main.py` wires the listeners. An exception of a listener is logged and
+never breaks a request. `notify` may be called from the event loop and from the inference thread, so listeners must be
+safe under threads and must not block.
 """
 
 import logging
@@ -52,7 +52,7 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How full the engine is. Sent whenever it changes."""
+    """The load of the engine. Sent whenever it changes."""
 
     running: int
     waiting: int
@@ -80,7 +80,7 @@ class DeviceMemory:
 
 @dataclass(frozen=True, slots=True)
 class CleanedUp:
-    """The memory cleanup after an answer ran."""
+    """The memory cleanup after an answer has run."""
 
     devices: tuple[DeviceMemory, ...]
     duration: float  # seconds
@@ -98,7 +98,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged:
-    """The engine's life moved on: see `app.contract.engine.Phase`."""
+    """The engine entered another `Phase`."""
 
     phase: str
     detail: str
@@ -107,7 +107,7 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionChosen:
-    """What computes attention in the model that was just made ready: names of kernels."""
+    """The names of the attention kernels of the model that became ready."""
 
     prefill: str
     decode: str
@@ -121,7 +121,7 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Tells every listener, whatever the others do."""
+    """Passes each event to every listener, even if another one fails."""
 
     def __init__(self, listeners: Iterable[Observer] = ()) -> None:
         self._listeners = tuple(listeners)
@@ -130,5 +130,5 @@ class Observers:
         for listener in self._listeners:
             try:
                 listener.notify(event)
-            except Exception:  # noqa: BLE001  # whatever a listener does, the request goes on
+            except Exception:  # noqa: BLE001  # a listener never breaks a request
                 _log.exception("an observer failed", extra={"observer": type(listener).__name__})

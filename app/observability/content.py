@@ -1,4 +1,4 @@
-"""What of a conversation goes into the log: the operator's choice, LOG_CONTENT."""
+"""The content of conversations in the log, as LOG_CONTENT says."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _HASH_DIGITS = 16
 
 
 class ContentFields:
-    """The fields of a canonical line that hold what people wrote and what the model answered.
+    """The fields of a request's log line with content: what users wrote and what the model answered.
 
-    `prompt` is what was asked last; `messages` are the conversation's other turns, if it has any; both as one
-    client sees them. LOG_CONTENT_LIMIT bounds the prompt, the answer, and all the other turns together.
+    `prompt` is the last user turn, `messages` are the other turns. LOG_CONTENT_LIMIT limits the characters of the
+    prompt, of the answer, and of all other turns together.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -41,7 +41,7 @@ class ContentFields:
         return fields
 
     def choices(self, event: RequestEnded) -> list[dict[str, Plain]]:
-        """The same of each choice; together they have the limit of one."""
+        """The content of each choice; all choices together have the limit of one answer."""
         rendered: list[dict[str, Plain]] = []
         left = self._limit
         for choice in event.choices:
@@ -58,7 +58,7 @@ class ContentFields:
         return rendered
 
     def _turns(self, turns: list[Message], render: Callable[[str, int], str]) -> list[Plain]:
-        """The newest turns keep their text when the limit does not hold all of it."""
+        """When the limit is too small for all turns, the newest keep their text."""
         left = self._limit
         rendered: list[Plain] = []
         for turn in reversed(turns):
@@ -69,7 +69,7 @@ class ContentFields:
 
 
 def _said(turn: Message) -> str:
-    """What a turn says, with the tools that it calls."""
+    """The text of a turn and its tool calls."""
     calls = [f"{call.name}({call.arguments})" for call in turn.tool_calls]
     return "\n".join([turn.content, *calls] if turn.content else calls)
 
@@ -88,5 +88,5 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message]]:
 
 
 def _digest(text: str) -> str:
-    """Finds repetitions; it does not hide what can be guessed, for a short prompt can be hashed by anyone."""
+    """For finding repetitions. It does not hide short prompts, which can be guessed and hashed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]

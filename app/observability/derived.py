@@ -1,4 +1,4 @@
-"""Figures that follow from one finished request: the same number in its log line and in the histograms."""
+"""Figures computed from one ended request, so that its log line and the histograms have the same numbers."""
 
 from app.contract.messages import SUCCESSES
 from app.contract.telemetry import RequestEnded
@@ -11,7 +11,7 @@ def succeeded(event: RequestEnded) -> bool:
 def time_per_output_token(event: RequestEnded) -> float | None:
     """Seconds per token after the first, as OpenTelemetry defines it; None when there is at most one.
 
-    None for several choices too: their tokens come side by side, and the time between two of them says nothing.
+    None for several choices too: they are generated in parallel, so the time between two tokens is not defined.
     """
     if event.finished is None or event.time_to_first_token is None or event.choices:
         return None
@@ -22,7 +22,7 @@ def time_per_output_token(event: RequestEnded) -> float | None:
 
 
 def tokens_per_second(event: RequestEnded) -> float | None:
-    """Completion tokens by the whole duration, waiting included: what the client saw."""
+    """Completion tokens by the whole duration, including the wait: the speed that the client sees."""
     if event.finished is None or event.finished.usage.completion_tokens == 0 or event.duration <= 0:
         return None
     return event.finished.usage.completion_tokens / event.duration

@@ -1,8 +1,8 @@
 """The metric families that the app exports: names, labels, buckets.
 
-The `gen_ai_server_…` histograms and their buckets are OpenTelemetry's GenAI conventions in Prometheus form; the
-rest carries the prefix `serving_`. Base units, `_total` on counters, ratios from 0 to 1, and few values in every
-label: never a prompt, a key, a path or a request id.
+The `gen_ai_server_…` histograms and their buckets are OpenTelemetry's GenAI conventions in Prometheus form; the rest
+carries the prefix `serving_`. Base units, `_total` on counters, ratios from 0 to 1, and few values in every label:
+never a prompt, a key, a path or a request id.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -23,7 +23,7 @@ CLEANUP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class RequestFamilies:
-    """What clients notice."""
+    """Metrics of requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         served = ("gen_ai_operation_name", "gen_ai_request_model")
@@ -99,7 +99,7 @@ class RequestFamilies:
 
 
 class EngineFamilies:
-    """What the engine does."""
+    """Metrics of the engine."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.running = Gauge("serving_requests_running", "Requests in the engine's batch.", registry=registry)

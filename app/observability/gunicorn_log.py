@@ -1,4 +1,4 @@
-"""gunicorn's own records (its master's start, signals, dead workers) through our chain.
+"""gunicorn's own records (start, signals, dead workers) in our format.
 
 Named in gunicorn's configuration: `logger_class = "app.observability.gunicorn_log.GunicornLogger"`.
 """
@@ -12,6 +12,6 @@ from app.settings import load_settings
 
 class GunicornLogger(Logger):  # type: ignore[misc]  # gunicorn publishes no types
     def setup(self, cfg: Config) -> None:
-        """gunicorn's own handlers are set first, and then taken away."""
+        """Replaces the handlers that gunicorn sets."""
         super().setup(cfg)
         configure_logging(load_settings())

@@ -1,7 +1,7 @@
-"""Logs: one structlog chain, JSON lines on stdout, for our records and for every library's.
+"""Logs: JSON lines on stdout for our records and those of every library, by one structlog chain.
 
-`configure_logging` runs when the app is built, which is in the worker and after gunicorn's UvicornWorker has given
-uvicorn's loggers handlers of its own.
+`configure_logging` runs when the app is built, in the worker, after gunicorn's UvicornWorker has set handlers on
+uvicorn's loggers.
 """
 
 import logging
@@ -13,30 +13,31 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.observability.plain import plain, shorten_middle
-from app.observability.request_log import LogObserver
 from app.settings import Settings
-
-__all__ = ["LogObserver", "configure_logging"]  # what main.py wires
 
 FIELD_LIMIT = 8_192
 """Most characters of any field that is neither content nor an exception."""
 EXCEPTION_LIMIT = 32_768
 _CONTENT = frozenset({"prompt", "messages", "response", "choices", "stop"})
-_MARKER = 64  # longer than what `shorten` appends to a text that it cut
+_MARKER = 64  # more than `shorten` appends to a shortened text
 _FIRST = ("timestamp", "level", "logger", "event", "request_id")
-_LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))  # in Unicode, not in JSON
-_NO_ACCESS_LOG = ("uvicorn.access", "gunicorn.access")  # the canonical line and nginx have it
+_LINE_BREAKS = (
+    ("\x85", "\\u0085"),
+    ("\u2028", "\\u2028"),
+    ("\u2029", "\\u2029"),
+)  # line breaks in Unicode, but not in JSON
+_NO_ACCESS_LOG = ("uvicorn.access", "gunicorn.access")  # our line for each request and nginx' log have the same
 _LATE = ("transformers", "huggingface_hub", "torch")
 
 
 class _LibraryLogger(logging.Logger):
-    """The root logger of a library that gives itself a handler when it is imported, which is after us.
+    """The root logger of a library that adds a handler to itself when it is imported, after our configuration.
 
-    The handler is not taken, so its records go up to ours, and go out once.
+    It ignores that handler, so the library's records go to our handler only.
     """
 
     def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802  # the standard library's name
-        """Not taken."""
+        """Ignored."""
 
     @property
     def propagate(self) -> bool:
@@ -44,11 +45,11 @@ class _LibraryLogger(logging.Logger):
 
     @propagate.setter
     def propagate(self, value: bool) -> None:
-        """Not taken."""
+        """Ignored."""
 
 
 def configure_logging(settings: Settings) -> None:
-    """May be called again; the last call holds."""
+    """May be called again; the last call counts."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -74,7 +75,7 @@ def configure_logging(settings: Settings) -> None:
         ],
     )
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says: prompts come in every language
+        sys.stdout.reconfigure(encoding="utf-8")  # independent of the locale: prompts have every language
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.root.handlers = [handler]
@@ -84,7 +85,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def _adopt_libraries() -> None:
-    """Every library's records go up to the root handler."""
+    """Send the records of every library to the root handler."""
     for name in _LATE:
         late = logging.getLogger(name)
         late.handlers = []
@@ -99,13 +100,13 @@ def _adopt_libraries() -> None:
 
 
 class _Bounded:
-    """Makes every field plain JSON of bounded length. Content is bounded by LOG_CONTENT_LIMIT, whoever sends it."""
+    """Converts every field to plain JSON of limited length. LOG_CONTENT_LIMIT applies to content in every record."""
 
     def __init__(self, content_limit: int) -> None:
         self._content_limit = content_limit + _MARKER
 
     def __call__(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-        fields.pop("color_message", None)  # uvicorn's message once more, with escape sequences
+        fields.pop("color_message", None)  # uvicorn's message again, with escape sequences
         return {name: self._bound(name, value) for name, value in fields.items()}
 
     def _bound(self, name: str, value: object) -> object:
@@ -115,7 +116,7 @@ class _Bounded:
 
 
 def _render(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
-    """One line: no text can forge another one, for JSON escapes newlines, and we what else some readers split at."""
+    """One line. No text can forge a second one: JSON escapes newlines, and the other line breaks are escaped here."""
     ordered = {name: fields.pop(name) for name in _FIRST if name in fields}
     line = orjson.dumps({**ordered, **fields}).decode()
     for character, escape in _LINE_BREAKS:

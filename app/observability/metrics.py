@@ -1,4 +1,4 @@
-"""The metrics observer: events in, Prometheus' exposition out."""
+"""The metrics observer: counts events, and renders them for Prometheus."""
 
 import os
 from importlib.metadata import version
@@ -40,7 +40,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         _one_process()
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series beside every other one doubles them for nothing
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would double the number of series for no use
         self._registry = registry
         self._requests = RequestFamilies(registry)
         self._engine = EngineFamilies(registry)
@@ -83,7 +83,7 @@ class Metrics:
         errors = list(every_error())
         for reason in SUCCESSES:
             self._requests.requests.labels(reason, "200")
-        for status in ("499", "503"):  # the client left, or the server was told to stop
+        for status in ("499", "503"):  # the client disconnected, or the server stopped
             self._requests.requests.labels(FinishReason.CANCELLED, status)
         for error in errors:
             self._requests.requests.labels(REFUSED, str(error.status))
@@ -115,7 +115,7 @@ class Metrics:
             self._engine.startup.set(event.elapsed)
 
     def _ended(self, event: RequestEnded, served: tuple[str, str]) -> None:
-        """`served` are the labels of what was asked for: the operation and the model."""
+        """`served` are two label values: the operation and the model."""
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._requests.requests.labels(outcome, str(event.status)).inc()
         error = "" if succeeded(event) else event.error_code or outcome
@@ -136,7 +136,7 @@ class Metrics:
         self._requests.answer_length.observe(usage.completion_tokens)
 
     def _success(self, event: RequestEnded, timings: Timings, served: tuple[str, str]) -> None:
-        """Only here are all stages known to have been reached."""
+        """Only for successes, which have passed all stages."""
         exemplar = _exemplar(event)
         if event.time_to_first_token is not None:
             self._requests.first_token.labels(*served).observe(event.time_to_first_token, exemplar)
@@ -158,18 +158,19 @@ class Metrics:
         self._memory.out_of_memory.labels(name).inc(self._since_last("out_of_memory", name, device.out_of_memory))
 
     def _since_last(self, what: str, device: str, total: int) -> int:
-        """PyTorch counts from the process's start; a count that fell was reset."""
+        """PyTorch counts from the start of the process. A smaller count means that it was reset."""
         before = self._totals.get((what, device), 0)
         self._totals[what, device] = total
         return total - before if total >= before else total
 
 
 def _exemplar(event: RequestEnded) -> dict[str, str] | None:
-    """The request id: from a slow bucket to the log line."""
+    """The request id, which leads from a slow bucket to a log line."""
     return {"request_id": event.id} if len(event.id) <= _EXEMPLAR_LIMIT else None
 
 
 def _one_process() -> None:
-    """prometheus_client's multiprocess mode, turned on by a variable's mere presence, drops exemplars and Info."""
+    """The presence of this variable switches prometheus_client to its multiprocess mode, without exemplars and
+    Info."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         raise SettingsError("PROMETHEUS_MULTIPROC_DIR is set, but one worker serves the model: unset it.")

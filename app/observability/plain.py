@@ -1,11 +1,11 @@
-"""Any value, as plain JSON of bounded size: a log line must never fail to render, nor grow without limit."""
+"""Any value as plain JSON of limited size, so that every log line can be rendered."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-MAX_ITEMS = 512  # OpenAI's longest logit_bias has 300; a conversation's turns are bounded in characters too
+MAX_ITEMS = 512  # the largest logit_bias has 300
 MAX_DEPTH = 4
-_MAX_INTEGER = 2**63 - 1  # what orjson renders
+_MAX_INTEGER = 2**63 - 1  # the largest that orjson renders
 
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
@@ -33,7 +33,8 @@ def _container(value: object, limit: int, depth: int) -> Plain:
 
 
 def shorten(text: str, limit: int) -> str:
-    """The first `limit` characters and how many were cut. Lone surrogates, which no UTF-8 can hold, are escaped."""
+    """The first `limit` characters, and how many more there are. Unpaired surrogates are escaped, because UTF-8 has
+    none."""
     cut = len(text) - limit
     kept = text[:limit]
     if not kept.isascii():
@@ -42,7 +43,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def shorten_middle(text: str, limit: int) -> str:
-    """As `shorten`, but the cut is in the middle: a traceback says most at both of its ends."""
+    """As `shorten`, but removes the middle: the ends of a traceback are the most useful parts."""
     cut = len(text) - limit
     if cut <= 0:
         return shorten(text, limit)

@@ -1,4 +1,4 @@
-"""The log observer: one canonical line for each request, and the engine's life."""
+"""The log observer: one line for each request, and one for each phase of the engine."""
 
 import dataclasses
 import logging
@@ -13,12 +13,12 @@ from app.observability.content import ContentFields
 from app.observability.derived import tokens_per_second
 from app.settings import Settings
 
-_DIGITS = 6  # microseconds are more than any clock here can promise
+_DIGITS = 6  # microseconds
 _ALWAYS = frozenset({"seed", "temperature", "top_p", "top_k", "repetition_penalty"})
 
 
 class LogObserver:
-    """Writes on the caller's thread: docs/decisions/0501 says why there is no queue."""
+    """Writes on the caller's thread; docs/decisions/0501 has the reasons."""
 
     def __init__(self, settings: Settings) -> None:
         self._content = ContentFields(settings)
@@ -64,7 +64,7 @@ class LogObserver:
 
 
 def _outcome(event: RequestEnded) -> dict[str, Any]:
-    """What the engine did; nothing for a request that never reached it."""
+    """The figures of the engine; empty for a request that did not reach it."""
     finished = event.finished
     if finished is None:
         return {}
@@ -81,13 +81,13 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
     }
     if finished.error is not None:
         outcome["error_message"] = finished.error.message
-        if finished.error.__cause__ is not None:  # the reason that the client was not told
+        if finished.error.__cause__ is not None:  # the reason, which the client does not get
             outcome["exc_info"] = finished.error
     return outcome
 
 
 def _parameters(request: GenerationRequest) -> dict[str, Any]:
-    """Everything that is needed to ask for the same answer again; what changes nothing is left out."""
+    """The parameters for repeating the answer, without those that have no effect."""
     sampling = {
         field.name: getattr(request.sampling, field.name)
         for field in dataclasses.fields(SamplingParams)
@@ -101,7 +101,7 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _structure(request: GenerationRequest) -> dict[str, Any]:
-    """Which tools and which form the answer could have; their schemas are as long as they like, and left out."""
+    """The tools and the form of the answer, without their schemas, which may be long."""
     structure: dict[str, Any] = {}
     if request.response_format is not None:
         structure["response_format"] = "json_object" if request.response_format.schema is None else "json_schema"
@@ -112,7 +112,7 @@ def _structure(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _labels(request: GenerationRequest) -> dict[str, Any]:
-    """What the client wrote on its request for whoever reads the log."""
+    """The labels that the client gave its request for the log."""
     labels = {"user": request.user, "metadata": dict(request.metadata)}
     return {name: value for name, value in labels.items() if value}
 
@@ -132,7 +132,7 @@ def _refusal(event: RequestEnded) -> dict[str, Any]:
 
 
 def _level(event: RequestEnded) -> int:
-    """Error for what broke, warning for what was turned away for want of room or readiness, else info."""
+    """Error for failures, warning for requests that were refused by a full or unready server, else info."""
     if event.status >= 500:
         return logging.ERROR if event.finished is not None else logging.WARNING
     return logging.WARNING if event.status == 429 else logging.INFO

@@ -1,4 +1,4 @@
-"""One answer on its way up: text events, then exactly one Finished, and one word to the observers."""
+"""One answer: its pieces, then exactly one Finished, and one RequestEnded for the observers."""
 
 import asyncio
 import logging
@@ -37,8 +37,8 @@ _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still 
 class Answer:
     """An async context manager and, within it, an async iterator of pieces that ends with one Finished.
 
-    Leaving the context ends the answer, whatever came before: the engine's request is cancelled if it still runs,
-    the reservation is released, and the observers hear one RequestEnded.
+    Leaving the context ends the answer: the engine's request is cancelled if it still runs, the reservation is
+    released, and the observers get one RequestEnded.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Answer:
         arrived_at: float,
     ) -> None:
         self.request = request
-        self.began = asyncio.Event()  # its first token came, or it ended without one
+        self.began = asyncio.Event()  # set at the first token, or at the end if there is none
         self.new_tokens = 0
         self._engine_request = engine_request
         self._engine = engine
@@ -100,8 +100,8 @@ class Answer:
                         break
         except ServingError as error:
             self._finished = self._ended(FinishReason.ERROR, error)
-        except Exception:  # noqa: BLE001  # whatever it was, the client gets a terminal event
-            _log.exception("the engine broke its promise not to raise", extra={"request_id": self.request.id})
+        except Exception:  # noqa: BLE001  # the client must get a last event
+            _log.exception("the engine raised an unexpected exception", extra={"request_id": self.request.id})
             self._finished = self._ended(FinishReason.ERROR, GenerationFailed())
         self.began.set()
         for piece in self._remember(self._output.flush()):
@@ -117,12 +117,12 @@ class Answer:
     async def _engine_events(self) -> AsyncGenerator[EngineEvent, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.
 
-        The engine keeps the deadline itself, and tells more about such an end. But it looks at it between two
-        steps, and a client must not wait for a step that never ends.
+        The engine checks the deadline itself, and its Finished has exact figures. But it checks between two steps,
+        and a client must not wait for a step that never ends.
         """
         deadline = self._engine_request.deadline_at
         give_up_at = None if deadline is None else deadline + _ENGINE_GRACE
-        # The protocol promises an iterator that can be closed: closing it is how a request is cancelled.
+        # By the protocol the iterator can be closed, which cancels the request.
         events = cast("AsyncGenerator[EngineEvent, None]", self._engine.generate(self._engine_request))
         async with aclosing(events):
             while True:
@@ -148,7 +148,8 @@ class Answer:
         return pieces
 
     def _ended(self, reason: FinishReason, error: ServingError | None = None) -> Finished:
-        """An end that the engine did not tell. Before the first token, its prefill holds the wait as well."""
+        """The Finished of an answer that the engine did not end. Without a first token, `prefill` includes the
+        waiting time."""
         now = time.monotonic()
         first = self._first_token_at or now
         start = self._start or Start(queued=0.0, cached_tokens=0)
@@ -157,8 +158,8 @@ class Answer:
         return Finished(reason, usage, Timings(start.queued, prefill, now - first), error)
 
     def _left(self, error: BaseException | None) -> Finished:
-        """The end of an answer that its reader did not read to the end."""
-        if isinstance(error, Exception):  # not a cancellation: the reader itself failed
+        """The Finished of an answer whose reader stopped early."""
+        if isinstance(error, Exception):  # not a cancellation: the reader failed
             return self._ended(FinishReason.ERROR, ServingError())
         return self._ended(FinishReason.CANCELLED, ClientClosed())
 

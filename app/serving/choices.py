@@ -1,4 +1,4 @@
-"""Several answers to one client's request, as one: read together, ended together, told to the observers once.
+"""All answers to one client's request: read together, ended together, and one RequestEnded for them.
 
 See docs/decisions/0103-choices-of-one-request.md.
 """
@@ -25,7 +25,7 @@ _WORST_FIRST = (
 
 
 def each_choice(requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
-    """`n` requests for each, which differ in their seeds. The first keeps the request's own, as if it were alone."""
+    """`n` requests for each, with different seeds. The first keeps the request's own seed, as if it were alone."""
     return [
         replace(request, sampling=replace(request.sampling, seed=_seed(request.sampling.seed, number)))
         for request in requests
@@ -34,7 +34,7 @@ def each_choice(requests: Sequence[GenerationRequest]) -> list[GenerationRequest
 
 
 class MergedEnd:
-    """Stands between the answers of one request and the observers: the ends of all answers become one."""
+    """Merges the RequestEnded events of all answers of one request into one, for the observers."""
 
     def __init__(self, observers: Observers, per_prompt: int) -> None:
         self._observers = observers
@@ -46,16 +46,16 @@ class MergedEnd:
             self._ends.append(event)
 
     def tell(self, requests: Sequence[GenerationRequest]) -> None:
-        """Every answer has ended, in whatever order."""
+        """Call it when every answer has ended."""
         by_request = {id(end.request): end for end in self._ends}
         ends = [by_request[id(request)] for request in requests]
-        # Of equals the first that ended: an error ends the others, and they are not to blame.
+        # Of equally bad ones the first: its error ended the others.
         worst = min(self._ends, key=lambda end: _WORST_FIRST.index(_ended(end).reason))
         self._observers.notify(together(ends, worst, self._per_prompt))
 
 
 class Choices:
-    """An async context manager and, within it, an async iterator of (choice, event) in the order of their coming.
+    """An async context manager and, within it, an async iterator of (choice, event) as they arrive.
 
     The iterator ends when every choice has finished, or after the first Finished with an error. Leaving the context
     ends what still runs. Choice `i` answers the prompt `i // n`.
@@ -113,15 +113,15 @@ class Choices:
         answer = self._answers[index]
         try:
             if answer is not first:
-                await first.began.wait()  # from then on its prompt is in the cache, and costs the others nothing
+                await first.began.wait()  # then the prompt is in the cache, and the others need not compute it
             async for event in answer:
                 self._queue.put_nowait((index, event))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the reader must not wait for ever
+        except Exception as error:  # noqa: BLE001  # the reader must not wait for ever
             self._queue.put_nowait(error)
 
 
 def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int) -> RequestEnded:
-    """One client's request that ended in several answers: the worst end, and the sum of the work."""
+    """The merged end: the worst end, and the sums of all answers."""
     first, *others = ends
     if not others:
         return first
@@ -144,17 +144,17 @@ def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int)
 
 
 def _asked(end: RequestEnded) -> GenerationRequest:
-    """An answer belongs to a request."""
+    """The ends of answers always have a request."""
     return cast("GenerationRequest", end.request)
 
 
 def _ended(end: RequestEnded) -> Finished:
-    """An answer that was opened always has a Finished."""
+    """The ends of opened answers always have a Finished."""
     return cast("Finished", end.finished)
 
 
 def summed_usage(usages: Sequence[Usage], per_prompt: int) -> Usage:
-    """Of the choices of a request, in order: each prompt counts once, with what its first choice found cached."""
+    """Of the choices of a request, in order. Each prompt counts once, with the cached tokens of its first choice."""
     prompts = usages[::per_prompt]
     return Usage(
         prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
@@ -164,7 +164,7 @@ def summed_usage(usages: Sequence[Usage], per_prompt: int) -> Usage:
 
 
 def overall(timings: Sequence[Timings]) -> Timings:
-    """Of answers that arrived together: the earliest beginnings and the latest end."""
+    """Of answers to one request: from the earliest beginnings to the latest end."""
     queued = min(one.queued for one in timings)
     first = min(one.queued + one.prefill for one in timings)
     last = max(one.queued + one.prefill + one.decode for one in timings)
@@ -172,7 +172,7 @@ def overall(timings: Sequence[Timings]) -> Timings:
 
 
 def _seed(seed: int, number: int) -> int:
-    """Seeds that differ and that follow from the request's: whoever repeats the request gets the same choices."""
+    """Different seeds that follow from the request's seed: a repeated request gets the same choices."""
     if number == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:8]) >> 1

@@ -1,4 +1,4 @@
-"""The one way of an answer's tokens to the pieces that a client sees, with tools or without."""
+"""From the tokens of an answer to the pieces that its client gets, with tools or without."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Opens answers: everything that can be refused is refused here, before a route sends a 200."""
+"""Opens answers. A request that cannot be served is refused here, before a route sends a 200."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ from app.settings import Settings
 
 
 class GenerationService:
-    """The room's door: routes open answers here, and ask about the model."""
+    """The interface of this package to the routes: it opens answers and gives information about the model."""
 
     def __init__(self, engine: Engine, prompts: Prompts, observers: Observers, settings: Settings) -> None:
         self._engine = engine
@@ -42,25 +42,25 @@ class GenerationService:
 
     @property
     def context(self) -> int:
-        """What one prompt and its answer may hold together, in tokens."""
+        """The most tokens of a prompt and its answer together."""
         return min(self.model.context_tokens, self._engine.capacity.kv_tokens)
 
     def status(self) -> EngineStatus:
         return self._engine.status()
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token stands for: perhaps half a character."""
+        """The bytes of a token, which may be half a character."""
         return self._token_bytes.of(token)
 
     def limits(self) -> Limits:
         return self._admission.limits(self._engine.capacity)
 
     async def open(self, *requests: GenerationRequest) -> Choices:
-        """All answers that one client's request wants, admitted together or not at all: `n` to each prompt.
+        """All answers to one client's request, `n` to each prompt. They are admitted together or not at all.
 
         To be used as `async with await service.open(request) as choices`. Several requests differ in their prompts
-        alone. Raises NotReady and its kinds, Overloaded, PromptTooLong, InvalidRequest. However it ends, here or
-        later, the observers are told by the service and by nobody else.
+        alone. Raises NotReady and its kinds, Overloaded, PromptTooLong, InvalidRequest. The
+        service reports the end of the request to the observers, however it ends; nobody else does.
         """
         arrived_at = time.monotonic()
         per_prompt = requests[0].n
@@ -79,11 +79,11 @@ class GenerationService:
             raise InvalidRequest(f"This server accepts at most {most} answers at once.", param=field)
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
-            # What all of them may hold together, so that an idle server can always admit them.
+            # Each may use an equal share, so that an idle server can always admit all of them.
             share = self._admission.limits(capacity).tokens // len(requests)
             prompts = await self._prepare(requests, min(self.context, share))
-            constraints = [await self._grammars.constraint(request) for request in requests]  # each has its state
-            self._refuse_unless_ready()  # tokenizing took a while
+            constraints = [await self._grammars.constraint(request) for request in requests]  # each has its own state
+            self._refuse_unless_ready()  # the status may have changed meanwhile
             for reservation, prompt in zip(reservations, prompts, strict=True):
                 reservation.take(len(prompt.tokens), prompt.max_tokens, capacity)
             answers = [
@@ -98,15 +98,15 @@ class GenerationService:
                     requests, prompts, constraints, reservations, strict=True
                 )
             ]
-            stack.pop_all()  # the answers hold them now
+            stack.pop_all()  # from here on the answers release them
         return answers
 
-    async def _prepare(self, requests: Sequence[GenerationRequest], room: int) -> list[PreparedPrompt]:
-        """One prompt for each request; neighbours that ask the same share it."""
+    async def _prepare(self, requests: Sequence[GenerationRequest], limit: int) -> list[PreparedPrompt]:
+        """One prompt for each request; the `n` requests with the same prompt share it."""
         prompts: list[PreparedPrompt] = []
         for index, request in enumerate(requests):
             again = index % request.n > 0
-            prompts.append(prompts[-1] if again else await self._prompts.prepare(request, room))
+            prompts.append(prompts[-1] if again else await self._prompts.prepare(request, limit))
         return prompts
 
     def _answer(
@@ -131,7 +131,7 @@ class GenerationService:
         self, request: GenerationRequest, prompt: PreparedPrompt, constraint: Constraint | None, deadline_at: float
     ) -> EngineRequest:
         return EngineRequest(
-            id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice; engines tell requests by it
+            id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice, but the engine needs unique ids
             tokens=prompt.tokens,
             max_tokens=prompt.max_tokens,
             sampling=request.sampling,

@@ -1,4 +1,4 @@
-"""`POST /`: the contract of the script that this project replaces. Its clients go on working unchanged."""
+"""`POST /`: the contract of the script that this project replaces. Its clients work unchanged."""
 
 import secrets
 from collections.abc import AsyncGenerator

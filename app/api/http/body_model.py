@@ -1,4 +1,4 @@
-"""Strict models of request bodies, and how a body that has another shape is refused."""
+"""Strict models of request bodies, and the errors for bodies that do not fit them."""
 
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ _LONGEST_NAME = 64  # characters of a client's field name that an error repeats
 
 
 class Body(BaseModel):
-    """Strict: no field but these, no value that has to be converted."""
+    """Strict: unknown fields and values that would have to be converted are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class Body(BaseModel):
 
 
 class NullableBody(Body):
-    """As clients of OpenAI's API write it: null means that the field is absent, whichever field it is."""
+    """For OpenAI's clients: null means that the field is absent, for every field."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,7 +68,7 @@ def _path(parts: tuple[int | str, ...]) -> str:
 
 
 def _bound(message: str) -> str:
-    """pydantic's words for a bound: "Input should be less than or equal to 5"."""
+    """From pydantic's message for a bound: "Input should be less than or equal to 5"."""
     return message.replace("Input should be", "must be")
 
 

@@ -1,4 +1,4 @@
-"""Ends work for a client that has left. A streamed answer is cancelled by Starlette; others are watched here."""
+"""Cancels work when its client disconnects. Starlette does so for streams; this module does it for all others."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,7 +12,8 @@ Result = TypeVar("Result")
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[None, None, Result]) -> Result:
-    """The work's result. Cancels the work, waits for its end and raises ClientClosed when the client leaves first.
+    """The work's result. When the client disconnects first, cancels the work, waits for its end and raises
+    ClientClosed.
 
     The request's body must have been read.
     """

@@ -1,4 +1,4 @@
-"""Any of our errors as an HTTP response, in the form that its path's clients expect."""
+"""One of our errors as an HTTP response, in the form that the clients of its path expect."""
 
 import math
 from collections.abc import Mapping

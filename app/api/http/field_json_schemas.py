@@ -1,4 +1,4 @@
-"""JSON schemas of the fields whose validators accept more forms than their types say. For `/openapi.json`."""
+"""JSON schemas, for `/openapi.json`, of the fields whose validators accept more forms than their types."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ PAIR: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems"
 
 
 class OrFalsy:
-    """Beside its own form the field takes whatever Python holds for false."""
+    """The field also accepts every value that is false in Python."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [handler(core), {"enum": [None, False, 0, "", [], {}]}]}
@@ -58,7 +58,7 @@ CONTENT: dict[str, Any] = {
 }
 
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-_TEXT = {"type": "string"}  # an empty one before a suffix only
+_TEXT = {"type": "string"}  # empty only with a suffix
 
 PROMPT: dict[str, Any] = {
     "anyOf": [

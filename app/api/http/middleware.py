@@ -1,6 +1,6 @@
-"""What every request passes before a route: an id, our errors, the key, the body's bound.
+"""What every request passes before its route: request id, errors, API key and body limit.
 
-Pure ASGI classes: Starlette's function middleware hides disconnects and disturbs context variables.
+These are ASGI classes, because Starlette's function middleware hides disconnects and breaks context variables.
 """
 
 import logging
@@ -53,10 +53,10 @@ class RequestId:
 
 
 class Errors:
-    """Turns whatever is raised into one of our errors. What nobody expected is a 500, and a traceback in the log.
+    """Answers every exception with one of our errors. An unexpected one is a 500, with its traceback in the log.
 
-    Tells the observers of every request that ends here. Requests that reach the service end there: the service tells
-    of them, and their routes answer errors themselves (`respond`).
+    Reports every request that ends here to the observers. The service reports those that reach it, whose routes
+    answer errors themselves (see `respond`).
     """
 
     def __init__(self, app: ASGIApp, observers: Observers) -> None:
@@ -80,15 +80,15 @@ class Errors:
         except ClientDisconnect:
             return
         except Exception as error:
-            refusal, headers = _ours(error)
+            refusal, headers = _error_for(error)
             if refusal.code == ServingError.code:
-                _log.exception("a request failed in a way that nobody expected")
+                _log.exception("a request failed with an unexpected exception")
             if started:
-                raise  # too late for an answer: the server cuts the connection
-            self._tell(scope, refusal, time.monotonic() - arrived_at)
+                raise  # too late for an error response: the server closes the connection
+            self._report(scope, refusal, time.monotonic() - arrived_at)
             await error_response(refusal, scope["path"], headers)(scope, receive, send)
 
-    def _tell(self, scope: Scope, error: ServingError, duration: float) -> None:
+    def _report(self, scope: Scope, error: ServingError, duration: float) -> None:
         self._observers.notify(
             RequestEnded(
                 id=scope["state"]["request_id"],
@@ -100,8 +100,8 @@ class Errors:
         )
 
 
-def _ours(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
-    """Our error for any, and the headers that go with it. The frameworks' own texts would quote the request."""
+def _error_for(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
+    """One of our errors for any exception, and its headers. The frameworks' own messages would quote the request."""
     if isinstance(error, ServingError):
         return error, {}
     if isinstance(error, RequestValidationError):
@@ -119,20 +119,20 @@ def _ours(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
 
 
 async def raise_to_middleware(_: Request, error: Exception) -> Response:
-    """For the frameworks' tables of handlers: leaves every error to `Errors`."""
+    """An exception handler for the frameworks that leaves every error to `Errors`."""
     raise error
 
 
 class Keys:
-    """Asks for `Authorization: Bearer KEY`, but not who reads an open path, and notes whose key it is.
+    """Requires `Authorization: Bearer KEY` and stores the name of the key as the tenant. Public paths need no key.
 
-    Reading is GET and HEAD: `/` is open as a page, and a question at `POST /` needs its key.
+    Public paths are public for GET and HEAD only: `GET /` is the page, and `POST /` needs a key.
     """
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str], open_to_read: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Mapping[str, str], public_paths: frozenset[str]) -> None:
         self._app = app
         self._keys = keys
-        self._open_to_read = open_to_read
+        self._public_paths = public_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -141,7 +141,7 @@ class Keys:
 
     def _tenant(self, scope: Scope) -> str:
         """Raises Unauthorized."""
-        if not self._keys or self._is_open(scope):
+        if not self._keys or self._is_public(scope):
             return ANONYMOUS
         kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
@@ -149,13 +149,13 @@ class Keys:
             raise Unauthorized("A valid API key is required. Send it as the header Authorization: Bearer KEY.")
         return tenant
 
-    def _is_open(self, scope: Scope) -> bool:
-        # The path that routes are matched with, and not the URL, which a Host header can bend.
-        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_to_read
+    def _is_public(self, scope: Scope) -> bool:
+        # The path that routes are matched with. The URL could be changed by a Host header.
+        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._public_paths
 
 
 class BodyLimit:
-    """Refuses a body that says it is too large before reading it, and one that turns out to be while reading."""
+    """Refuses a body that is too large: by its Content-Length before reading it, else while reading it."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The response of a route whose request is handed to the service."""
+"""The response of a route that passes its request on to the service."""
 
 import logging
 from collections.abc import Coroutine
@@ -14,16 +14,16 @@ _log = logging.getLogger(__name__)
 
 
 async def respond(request: Request, work: Coroutine[None, None, Response]) -> Response:
-    """The work's response, or its error as one. Cancels the work when the client leaves.
+    """The work's response, or the response for its error. Cancels the work when the client disconnects.
 
-    The service tells the observers how its requests end. So their errors are answered here, and never reach the
-    middleware, which would tell the observers again.
+    The service reports how its requests end. So their errors are answered here and do not reach the middleware, which
+    would report them again.
     """
     path = request.scope["path"]
     try:
         return await unless_client_leaves(request, work)
     except ServingError as error:
         return error_response(error, path)
-    except Exception:  # noqa: BLE001  # as the middleware would: the client gets an answer, the log the traceback
-        _log.exception("a request failed in a way that nobody expected")
+    except Exception:  # noqa: BLE001  # as in the middleware: the client must get a response
+        _log.exception("a request failed with an unexpected exception")
         return error_response(ServingError(), path)

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 HEARTBEAT_SECONDS = 15.0
-"""Proxies give up on a stream that is silent for a minute; a queue and a long prompt take longer."""
+"""Proxies close a stream that is silent for a minute; waiting and a long prompt can take longer."""
 
 HEARTBEAT = ": keep-alive\n\n"
 
@@ -24,7 +24,7 @@ def frame(data: Any) -> str:
 
 
 async def with_heartbeats(frames: AsyncIterator[str], every: float = HEARTBEAT_SECONDS) -> AsyncGenerator[str, None]:
-    """The frames, and a comment whenever nothing came for so many seconds."""
+    """The frames, and a comment whenever there was none for this many seconds."""
     waiting: asyncio.Task[str] | None = None
     try:
         while True:
@@ -46,7 +46,7 @@ async def with_heartbeats(frames: AsyncIterator[str], every: float = HEARTBEAT_S
 
 
 class EventStream(StreamingResponse):
-    """A stream of frames over an answer, which it closes however it ends."""
+    """A stream of the frames of an answer. However it ends, it closes the answer."""
 
     media_type = "text/event-stream"
 

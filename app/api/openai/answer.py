@@ -1,4 +1,4 @@
-"""An answer in OpenAI's form, whole or as a stream of chunks, for whichever route it is."""
+"""An answer in OpenAI's form, whole or as a stream of chunks, for every route."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ Part = TypeVar("Part")
 class Writer(Protocol[Whole, Part]):
     """How a route writes its choices: `Whole` is a choice of a whole answer, `Part` one of a chunk.
 
-    Belongs to one answer: it may remember how far it is.
+    Belongs to one answer, and may have state.
     """
 
     def whole(self, index: int, pieces: Sequence[Piece], finished: Finished) -> Whole: ...
 
     def first(self, index: int) -> Part | None:
-        """What stands before a choice's first piece, if anything does."""
+        """A chunk before a choice's first piece, if there is one."""
         ...
 
     def piece(self, index: int, piece: Piece) -> Part: ...
@@ -56,7 +56,7 @@ async def answer(
 
 
 def _limit_headers(service: GenerationService) -> Mapping[str, str]:
-    """Hints, by OpenAI's names: what could be admitted at this moment."""
+    """What could be admitted at this moment, with OpenAI's names."""
     limits = service.limits()
     return {
         "x-ratelimit-limit-requests": str(limits.requests),
@@ -90,8 +90,8 @@ class Output(Generic[Whole, Part]):
         return self.writer.completion(self.header, written, self._counts(ends))
 
     async def frames(self, choices: Choices) -> AsyncGenerator[str, None]:
-        """Chunks in the order of their coming. [DONE] is the last one also after an error: some clients wait for it,
-        and the others have stopped reading."""
+        """Chunks as they come. [DONE] is last, also after an error: some clients wait for it, the others have stopped
+        reading."""
         begun: set[int] = set()
         ends: dict[int, Finished] = {}
         async for index, event in choices:

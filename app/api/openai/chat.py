@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: conversations, as OpenAI's clients have them."""
+"""`/v1/chat/completions`: answers to conversations."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def chat_router(service: GenerationService) -> APIRouter:
 
 
 class ChatWriter:
-    """`bytes_of` tells what a token stands for; None when no log-probabilities are wanted."""
+    """`bytes_of` gives the bytes of a token; None when no log-probabilities are wanted."""
 
     def __init__(self, bytes_of: BytesOf | None) -> None:
         self._bytes_of = bytes_of

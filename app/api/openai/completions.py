@@ -1,4 +1,4 @@
-"""`/v1/completions`: texts that go on, as OpenAI's older clients, IDEs and load generators ask for them."""
+"""`/v1/completions`: continuations of texts, for OpenAI's older clients, IDEs and load generators."""
 
 import asyncio
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def completions_router(service: GenerationService) -> APIRouter:
 
 
 def _echoes(body: CompletionBody, bytes_of: BytesOf) -> list[str]:
-    """What stands before each choice. A long list of ids takes a while."""
+    """The prompt before each choice. A long list of ids takes a while."""
     return [text for prompt in body.prompt for text in [_as_text(prompt, bytes_of)] * body.n]
 
 
@@ -53,8 +53,8 @@ def _as_text(prompt: RawPrompt, bytes_of: BytesOf) -> str:
 
 
 class CompletionWriter:
-    """`echoes` holds what stands before each choice, if anything shall. `bytes_of` tells what a token stands for;
-    None when no log-probabilities are wanted."""
+    """`echoes` are the prompts before each choice, empty without echo. `bytes_of` gives the bytes of a token; None
+    when no log-probabilities are wanted."""
 
     def __init__(self, echoes: Sequence[str], bytes_of: BytesOf | None) -> None:
         self._echoes = echoes

@@ -1,4 +1,4 @@
-"""Errors in the form of OpenAI's API, for the paths that speak it."""
+"""Errors in OpenAI's form, for the paths of its API."""
 
 import re
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
 
-# As nginx tells them apart for the errors that it makes itself (nginx/snippets/errors.conf).
+# nginx has the same list for its own errors (nginx/snippets/errors.conf).
 _PATHS = re.compile(r"/(v1|tokenize|detokenize|openapi\.json)(/.*)?", re.DOTALL)
 
 TYPES: dict[type[ServingError], str] = {
@@ -17,13 +17,13 @@ TYPES: dict[type[ServingError], str] = {
     Unauthorized: "authentication_error",
     Overloaded: "rate_limit_error",
 }
-"""OpenAI's `type` of an error: its own class's, or the nearest one's above it."""
+"""OpenAI's `type` of an error: that of its class, or of the nearest class above it."""
 
 CODES: dict[type[ServingError], str] = {
     PromptTooLong: "context_length_exceeded",
     Unauthorized: "invalid_api_key",
 }
-"""OpenAI's codes where clients look for them: some shorten the conversation when they see the first. Else ours."""
+"""OpenAI's codes where clients use them: some shorten the conversation at the first one. All other codes are ours."""
 
 
 def speaks_openai(path: str) -> bool:

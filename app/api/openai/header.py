@@ -1,4 +1,4 @@
-"""What every answer of OpenAI's API holds beside its choices: its header, usage and timings."""
+"""The parts of every answer of OpenAI's API beside its choices: header, usage and timings."""
 
 import hashlib
 import time
@@ -43,7 +43,7 @@ def usage_counts(usage: Usage) -> UsageCounts:
 
 
 def counts(usage: Usage, timings: Timings, choices: int) -> Counts:
-    """Of an answer with so many choices."""
+    """Usage and timings of an answer with this number of choices."""
     after_first = max(0, usage.completion_tokens - choices)
     speed = round(after_first / timings.decode, 3) if after_first and timings.decode > 0 else None
     return {

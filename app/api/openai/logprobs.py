@@ -8,11 +8,11 @@ from app.contract.messages import TextEvent, TokenEvent
 BytesOf = Callable[[int], bytes]
 
 _LEAST = -9999.0
-"""For what cannot be: JSON has no infinity, and OpenAI writes this."""
+"""Instead of minus infinity, which JSON lacks; OpenAI writes this."""
 
 
 def chat_logprobs(events: Sequence[TextEvent], bytes_of: BytesOf) -> ChatLogprobs:
-    """Of every token that became visible; a stop token is not. `bytes` tells the halves of a character apart."""
+    """Of every visible token, which a stop token is not. `bytes` distinguishes the halves of a character."""
     content: list[ChosenTokenLogprob] = [
         {
             **_chat_entry(token.token, token.logprob, bytes_of),
@@ -30,7 +30,7 @@ def _chat_entry(token: int, logprob: float | None, bytes_of: BytesOf) -> TokenLo
 
 
 class LegacyLogprobs:
-    """The four lists of `/v1/completions`. Remembers where in the answer's text it is, from one chunk to the next."""
+    """The four lists of `/v1/completions`. Keeps the offset in the answer's text from one chunk to the next."""
 
     def __init__(self, bytes_of: BytesOf) -> None:
         self._bytes_of = bytes_of
@@ -44,7 +44,7 @@ class LegacyLogprobs:
             seen = b""
             for token in event.tokens:
                 raw = self._bytes_of(token.token)
-                # Half a character is no text yet; and a stop string may have cut the last token's text.
+                # Half a character has no text yet, and a stop string may have cut the text of the last token.
                 offsets.append(self._offset + min(len(seen.decode(errors="ignore")), len(event.text)))
                 tokens.append(_name(raw))
                 picked.append(token)
@@ -62,7 +62,7 @@ class LegacyLogprobs:
 
 
 def _name(raw: bytes) -> str:
-    """The token's text, or its bytes in OpenAI's notation: names in an object must differ."""
+    """The token's text, or its bytes in OpenAI's notation, because the keys of an object must differ."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

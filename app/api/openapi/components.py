@@ -27,12 +27,12 @@ def ref(body: type) -> dict[str, str]:
 
 
 class _Generate(GenerateJsonSchema):
-    """Adds what pydantic does not know: a null of OpenAI's clients is an absent field, even an unknown one; and
-    responses have no other fields than these."""
+    """Adds what pydantic does not know: in OpenAI's API null means an absent field, even for unknown fields; and
+    responses have no fields but the listed ones."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         made = super().model_schema(schema)
-        made.pop("description", None)  # the docstring is for who reads the code
+        made.pop("description", None)  # docstrings are for readers of the code
         nullable = issubclass(schema["cls"], NullableBody)
         if nullable:
             made["additionalProperties"] = {"type": "null"}

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: what the strict parsers accept, what comes back, and every error."""
+"""The OpenAPI 3.1 document: request bodies, responses and errors of every path."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from app.api.openapi.operations import OPERATIONS, Operation
 
 _ABOUT = """OpenAI's API for the served model, beside the older `POST /`.
 
-A field that is not listed is refused with a 400 that names it, and so is a value that does not fit. In OpenAI's API
-null means that a field is absent. Some rules join fields and are said in words only. docs/api.md has examples.
+An unknown field is refused with a 400 that names it, and so is a value out of bounds. In OpenAI's API null means that
+a field is absent. Rules about several fields are described in words only. docs/api.md has examples.
 """
 
 _LICENCE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
@@ -22,7 +22,7 @@ _HEADERS: dict[str, Any] = {
         "schema": {"type": "string"},
     },
     "RetryAfter": {
-        "description": "Seconds after which coming back makes sense, where that is known.",
+        "description": "Seconds after which a retry can succeed, where that is known.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
@@ -60,7 +60,7 @@ def openapi_document(model: str) -> dict[str, Any]:
 
 def _operation(operation: Operation, bodies: dict[str, Any], model: str) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
-    if operation.open:
+    if operation.public:
         described["security"] = []
     if "{name}" in operation.path:
         described["parameters"] = [
@@ -102,7 +102,7 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 
 def _event(operation: Operation) -> dict[str, Any]:
-    """Of a stream, each event: OpenAPI 3.1 has no way to say so, and tools take it like that."""
+    """The schema of each event of a stream. OpenAPI 3.1 has no place for it; tools read it here."""
     objects = {"anyOf": [ref(body) for body in operation.stream]}
     data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": objects}
     if operation.done:
@@ -121,7 +121,7 @@ def _errors(operation: Operation) -> dict[str, Any]:
         # The app's body, and that of nginx while the app does not answer.
         bodies = [ref(operation.refusal), ref(ClassicError)]
         errors["503"] = {
-            "description": "Not yet, or no more.",
+            "description": "The server does not serve yet, or no longer.",
             "content": {"application/json": {"schema": {"anyOf": bodies}}},
         }
     return errors

@@ -1,4 +1,4 @@
-"""Every error as a response of the document: from the app's own tree, and those that nginx makes itself."""
+"""Every error as a response of the document: those of the app, and nginx's own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,28 +22,28 @@ PROXY = {
     503: "not_ready",
     504: "deadline_exceeded",
 }
-"""What nginx answers without the app (nginx/snippets/errors.conf)."""
+"""The codes of nginx's own errors, by status (nginx/snippets/errors.conf)."""
 
 _OF_BODIES = {408, 413, 415}
-"""Only who sends a body can get these. 413 and 408 of nginx are for bodies too."""
+"""Only requests with a body can get these, from the app and from nginx."""
 
 _UNREAD = 414
-"""nginx does not read the address, and answers in the classic form wherever it leads."""
+"""nginx does not read an address that is too long, so it answers in the classic form on every path."""
 
 _WORDS = {
-    400: "The request is wrong; the message says how.",
+    400: "The request is invalid; the message says why.",
     401: "No API key, or an unknown one.",
-    404: "There is nothing at this path, or no such model.",
+    404: "The path or the model does not exist.",
     405: "The path takes another method; `Allow` says which.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     414: "The address is too long.",
     415: "The body is not declared as JSON, or is compressed.",
-    429: "Too much is waiting; `Retry-After` says when there will be room.",
+    429: "The server is full; `Retry-After` says when to retry.",
     431: "The request's headers are too large.",
-    500: "The server failed; its log has the reason under the request id.",
-    502: "The app does not answer; it may be starting again.",
-    503: "The model is not ready, or memory ended.",
+    500: "The server failed; see its log for the request id.",
+    502: "The app does not answer; it may be restarting.",
+    503: "The model is not ready, or the engine is out of memory.",
     504: "The answer took too long.",
 }
 
@@ -66,7 +66,7 @@ def error_components() -> dict[str, Any]:
 
 
 def error_codes(*, openai: bool) -> dict[int, list[str]]:
-    """By status; the app's and nginx's."""
+    """The codes of the app and of nginx, by status."""
     codes: dict[int, list[str]] = {}
     for kind in _sent():
         code = openai_error(kind())["error"]["code"] if openai else kind.code
@@ -80,7 +80,7 @@ def error_codes(*, openai: bool) -> dict[int, list[str]]:
 
 
 def _sent() -> Iterator[type[ServingError]]:
-    """Nobody is left to read ClientClosed."""
+    """Every error but ClientClosed, which is never sent."""
     return (kind for kind in every_error() if kind is not ClientClosed)
 
 

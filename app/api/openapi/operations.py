@@ -1,4 +1,4 @@
-"""What there is to ask: one entry for each method of each public path."""
+"""The operations of the API: one for each method of each public path."""
 
 from dataclasses import dataclass
 
@@ -31,11 +31,11 @@ class Operation:
     summary: str
     answer: type | None  # None: a page of HTML
     bodies: tuple[type[Body], ...] = ()  # one of these
-    stream: tuple[type, ...] = ()  # what its events hold; empty: there is no stream
+    stream: tuple[type, ...] = ()  # the bodies of its events; empty: it has no stream
     done: bool = True  # a stream's last event is [DONE]
     openai: bool = True  # the form of its errors
-    open: bool = False  # needs no key
-    refusal: type | None = None  # what a probe says with 503
+    public: bool = False  # needs no key
+    refusal: type | None = None  # the body of a probe's 503
 
 
 OPERATIONS = (
@@ -52,7 +52,7 @@ OPERATIONS = (
         id="completion",
         method="post",
         path="/v1/completions",
-        summary="Go on with a text, or fill a hole in one.",
+        summary="Continue a text, or fill a gap in one.",
         bodies=(CompletionBody,),
         answer=TextCompletion,
         stream=(TextCompletionChunk, OpenAIError),
@@ -61,7 +61,7 @@ OPERATIONS = (
         id="render",
         method="post",
         path="/v1/chat/completions/render",
-        summary="What the chat template makes of a chat request, and its token ids. Nothing is generated.",
+        summary="The text that the chat template makes of a chat request, and its token ids. Generates nothing.",
         bodies=(ChatBody,),
         answer=RenderedPrompt,
     ),
@@ -113,36 +113,36 @@ OPERATIONS = (
         summary="A page to try the model in a browser.",
         answer=None,
         openai=False,
-        open=True,
+        public=True,
     ),
     Operation(
         id="live",
         method="get",
         path="/livez",
-        summary="Whether the process works. A full queue is no reason that it does not.",
+        summary="Whether the process works. A full queue does not fail it.",
         answer=Alive,
         openai=False,
-        open=True,
+        public=True,
         refusal=Unready,
     ),
     Operation(
         id="ready",
         method="get",
         path="/readyz",
-        summary="Whether questions are answered now.",
+        summary="Whether requests are answered now.",
         answer=Ready,
         openai=False,
-        open=True,
+        public=True,
         refusal=Unready,
     ),
     Operation(
         id="started",
         method="get",
         path="/startupz",
-        summary="How far the start is. Once started, it stays so.",
+        summary="The progress of the start. Once started, it stays 200.",
         answer=Startup,
         openai=False,
-        open=True,
+        public=True,
         refusal=Startup,
     ),
 )

@@ -1,4 +1,4 @@
-"""The page's files, read once: what is not among them cannot be asked for."""
+"""The files of the page, read once at the start. No other file is served."""
 
 import hashlib
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ class PageFile:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`files` are named by their address, which holds a digest of all of them: an address never changes its content.
+    """`files` are keyed by address. Addresses contain a digest of all files, so the content of an address never
+    changes.
 
     The modules import each other by relative addresses, so that one digest in the document is enough.
     """

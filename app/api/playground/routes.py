@@ -1,4 +1,4 @@
-"""`GET /` and the page's files. They are open: the page asks for a key when the API wants one."""
+"""`GET /` and the files of the page. They are public; the page asks for a key when the API requires one."""
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ _POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
     "require-trusted-types-for": "'script'",
-    "trusted-types": "dompurify",  # no other code may make HTML of a string
+    "trusted-types": "dompurify",  # only DOMPurify may turn strings into HTML
 }
 
 _HEADERS = {
@@ -34,7 +34,7 @@ _HEADERS = {
     "x-frame-options": "DENY",
 }
 
-_FOR_EVER = "public, max-age=31536000, immutable"  # an address has its content's digest in it
+_FOR_EVER = "public, max-age=31536000, immutable"  # addresses contain a digest of the content
 
 
 def playground_router(page: Page) -> APIRouter:
@@ -49,7 +49,7 @@ def playground_router(page: Page) -> APIRouter:
 
     @router.api_route(PAGE_PATH, methods=["DELETE", "OPTIONS", "PATCH", "PUT"])
     async def refuse() -> Response:
-        """Two routers share this path, and a framework's own 405 would name the methods of the first alone."""
+        """Two routers share this path, and the framework's own 405 would list the methods of only one."""
         raise HTTPException(405, headers={"Allow": "GET, HEAD, POST"})
 
     @router.api_route(PREFIX + "{name:path}", methods=["GET", "HEAD"])
@@ -67,7 +67,7 @@ def playground_router(page: Page) -> APIRouter:
     return router
 
 
-def open_paths(page: Page) -> frozenset[str]:
+def public_paths(page: Page) -> frozenset[str]:
     return frozenset({PAGE_PATH, *page.files})
 
 

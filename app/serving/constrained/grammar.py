@@ -1,6 +1,7 @@
-"""Grammars that an answer must keep to: from a JSON schema to a Constraint for one sequence.
+"""The grammars of answers: from a JSON schema or tools to a Constraint for one sequence.
 
-llguidance does the work, in Rust: why it, and what was measured, is in docs/decisions/0700-llguidance.md.
+The library llguidance compiles and follows them. See docs/decisions/0700-llguidance.md for the reasons and
+measurements.
 """
 
 import asyncio
@@ -25,18 +26,18 @@ from app.serving.tools.grammar import (
     json_or_calls,
 )
 
-_KEPT = 64  # compiled grammars: an application sends the same few again and again
+_KEPT = 64  # compiled grammars: applications repeat the same few
 
-_MOST_BYTES = 262_144  # of a grammar with all of its tools
+_MOST_BYTES = 262_144  # of a grammar with all its tools
 
 _JSON_STYLE = {
-    # One space after a comma and a colon, as Python writes JSON, and none elsewhere: a small or hot model that may
-    # write more of them fills its answer with them.
+    # One space after a comma and a colon, as in Python's JSON, and none elsewhere. If more were allowed, a small
+    # model or a high temperature would fill the answer with spaces.
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
-    # No \uXXXX: what may not stand in a string as it is has a short escape, except control characters, about which
-    # regular expressions disagree.
+    # No \uXXXX: every character that needs an escape has a short one, except control characters, which regular
+    # expressions treat differently.
     "json_allowed_escapes": 'nrbtf\\"',
     "lenient": False,
     "coerce_one_of": False,
@@ -44,33 +45,34 @@ _JSON_STYLE = {
 
 
 def _limits() -> LLParserLimits:
-    """Bounds of what one grammar may cost, from its first compilation to its last token.
+    """Limits for one grammar, from its compilation to its last token.
 
-    A kilobyte or two for each lexer state, and 14,000 units of fuel in a millisecond, by the library's own account.
+    By the library's documentation a lexer state takes one or two kilobytes, and 14,000 units of fuel are a
+    millisecond.
     """
     return LLParserLimits(
         max_lexer_states=20_000,
         max_grammar_size=200_000,
         step_lexer_fuel=100_000,
-        verbose_errors=False,  # they quote the schema
+        verbose_errors=False,  # those would quote the schema
     )
 
 
 class GrammarConstraint:
-    """One sequence's place in a grammar: see `app.contract.messages.Constraint`."""
+    """The state of a grammar for one sequence. See `app.contract.messages.Constraint`."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
 
     def allowed(self) -> bytes:
-        """Raises GenerationFailed when the grammar costs more than its limits."""
+        """Raises GenerationFailed when the grammar exceeds its limits."""
         mask = self._matcher.compute_bitmask()
         self._refuse_errors()
         return mask
 
     def accept(self, token: int) -> None:
         """Raises GenerationFailed when the token was not allowed."""
-        self._matcher.consume_token(token)  # a token that was not allowed is one of its errors
+        self._matcher.consume_token(token)  # a token that is not allowed sets its error
         self._refuse_errors()
 
     def _refuse_errors(self) -> None:
@@ -89,9 +91,9 @@ class Grammars:
         self._compiled = lru_cache(maxsize=_KEPT)(self._compile)
 
     async def constraint(self, request: GenerationRequest) -> Constraint | None:
-        """What the request's answer must keep to, None when it is free. Compiles in a thread.
+        """The constraint of the request's answer, None if there is none. Compiles in a thread.
 
-        Raises InvalidRequest for a schema that cannot be enforced, and for what cannot go with one.
+        Raises InvalidRequest for a schema that cannot be enforced, and for fields that cannot be combined with one.
         """
         if request.response_format is None and not request.callable_tools:
             return None
@@ -105,7 +107,8 @@ class Grammars:
     def _compile(self, grammar: str, param: str) -> LLMatcher:
         matcher = LLMatcher(self._vocabulary(), grammar, log_level=0, limits=_limits())
         if not matcher.is_error():
-            matcher.compute_bitmask()  # fails for what nothing can satisfy; and its lexer is warm for every copy
+            # Fails for a grammar that no answer fits, and fills the lexer's cache for every copy.
+            matcher.compute_bitmask()
         if matcher.is_error():
             keyword = name_keyword(matcher.get_error())
             if keyword is None:
@@ -116,7 +119,7 @@ class Grammars:
         return matcher
 
     def _vocabulary(self) -> LLTokenizer:
-        """Built when it is first needed: it takes a second, and many servers never constrain an answer."""
+        """Built at the first use: it takes a second, and many servers never need it."""
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = LLTokenizer(
@@ -158,10 +161,10 @@ def _json_rule(schema: Mapping[str, Any], param: str) -> str:
 
 
 def _refuse_conflicts(request: GenerationRequest) -> None:
-    """A grammar decides where its answer ends: nothing else may."""
+    """Only the grammar may decide where its answer ends."""
     has_format = request.response_format is not None
     for field, given in (
-        ("stop", bool(request.stop) and has_format),  # words of an answer with tools may end at one, calls do not
+        ("stop", bool(request.stop) and has_format),  # with tools, text may end at a stop string
         ("ignore_eos", request.ignore_eos),
         ("min_tokens", request.sampling.min_tokens > 0),
     ):

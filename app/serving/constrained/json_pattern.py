@@ -1,8 +1,7 @@
-"""Which regular expressions of a JSON schema mean the same to everybody who reads it.
+"""Which regular expressions of a JSON schema mean the same in ECMA-262, Rust and Python.
 
-JSON schema's `pattern` is written in ECMA-262's language, the grammar library reads Rust's, and Python's validators
-read Python's. What lies outside of their common ground is refused: an answer that one of them would not accept is
-worse than a refusal.
+JSON schema's `pattern` is written in ECMA-262's syntax, the grammar library reads Rust's, and Python's validators
+read Python's. Expressions that differ between them are refused: an answer that a validator rejects would be worse.
 """
 
 import re
@@ -10,14 +9,14 @@ import re
 LONGEST = 2000  # characters
 
 _ESCAPES = frozenset("dwsSnrtfvxu")
-"""Escaped letters that are the same in all three. `\\D` and `\\W` are not: Python's leave out more."""
+"""Escaped letters with the same meaning in all three. `\\D` and `\\W` differ: Python's exclude more characters."""
 
 _SET_OPERATORS = ("&&", "--", "~~", "||")
-"""Within brackets they combine sets for Rust, and are mere characters for the others."""
+"""Within brackets these combine sets in Rust, and are plain characters in the others."""
 
 
 def is_portable(pattern: str) -> bool:
-    """Whether the pattern is short and within the common ground. Whether it is a valid one, the library finds out."""
+    """Whether the pattern is short enough and means the same in all three. The library checks whether it is valid."""
     if len(pattern) > LONGEST or not _scan(pattern):
         return False
     try:
@@ -42,7 +41,7 @@ def _scan(pattern: str) -> bool:
         elif pattern.startswith("(?", at) and not pattern.startswith("(?:", at):
             return False  # look-around, flags, names
         elif pattern[at] in "*+?}" and pattern.startswith("+", at + 1):
-            return False  # possessive for Python, a repetition of the repetition for Rust
+            return False  # a possessive quantifier in Python, a repeated repetition in Rust
         else:
             at += 1
     return True

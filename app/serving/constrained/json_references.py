@@ -1,4 +1,4 @@
-"""References within a JSON schema: whether they point to something, and whether what they describe ever ends."""
+"""References within a JSON schema: whether they resolve, and whether the values that they describe are finite."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ def resolve(root: Any, pointer: str) -> Any:
 
 
 def endless(root: Any, schemas: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some of `schemas`, all those of `root`, demand another one of themselves, for ever.
+    """Whether one of `schemas` (all schemas within `root`) requires a value that never ends.
 
-    A schema that allows several types is taken to have a way out. True also for chains of references that are
-    too long to follow.
+    A schema that allows several types counts as finite. Also true for chains of references that are too long to
+    follow.
     """
     ending: set[int] = set()
     for _ in range(_ROUNDS):
@@ -49,7 +49,7 @@ def _ends(root: Any, schema: Mapping[str, Any], ending: set[int]) -> bool:
 
 
 def _demanded(root: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-    """What every value of this schema holds."""
+    """The schemas of what every value of this schema contains."""
     if "$ref" in schema:
         yield resolve(root, schema["$ref"])
     yield from schema.get("allOf", ())

@@ -1,8 +1,8 @@
-"""Which JSON schemas can be enforced. Every other one is refused, and the refusal names the keyword.
+"""Which JSON schemas can be enforced. Others are refused, with the name of the keyword.
 
-The grammar library refuses most of what it cannot enforce, but in words that quote the schema, and it lets a few
-things pass whose answers a validator would not accept. So a schema is read here first. What holds it: every answer
-of the schemas in `tests/unit/serving/constrained/test_grammar.py` validates with the `jsonschema` package.
+The grammar library refuses most of what it cannot enforce, but its messages quote the schema, and it accepts a few
+keywords whose answers a validator would reject. So schemas are checked here first. The tests in
+`tests/unit/serving/constrained/test_grammar.py` validate answers with the `jsonschema` package.
 """
 
 import json
@@ -38,8 +38,8 @@ _SCHEMA = ("items", "additionalProperties")
 
 
 def check_schema(schema: Mapping[str, Any], param: str) -> None:
-    """Raises InvalidRequest for a schema that cannot be enforced, with the keyword at fault and nothing quoted.
-    `param` is the field that holds the schema."""
+    """Raises InvalidRequest for a schema that cannot be enforced; the message names the keyword and quotes nothing
+    else. `param` is the field that holds the schema."""
     _check_depth(schema, param)
     try:
         size = len(json.dumps(schema, allow_nan=False))
@@ -58,14 +58,14 @@ def check_schema(schema: Mapping[str, Any], param: str) -> None:
 
 
 def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:
-    """The refusal of a schema. `why` is said after the keyword, and quotes nothing of the schema."""
+    """The error for a schema. `why` follows the keyword in the message, and must not quote the schema."""
     return InvalidRequest(f"The JSON schema cannot be enforced: {keyword}{why and f' {why}'}.", param=param)
 
 
 def name_keyword(complaint: str) -> str | None:
-    """The keyword that the library's complaint is about, if it names one. Nothing else of it is fit to be shown."""
-    found = [(match.start(), word) for word in _NAMED if (match := re.search(rf"\b{word}\b", complaint))]
-    return min(found)[1] if found else None
+    """The keyword in an error message of the library, if there is one. The rest may quote the schema."""
+    first = re.search(rf"\b({'|'.join(_NAMED)})\b", complaint)
+    return None if first is None else first[1]
 
 
 def _check_depth(value: Any, param: str) -> None:
@@ -103,8 +103,8 @@ def _walk(schema: Any) -> Iterator[Any]:
 
 
 def _check(keyword: str, value: Any, param: str, *, root: bool) -> None:
-    """Refuse what is not enforced, and values that are not what the standard asks for. Unknown keywords are
-    annotations, by the standard: they are passed over."""
+    """Refuse keywords that are not enforced, and values that the standard does not allow. Unknown keywords are
+    annotations by the standard, and are ignored."""
     if keyword in _REFUSED:
         raise unsupported(keyword, param)
     if keyword == "$id" and not root:
@@ -193,7 +193,7 @@ _RULES: dict[str, _Rule] = {
     "minItems": _COUNT,
     "maxItems": _COUNT,
     "maxProperties": _COUNT,
-    # A key may come twice, which counts as one: two different ones cannot be promised.
+    # The grammar may repeat a key, which counts once, so two different keys cannot be guaranteed.
     "minProperties": (lambda value: _is_count(value) and value <= 1, "is enforced for 0 and 1 only"),
     "minimum": _BOUND,
     "maximum": _BOUND,

@@ -1,7 +1,7 @@
-"""Fill-in-the-middle: the control tokens that models are trained with, and the prompt that they make.
+"""Fill-in-the-middle: the control tokens of known models, and the prompts made of them.
 
-Every known form has the same order: begin, the text before the hole, hole, the text after it, end; the model's
-answer is what belongs into the hole.
+Every known form has the same order: begin, the text before the gap, hole, the text after it, end. The model's answer
+is the text of the gap.
 """
 
 from collections.abc import Container
@@ -25,5 +25,5 @@ _FORMS = (
 
 
 def infill_of(control_tokens: Container[str]) -> Infill | None:
-    """The form that a tokenizer has all tokens of; None when its model cannot fill in the middle."""
+    """The form whose tokens are all in the tokenizer; None when its model cannot fill in the middle."""
     return next((form for form in _FORMS if all(token in control_tokens for token in form)), None)

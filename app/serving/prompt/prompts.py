@@ -20,7 +20,7 @@ from app.serving.prompt.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True, slots=True)
 class PreparedPrompt:
-    """What the engine gets: `len(tokens) + max_tokens` is at most the limit it was prepared for."""
+    """A prompt for the engine: `len(tokens) + max_tokens` is at most the given limit."""
 
     tokens: tuple[int, ...]
     max_tokens: int
@@ -50,10 +50,10 @@ class Prompts:
         return self._tokenizer
 
     async def prepare(self, request: GenerationRequest, limit: int) -> PreparedPrompt:
-        """Tokenizes in a thread: a long prompt takes tens of milliseconds, which the event loop does not have.
+        """Tokenizes in a thread: a long prompt takes tens of milliseconds, which would block the event loop.
 
-        `limit` is what prompt and answer may hold together, in tokens. A `max_tokens` that does not fit beside the
-        prompt is cut to what does. Raises PromptTooLong, InvalidRequest.
+        `limit` is the most tokens of prompt and answer together. A larger `max_tokens` is reduced to what fits.
+        Raises PromptTooLong, InvalidRequest.
         """
         tokens = await asyncio.to_thread(self._tokens, request)
         field = "messages" if request.prompt is None else "prompt"
@@ -69,12 +69,12 @@ class Prompts:
         return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
 
     def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
-        """What the chat template makes of a conversation, as a reader sees it, and its ids. Raises InvalidRequest."""
+        """The text that the chat template makes of a conversation, and its ids. Raises InvalidRequest."""
         rendered = self._render(request)
         return self._tokenizer.unshield(rendered), tuple(self._tokenizer.encode(rendered))
 
     def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
-        """The ids of a raw text; with `leading` after those that the model expects before any text."""
+        """The ids of a raw text; with `leading` after the ids that the model expects before any text."""
         return (*(self._leading if leading else ()), *self._tokenizer.encode_text(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -130,5 +130,5 @@ class Prompts:
         return Tool(tool.name, self._tokenizer.shield(tool.description), self._shielded_json(tool.parameters))
 
     def _shielded_json(self, value: Any) -> Any:
-        """Also what was written with escapes: the text is what a template sees."""
+        """Control strings written with JSON escapes too: templates see the decoded text."""
         return json.loads(self._tokenizer.shield(json.dumps(value, ensure_ascii=False)))

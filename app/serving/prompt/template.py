@@ -30,8 +30,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, parallel: bool = True) -> str:
         """The text up to where the model's answer begins. Raises InvalidRequest when the template refuses.
 
-        Tools, calls and their results go through a template that writes calls as `tool_format` does, and through
-        plain turns with every other one. `parallel`: several calls at once are welcome.
+        A template that writes calls in the format of `tools/format.py` gets tools, calls and results as they are. For
+        any other one they are written into plain turns. `parallel`: several calls at once are allowed.
         """
         if self._template is None:
             raise InvalidRequest(
@@ -66,13 +66,13 @@ class ChatTemplate:
         return "The model's chat template refuses these messages."
 
     def _tells_of_calls(self) -> bool:
-        """Whether a tool, a call in our format and its result are all found in what the template makes of them."""
+        """Whether the template renders a tool, a call in our format and its result."""
         call = ToolCall("call_1", "probed_function", '{"number": 1}')
         result = Message("tool", "probed result", tool_call_id=call.id)
         messages = [Message("user", "probe"), Message("assistant", "", (call,)), result]
         try:
             text = self._render(messages, [Tool(call.name, "probed description", {"type": "object"})])
-        except Exception:  # noqa: BLE001  # a template that knows no tools may stumble over them in any way
+        except Exception:  # noqa: BLE001  # a template without tools may fail on them in any way
             return False
         return all(part in text for part in (call_text(call), result.content, "probed description"))
 

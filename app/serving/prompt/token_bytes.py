@@ -1,4 +1,4 @@
-"""What single tokens stand for, in bytes: a token may be half a character."""
+"""The bytes of single tokens. A token may be half a character."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class TokenBytes:
         self._byte_of = _alphabet() if '"ByteLevel"' in json.dumps(_decoder(tokenizer)) else None
 
     def of(self, token: int) -> bytes:
-        """Empty for an id that the tokenizer does not know: models often have room for more ids than there are."""
+        """Empty for an unknown id: the vocabulary of a model is often larger than that of its tokenizer."""
         if token in self._added:
             return self._added[token].encode()
         text = self._tokenizer.id_to_token(token) or ""

@@ -1,4 +1,4 @@
-"""Texts to token ids and back, for those who ask for just that."""
+"""From texts to token ids and back, for the routes that do only this."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,32 +8,32 @@ from typing import ParamSpec, TypeVar
 from app.contract.messages import GenerationRequest
 from app.serving.prompt.prompts import Prompts
 
-_AT_ONCE = 2  # threads; the others are for prompts that shall be answered
+_AT_ONCE = 2  # threads; the others are left for prompts of answers
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What the chat template makes of a conversation, and its ids."""
+    """The text that the chat template makes of a conversation, and its ids."""
 
     text: str
     tokens: tuple[int, ...]
 
 
 class Tokenization:
-    """Works in threads, a few requests at a time; the others wait."""
+    """Works in threads, for two requests at a time; the others wait."""
 
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def of_text(self, text: str, *, leading: bool) -> tuple[int, ...]:
-        """The ids of a raw text; with `leading` after those that the model expects before any text."""
+        """The ids of a raw text; with `leading` after the ids that the model expects before any text."""
         return await self._apart(self._prompts.text_tokens, text, leading=leading)
 
     async def of_conversation(self, request: GenerationRequest) -> Rendered:
-        """Raises InvalidRequest when the model holds no such conversation."""
+        """Raises InvalidRequest when the chat template refuses the conversation."""
         return Rendered(*await self._apart(self._prompts.conversation_tokens, request))
 
     async def text(self, tokens: Sequence[int]) -> str:
@@ -41,7 +41,7 @@ class Tokenization:
         return await self._apart(self._prompts.decode, tokens)
 
     async def names(self, tokens: Sequence[int]) -> list[str | None]:
-        """As the vocabulary spells them: `Ġ` or `▁` is a space. None for an id that stands for nothing."""
+        """The names in the vocabulary, where `Ġ` or `▁` is a space. None for an unused id."""
         return await self._apart(self._prompts.names, tokens)
 
     async def _apart(self, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:

@@ -1,9 +1,10 @@
-"""The model's tokenizer, in two forms: as published for decoding, and one that tells control tokens from text.
+"""The model's tokenizer in two forms: as published, for decoding; and one for encoding, in which text of users never
+becomes a control token.
 
-A control token (`<|im_end|>`) means something only where the chat template writes it. In the
-encoding tokenizer every control token therefore bears a secret name. The template's control strings are renamed
-to it before encoding; text that a user wrote is not, so it can never become a control token: the encoder does not
-know the public names. Only names change, so ordinary text gets the very ids that the published tokenizer gives it.
+A control token such as `<|im_end|>` has a meaning only where the chat template writes it. So in the encoding
+tokenizer every control token has a secret name. Control strings of the template are replaced by the secret names
+before encoding, those in text of users are not, and the encoder does not know the public names. Only names differ, so
+ordinary text gets the same ids as from the published tokenizer.
 """
 
 import json
@@ -33,7 +34,7 @@ class ModelTokenizer:
             raise TokenizerUnusable(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
         self.control_tokens = _control_tokens(data)
         self.vocabulary = self.published.get_vocab_size(with_added_tokens=True)
-        nonce = secrets.token_hex(8)  # unguessable, so no user text can hold a secret name
+        nonce = secrets.token_hex(8)  # so that text of users cannot contain a secret name
         self._secret = {text: f"\U000f0000{nonce}:{n}\U000f0001" for n, text in enumerate(self.control_tokens)}
         self._shield = {text: f"\U000f0002{nonce}:{n}\U000f0003" for n, text in enumerate(self.control_tokens)}
         self._unshield = {shielded: text for text, shielded in self._shield.items()}
@@ -45,14 +46,15 @@ class ModelTokenizer:
                 raise TokenizerUnusable(f"the control token {text} of {folder} changes its id when it is renamed")
 
     def with_control_tokens_marked(self) -> str:
-        """The published tokenizer as JSON, its control tokens marked as special: no grammar takes them for text."""
+        """The published tokenizer as JSON, with its control tokens marked as special, so that grammars do not use
+        them as text."""
         data = json.loads(self.published.to_str())
         for token in data["added_tokens"]:
             token["special"] = token["special"] or token["content"] in self.control_tokens
         return json.dumps(data)
 
     def shield(self, text: str) -> str:
-        """Text of a user, with control strings marked as mere text until `encode`."""
+        """Text of a user in which control strings are marked as text, for `encode`."""
         return self._public_pattern.sub(lambda match: self._shield[match[0]], text)
 
     def unshield(self, text: str) -> str:
@@ -65,12 +67,12 @@ class ModelTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of ordinary text: never a control token."""
-        # A batch of one: `encode` keeps the interpreter's lock, so that a long text stops the event loop from any
+        # A batch of one: `encode` holds the interpreter's lock, so a long text would block the event loop from any
         # thread (0.6 s for 1 MB).
         return self._encoder.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of any ids, control tokens by their public names; what is no UTF-8 becomes U+FFFD."""
+        """The text of any ids, with the public names of control tokens; invalid UTF-8 becomes U+FFFD."""
         return self.published.decode_batch([list(tokens)], skip_special_tokens=False)[0]
 
     def names(self, tokens: Sequence[int]) -> list[str | None]:

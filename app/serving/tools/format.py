@@ -1,11 +1,11 @@
-"""How a call of a function is written: one format for every model, which many models are trained on anyway.
+"""The text format of tool calls: one for all models, and one that many models are trained on.
 
     <tool_call>
     {"name": "get_weather", "arguments": {"city": "Paris"}}
     </tool_call>
 
-A model whose chat template writes calls in just this way gets tools through its template, every other one through
-a system prompt. See docs/decisions/0701-tools.md.
+A model whose chat template writes calls in this format gets tools through its template, any other model through a
+system prompt. See docs/decisions/0701-tools.md.
 """
 
 import json
@@ -17,16 +17,16 @@ from app.contract.messages import Message, Tool, ToolCall
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
 MOST_CALLS = 16
-"""In one answer: a small model that has begun to call goes on calling."""
+"""In one answer. Small models that have begun to call repeat calls without end."""
 
 
 def call_head(name: str) -> str:
-    """What stands between OPEN and the arguments."""
+    """The text between OPEN and the arguments."""
     return f'\n{{"name": {json.dumps(name)}, "arguments": '
 
 
 CALL_TAIL = f"}}\n{CLOSE}"
-"""What follows the arguments."""
+"""The text after the arguments."""
 
 
 def call_text(call: ToolCall) -> str:
@@ -40,13 +40,13 @@ def described(tool: Tool) -> dict[str, Any]:
 
 
 def as_text(messages: Iterable[Message], tools: Sequence[Tool], *, parallel: bool) -> list[Message]:
-    """The conversation for a template that knows no tools: plain turns, and `tools` in the system's."""
+    """The conversation for a template without tools: plain turns, with `tools` in the system's turn."""
     turns: list[Message] = []
     for message in messages:
         plain = _plain(message)
         after_results = message.role in ("user", "tool") and bool(turns) and turns[-1].role == "user"
         if after_results and (message.role == "tool" or turns[-1].content.endswith(_RESULT_END)):
-            # Templates want turns to alternate: results, and what the user says about them, are one turn.
+            # Templates expect turns to alternate, so results and the user's next text are one turn.
             turns[-1] = Message("user", f"{turns[-1].content}\n{plain.content}")
         else:
             turns.append(plain)
@@ -83,7 +83,7 @@ def _system_prompt(tools: Sequence[Tool], *, parallel: bool) -> str:
 
 
 def native_turn(message: Message) -> Mapping[str, Any]:
-    """A turn in the form in which templates that know tools expect it."""
+    """A turn in the form that templates with tools expect."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
         turn["tool_calls"] = [

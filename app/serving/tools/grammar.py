@@ -1,4 +1,4 @@
-"""The grammar of an answer that may or must call functions, in the library's Lark dialect."""
+"""The grammar of an answer that may or must call functions, in llguidance's dialect of Lark."""
 
 import json
 import re
@@ -22,8 +22,8 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
 
 
 def call_rules(names: Sequence[str], arguments: Sequence[str], *, several: bool) -> str:
-    """The rule `calls`: everything from behind the first OPEN to the end. `arguments` holds a rule's body for each
-    of `names`. At most MOST_CALLS calls, or one."""
+    """The rule `calls`: everything after the first OPEN. `arguments` has the body of a rule for each of `names`. At
+    most MOST_CALLS calls, or one."""
     functions = [
         f"function{number}: {json.dumps(call_head(name))} {body} {json.dumps(CALL_TAIL)}"
         for number, (name, body) in enumerate(zip(names, arguments, strict=True))
@@ -37,7 +37,7 @@ def call_rules(names: Sequence[str], arguments: Sequence[str], *, several: bool)
 FREE_OR_CALLS = f"""start: TEXT | before calls
 before[lazy]: /(?s:.*){OPEN}/
 TEXT: /(?s:.*)/"""
-"""Words, and then perhaps calls: once OPEN is written, nothing but a call may follow."""
+"""Text, and then perhaps calls: after OPEN only a call may follow."""
 
 CALLS = f"start: {json.dumps(OPEN)} calls"
 

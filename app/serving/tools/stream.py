@@ -82,14 +82,14 @@ class ToolParser:
             yield ToolCallEvent(self.calls - 1, piece)
 
     def _read_tail(self) -> Iterator[Piece]:
-        """The end of one call, and what announces the next one."""
+        """The end of one call, and the beginning of the next one."""
         between = f"{CALL_TAIL}\n{OPEN}"
         if self._text.startswith(between):
             self._text, self._read = self._text[len(between) :], self._read_head
         return iter(())
 
     def _with_tokens(self, pieces: list[Piece]) -> list[Piece]:
-        """The tokens that made these pieces visible go with the first one."""
+        """The same pieces; the first one gets the tokens since the last piece."""
         if pieces:
             first, tokens = pieces[0], tuple(self._tokens)
             self._tokens = []
@@ -101,7 +101,7 @@ class ToolParser:
 
 
 class _ArgumentsEnd:
-    """Finds where a JSON object ends that comes in pieces."""
+    """Finds the end of a JSON object that comes in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -109,7 +109,7 @@ class _ArgumentsEnd:
         self._escaped = False
 
     def find(self, piece: str) -> int | None:
-        """How much of this piece belongs to the object, if it ends here."""
+        """The length of the part of this piece that belongs to the object; None if the object does not end in it."""
         for at, character in enumerate(piece):
             if self._in_string:
                 self._in_string = self._escaped or character != '"'
@@ -126,7 +126,7 @@ class _ArgumentsEnd:
 
 
 def piece_text(piece: Piece) -> str:
-    """The piece as the log shows it: a call is its function's name, and its arguments."""
+    """The piece as the log shows it: of a call, its function's name and its arguments."""
     if isinstance(piece, TextEvent):
         return piece.text
     return piece.arguments if piece.name is None else f"\n{OPEN} {piece.name} "

@@ -16,7 +16,7 @@ MOST_ANSWERS = 64
 """The most answers to all prompts of one request together."""
 
 _DEFAULT_TOKENS = 16  # OpenAI's
-_KINDS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
+_FORMS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
 
 RawPrompt = str | tuple[int, ...]
 
@@ -25,14 +25,14 @@ def _prompts(value: Any) -> list[RawPrompt]:
     if isinstance(value, str) or _is_tokens(value):
         value = [value]
     if not isinstance(value, list):
-        raise PydanticCustomError("prompt", _KINDS)
+        raise PydanticCustomError("prompt", _FORMS)
     if not value or [] in value:
         raise PydanticCustomError("prompt", "must not be empty")
     if all(isinstance(one, str) for one in value):
         return value
     if all(_is_tokens(one) for one in value):
         return [tuple(one) for one in value]
-    raise PydanticCustomError("prompt", _KINDS)
+    raise PydanticCustomError("prompt", _FORMS)
 
 
 def _is_tokens(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The turns of a conversation, as OpenAI's clients write them."""
+"""The turns of a conversation in OpenAI's form."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from app.contract.errors import InvalidRequest
 from app.contract.messages import Message, ToolCall
 
 NAME = r"^[a-zA-Z0-9_-]{1,64}$"
-"""A function's name, as OpenAI has it."""
+"""The pattern of a function's name, as in OpenAI's API."""
 
 _LONGEST_ID = 256
 _MOST_CALLS = 128

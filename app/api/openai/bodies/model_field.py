@@ -1,4 +1,4 @@
-"""The field that names the wanted model, in every body of OpenAI's API."""
+"""The field `model`, in every body of OpenAI's API."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
-"""The fields that both of OpenAI's completion routes share, and what they ask of the sampler.
+"""The fields that both completion routes share, and the sampling parameters made of them.
 
-OpenAI's own bounds where it has the field; top_k, min_p, repetition_penalty, min_tokens and ignore_eos are what other
-servers added, with Hugging Face semantics.
+OpenAI's fields have OpenAI's bounds. top_k, min_p, repetition_penalty, min_tokens and ignore_eos are additions of
+other servers, with Hugging Face semantics.
 """
 
 import re
