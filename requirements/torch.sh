@@ -31,7 +31,7 @@ cpu() {
   elif [ -n "$cpu_index" ] && offers "$version+cpu" --retries 0 --timeout "$patience" --extra-index-url "$cpu_index"; then
     install --extra-index-url "$cpu_index" "$torch+cpu"
   else
-    echo "torch: there is no CPU build of $version in ${cpu_index:-what pip is set up with}, or no answer: taking what there is"
+    echo "torch: there is no CPU build of $version in ${cpu_index:-what pip is set up with}, or no answer: installing the default build"
     install "$torch"
   fi
 }
