@@ -3,7 +3,7 @@
 import threading
 import time
 
-from app.contract.engine import EngineStatus, Phase
+from app.contract.engine import Capacity, EngineStatus, Phase
 from app.contract.telemetry import Observers, PhaseChanged
 
 _ENDS = {Phase.FAILED, Phase.STOPPED}
@@ -21,6 +21,15 @@ class Health:
         self._detail = "importing the libraries"
         self._alive = True
         self._busy_since: float | None = None
+        self._capacity: Capacity | None = None
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """As measured; None until the model is warm."""
+        return self._capacity
+
+    def set_capacity(self, capacity: Capacity) -> None:
+        self._capacity = capacity
 
     @property
     def phase(self) -> Phase:

@@ -49,7 +49,8 @@ class LocalEngine:
 
     @property
     def capacity(self) -> Capacity:
-        return self._config.capacity
+        """The plan's until the memory was measured."""
+        return self._health.capacity or self._config.capacity
 
     def status(self) -> EngineStatus:
         return self._health.status()

@@ -5,19 +5,20 @@ from collections.abc import Callable
 
 import torch
 
-from app.contract.engine import Phase
+from app.contract.engine import Capacity, Phase
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
 from app.engine.execution.cleanup import Cleaner, memory_of
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
+from app.engine.execution.pool_size import free_beside_a_step, pages_that_fit
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.loading.startup import load_decoder
-from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.scheduler import ALONE, Scheduler
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512
@@ -33,7 +34,9 @@ def run_inference(
 ) -> None:
     """Load the model, then compute until the command to stop comes."""
     decoder = load_decoder(config, observers, health)
+    health.enter(Phase.WARMING, "measuring the memory that is left for the KV cache")
     runner = build_runner(config, decoder, observers, emit)
+    health.set_capacity(Capacity(config.capacity.sequences, runner.kv_tokens))
     health.enter(Phase.READY, "serving")
     _work(runner, commands, health)
 
@@ -45,7 +48,14 @@ def build_runner(
     chunk = config.prefill_chunk or (GPU_CHUNK if on_gpu else CPU_CHUNK)
     cleaner = Cleaner(config.cleanup, memory_of(decoder.devices), observers)
     cleaner.run()  # reports the memory from the start
-    pool = PagePool(config.capacity.kv_tokens // PAGE_SIZE, PAGE_SIZE, share_prefixes=config.share_prefixes)
+    pages = pages_that_fit(
+        decoder,
+        config.capacity.kv_tokens,
+        prompt_tokens=ALONE * chunk,
+        sequences=config.capacity.sequences,
+        measure=free_beside_a_step,
+    )
+    pool = PagePool(pages, PAGE_SIZE, share_prefixes=config.share_prefixes)
     return Runner(
         executor=Executor(decoder, decoder.new_cache(pool.count)),
         scheduler=Scheduler(KvManager(pool), max_sequences=config.capacity.sequences, chunk=chunk),

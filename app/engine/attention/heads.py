@@ -39,6 +39,10 @@ class HeadsBackend:
         self._size = page_size
         self._dtype = dtype
 
+    @property
+    def page_bytes(self) -> int:
+        return self._size * self._shape.elements * self._dtype.itemsize
+
     def allocate(self, pages: int, device: torch.device) -> HeadPages:
         shape = (pages, self._shape.heads, self._size, self._shape.dim)
         return HeadPages(zeros(shape, self._dtype, device), zeros(shape, self._dtype, device))

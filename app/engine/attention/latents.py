@@ -33,6 +33,10 @@ class LatentsBackend:
         self._size = page_size
         self._dtype = dtype
 
+    @property
+    def page_bytes(self) -> int:
+        return self._size * self._width * self._dtype.itemsize
+
     def allocate(self, pages: int, device: torch.device) -> Tensor:
         return zeros((pages, self._size, self._width), self._dtype, device)
 

@@ -26,6 +26,11 @@ class Backend(Protocol):
 
     name: str
 
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page of one layer."""
+        ...
+
     def allocate(self, pages: int, device: torch.device) -> Any:
         """One layer's pages. Raises torch.OutOfMemoryError."""
         ...

@@ -62,6 +62,11 @@ class Runner:
         self._load: EngineLoad | None = None
         self._cleaned_for_memory = False
 
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self._scheduler.kv.tokens
+
     def submit(self, command: Submit) -> None:
         running = RunningRequest(command.request, command.arrived_at)
         try:

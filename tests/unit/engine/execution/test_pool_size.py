@@ -1,0 +1,50 @@
+"""The KV cache is as large as the memory that was measured, and no larger than planned."""
+
+import pytest
+import torch
+
+from app.engine.errors import LoadError
+from app.engine.execution.decoder import Decoder
+from app.engine.execution.pool_size import LEAST_TOKENS, MARGIN, free_beside_a_step, pages_that_fit
+from app.engine.kv.pages import PAGE_SIZE
+from tests.support.driving import over_pages
+from tests.support.simgpu import gpus
+from tests.support.split import split
+from tests.support.tiny import tiny_deepseek
+
+LAYERS = 2  # on each of two GPUs
+
+
+@pytest.fixture
+def decoder() -> Decoder:
+    model = over_pages(tiny_deepseek())
+    split(model, LAYERS)
+    return Decoder(model)
+
+
+def pages(decoder: Decoder, planned: int, *left: int) -> int:
+    """With so many pages' bytes left on each GPU beside the largest step."""
+    one = LAYERS * decoder.backend.page_bytes
+    free = {gpu: MARGIN + count * one + one // 2 for gpu, count in zip(gpus(), left, strict=True)}
+    return pages_that_fit(decoder, planned, prompt_tokens=64, sequences=4, measure=lambda *_: free)
+
+
+def test_the_gpu_with_the_least_memory_decides(decoder: Decoder) -> None:
+    assert pages(decoder, 1000 * PAGE_SIZE, 300, 200) == 200
+    assert pages(decoder, 1000 * PAGE_SIZE, 200, 300) == 200
+
+
+def test_the_plan_is_not_exceeded(decoder: Decoder) -> None:
+    assert pages(decoder, 100 * PAGE_SIZE, 300, 200) == 100
+
+
+def test_too_little_memory_ends_the_start_and_says_what_to_do(decoder: Decoder) -> None:
+    with pytest.raises(LoadError, match="lower MAX_SEQUENCES or PREFILL_CHUNK"):
+        pages(decoder, 1000 * PAGE_SIZE, 300, LEAST_TOKENS // PAGE_SIZE - 1)
+
+
+def test_without_a_gpu_the_plan_holds() -> None:
+    with torch.inference_mode():
+        decoder = Decoder(over_pages(tiny_deepseek()))
+    planned = 40 * PAGE_SIZE
+    assert pages_that_fit(decoder, planned, prompt_tokens=64, sequences=4, measure=free_beside_a_step) == 40
