@@ -22,7 +22,6 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_leaves, tree_map
 
 from app.contract.telemetry import DeviceMemory
 
@@ -164,7 +163,8 @@ class SimTensor(Tensor):
 def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Compute on the wrapped tensors, and wrap what comes out."""
     torch._C._set_only_lift_cpu_tensors(True)  # for torch.tensor(…, device=…)
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors: list[Tensor] = []
+    _mapped(lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) else None, (args, kwargs))
     source = _common_device(func, args, tensors)
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else source
     if target.type == TYPE and target.index is None:
@@ -174,14 +174,14 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if "device" in kwargs:
         kwargs = kwargs | {"device": torch.device("cpu")}
 
-    out = _compute(func)(*tree_map(_real, args), **tree_map(_real, kwargs))
+    out = _compute(func)(*_mapped(_real, args), **_mapped(_real, kwargs))
     if func is aten.copy_.default:
         _record(args[1], args[0].device)
     elif func is aten._to_copy.default:
         _record(args[0], target)
     if target.type != TYPE:
         return out
-    return tree_map(lambda leaf: _wrapped(leaf, target), out)
+    return _mapped(lambda leaf: _wrapped(leaf, target), out)
 
 
 def _compute(func: Any) -> Callable[..., Any]:
@@ -209,6 +209,16 @@ def _record(source: Tensor, target: torch.device) -> None:
     if source.device != target:
         for recording in _recordings:
             recording.append(Crossing(source.device, target, tuple(source.shape)))
+
+
+def _mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Each leaf of an operation's arguments or results, changed. torch's own `tree_map` took most of the time."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([_mapped(change, part) for part in tree])
+    if kind is dict:
+        return {name: _mapped(change, part) for name, part in tree.items()}
+    return change(tree)
 
 
 def _real(leaf: Any) -> Any:
