@@ -13,6 +13,8 @@ from pathlib import Path
 
 import requests
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -41,7 +43,7 @@ def wait_until(url: str, status: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         assert process.poll() is None
         try:
-            if requests.get(url, timeout=5).status_code == status:
+            if requests.get(url, timeout=PATIENCE).status_code == status:
                 return
         except requests.ConnectionError:
             pass
@@ -59,7 +61,7 @@ def test_sigterm_ends_a_stream_with_an_error_event(embedded_model: Path, tmp_pat
             assert b"delta" in next(lines)
             process.send_signal(signal.SIGTERM)
             wait_until(url + "readyz", 503, process)
-            refused = requests.post(url, json={"prompt": "a"}, timeout=5)
+            refused = requests.post(url, json={"prompt": "a"}, timeout=PATIENCE)
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "shutting_down"
             *_, last = lines

@@ -57,7 +57,7 @@ def request(question: str, temperature: float, seed: int = 1, **changes: Any) ->
         operation=Operation.CHAT,
         sampling=SamplingParams(seed=seed, temperature=temperature),
         messages=(Message("user", question),),
-        **({"max_tokens": 100} | changes),
+        **({"max_tokens": 64} | changes),
     )
 
 
@@ -103,7 +103,7 @@ async def test_calls_fit_their_functions_and_free_answers_beside_them_are_unchan
     choices = [ToolChoice(), ToolChoice("required"), ToolChoice("required", "add"), ToolChoice("required")]
     calling = [
         request("What is the weather in Paris?", temperature, seed, tools=TOOLS, tool_choice=choice,
-                parallel_tool_calls=seed != 3, max_tokens=160)
+                parallel_tool_calls=seed != 3, max_tokens=80)
         for seed, choice in enumerate(choices)
     ]  # fmt: skip
     (beside, _), auto, required, named, single = await asyncio.gather(

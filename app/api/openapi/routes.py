@@ -1,5 +1,7 @@
 """`/openapi.json`."""
 
+import functools
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
@@ -11,10 +13,16 @@ OPENAPI = "/openapi.json"
 
 def openapi_router(service: GenerationService) -> APIRouter:
     router = APIRouter()
-    document = JSONResponse(openapi_document(service.model.name))
+    document = _rendered(service.model.name)
 
     @router.get(OPENAPI)
     async def openapi() -> Response:
-        return Response(document.body, media_type="application/json")
+        return Response(document, media_type="application/json")
 
     return router
+
+
+@functools.cache
+def _rendered(model: str) -> bytes:
+    """The document, made once in a process: it takes longer than the rest of an app."""
+    return bytes(JSONResponse(openapi_document(model)).body)
