@@ -1,5 +1,6 @@
 """What the sections share: the devices, the checkpoint, and the decoder that the product's start-up loaded."""
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,12 @@ class Bench:
         if self.decoder is None:
             raise RuntimeError("the model was not loaded: see the section on loading")
         return self.decoder
+
+    def free_memory(self) -> None:
+        """Free what earlier sections held. A runner and its reader refer to each other until they are collected."""
+        gc.collect()
+        if self.gpus:
+            torch.cuda.empty_cache()
 
     def synchronize(self) -> None:
         for gpu in self.gpus:

@@ -18,8 +18,7 @@ NEW = 24
 @torch.inference_mode()
 def baseline(bench: Bench) -> Iterator[Row]:
     bench.decoder = None  # two copies of the weights do not fit
-    if bench.gpus:
-        torch.cuda.empty_cache()
+    bench.free_memory()
     device = {"": 0} if bench.gpus else None
     model: Any = AutoModelForCausalLM.from_pretrained(bench.folder, dtype=bench.dtype, device_map=device)
     for batch, context in CASES if bench.gpus else SMALL_CASES:

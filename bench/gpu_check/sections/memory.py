@@ -51,7 +51,7 @@ def _forced(bench: Bench) -> Iterator[Row]:
 def _full(bench: Bench, config: EngineConfig) -> Iterator[Row]:
     """The KV cache at the size that the product gives it, and the largest steps beside it."""
     whole = replace(config, capacity=replace(config.capacity, kv_tokens=config.plan.kv_tokens))
-    torch.cuda.empty_cache()
+    bench.free_memory()
     for gpu in bench.gpus:
         torch.cuda.reset_peak_memory_stats(gpu.index)
     bench.engine_config = whole
