@@ -21,6 +21,7 @@ from app.engine.execution.runner import Emission, Runner
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.sequence import Sequence
 
 CONTEXT = 4096
 
@@ -69,6 +70,11 @@ class Driver:
         self.submit(name, tokens, max_tokens, **changes)
         self.run()
         return self.tokens[name]
+
+
+def sequences_of(scheduler: Scheduler) -> list[Sequence]:
+    """The running ones, oldest first, then the waiting ones."""
+    return [*scheduler._running.values(), *scheduler._waiting]
 
 
 def over_pages(model: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
-"""Steps over pages by hand: sequences whose pages are scattered, and every row's logits."""
+"""Steps over scattered pages, and the logits of every row."""
 
 import random
-from collections.abc import Sequence as Items
+from collections import abc
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from tests.support.driving import over_pages
 POOL = 64
 
 
-def scattered(tokens: Items[Items[int]], pool: int = POOL) -> list[Sequence]:
-    """A sequence for each text, with pages all over the pool."""
+def scattered(tokens: abc.Sequence[abc.Sequence[int]], pool: int = POOL) -> list[Sequence]:
+    """A sequence for each text, with pages from all over the pool."""
     free = list(range(pool))
     random.Random(2).shuffle(free)  # test data
     sequences = []
@@ -29,14 +29,14 @@ def scattered(tokens: Items[Items[int]], pool: int = POOL) -> list[Sequence]:
     return sequences
 
 
-def step(sequences: Items[Sequence], start: int, end: int) -> Step:
+def step(sequences: abc.Sequence[Sequence], start: int, end: int) -> Step:
     """The tokens start…end-1 of every sequence: decoding rows where it is one, else chunks."""
     chunks = tuple(Chunk(sequence, start, end - start) for sequence in sequences)
     return step_of(Decision(chunks, ()) if end - start == 1 else Decision((), chunks), PAGE_SIZE)
 
 
 @torch.inference_mode()
-def logits(model: Any, tokens: Tensor, cuts: Items[int]) -> Tensor:
+def logits(model: Any, tokens: Tensor, cuts: abc.Sequence[int]) -> Tensor:
     """Every token's logits, `[rows, length, vocabulary]`, of texts that go through the model in parts."""
     decoder = Decoder(over_pages(model))
     cache = decoder.new_cache(POOL)

@@ -1,4 +1,4 @@
-"""Which backend computes a model's attention: the model and its devices decide."""
+"""Chooses the attention backend of a model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from app.engine.layers.llama import FusedLlamaLayer
 
 
 def choose_backend(config: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> Backend:
-    """For a transformers config and the layers as they will run."""
+    """`config` is transformers', `layers` are those that will run."""
     shape = kv_shape(config.to_dict())
     if isinstance(shape, LatentShape):
         return LatentsBackend(shape, PAGE_SIZE, dtype)

@@ -1,6 +1,6 @@
 """Attention of a fused Llama on a CPU: the compiled kernels read block tables, so nothing is gathered.
 
-A prompt chunk that sees more than LONG_CHUNK tokens is left to matrix products over all its rows.
+Prompt chunks that attend to more than LONG_CHUNK tokens use matrix products over all their rows instead.
 """
 
 from dataclasses import dataclass

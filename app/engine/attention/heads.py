@@ -1,6 +1,6 @@
 """Attention of models that keep keys and values for each head, over pages, in plain torch.
 
-It works for every such model on every device, and is what faster backends are compared with. Pages are gathered in
+It works for every such model on every device, and tests compare faster backends with it. Pages are gathered in
 blocks, so that a step's scratch does not grow with the context.
 
 Shapes: n sequences, k key heads, g query heads that share one, d their size, l tokens.
@@ -23,7 +23,7 @@ BLOCK_SCORES = 2**24
 
 @dataclass(frozen=True, slots=True)
 class HeadPages:
-    """A layer's pages, each `[pages, k, size, d]`: the tokens of one head lie side by side."""
+    """A layer's pages, each `[pages, k, size, d]`: the tokens of one head are adjacent."""
 
     keys: Tensor
     values: Tensor
@@ -71,7 +71,7 @@ class HeadsBackend:
             keys, values = self._gather(storage.keys, tables), self._gather(storage.values, tables)
             positions = torch.arange(first * self._size, last * self._size, device=query.device)
             hidden = (positions >= group.lengths[:, None])[:, None, None, :]
-            values = values.masked_fill_(hidden.transpose(2, 3), 0)  # what lies behind an end may be anything
+            values = values.masked_fill_(hidden.transpose(2, 3), 0)  # values after a sequence's end may be anything
             parts.append(_attend(query, keys, values, scaling, hidden))
         return merge(parts).reshape(count, heads, dim)
 

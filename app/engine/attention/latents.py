@@ -1,6 +1,6 @@
-"""Latent attention over pages in plain torch: works on every device, and is what faster backends are compared with.
+"""Latent attention over pages in plain torch. It works on every device, and tests compare faster backends with it.
 
-A page holds, for each token, its latent and its rotated key side by side. In latent space all heads share them: a
+A page holds, for each token, its latent and then its rotated key. In latent space all heads share them: a
 query of `rank + rope` numbers meets them as keys, and the first `rank` of them as values. Pages are gathered in
 blocks, so that a step's scratch does not grow with the context.
 
@@ -62,7 +62,7 @@ class LatentsBackend:
             rows = storage[group.tables[:, first:last]].flatten(1, 2)
             positions = torch.arange(first * self._size, last * self._size, device=query.device)
             hidden = (positions >= group.lengths[:, None])[:, None, :]
-            rows = rows.masked_fill_(hidden.transpose(1, 2), 0)  # what lies behind an end may be anything
+            rows = rows.masked_fill_(hidden.transpose(1, 2), 0)  # values after a sequence's end may be anything
             parts.append(self._part(query, rows, scaling, hidden))
         return merge(parts).transpose(0, 1)
 
@@ -79,7 +79,7 @@ class LatentsBackend:
         return merge(parts).view(heads, count, self._rank)
 
     def context(self, chunk: Chunk, storage: Tensor, scores_per_token: int) -> Iterator[Tensor]:
-        """What lies before the chunk, in blocks `[l, rank + rope]`."""
+        """The context before the chunk, in blocks `[l, rank + rope]`."""
         for first, last in self._blocks(-(-chunk.start // self._size), scores_per_token):
             rows = storage[chunk.table[first:last]].flatten(0, 1)
             yield rows[: chunk.start - first * self._size]

@@ -3,7 +3,7 @@
 The cache holds one latent row `c` of `rank` numbers per token, shared by all heads, and one rotated key row.
 `kv_b_proj` makes every head's keys and values from `c`: k = W_UK c, v = W_UV c. The stock module does so for the
 whole context at every step. But q · (W_UK c) = (W_UK' q) · c, and sums of W_UV c are W_UV of the sum: with few
-queries it is far cheaper to bring the query into latent space, attend there, and bring the result back. That is
+queries it is far cheaper to map the query into latent space, attend there, and map the result back. That is
 the absorbed form of the DeepSeek-V2 paper (arXiv 2405.04434, section 2.1.2). With many queries the expanded form
 is cheaper; `absorbed_is_cheaper` decides. Figures: docs/decisions/0601-absorbed-mla.md.
 
@@ -31,7 +31,7 @@ def absorb(model: nn.Module) -> int:
 
     Weights and names stay as they are. Linear layers may be replaced afterwards, except `kv_b_proj`, whose weight
     is read here. Raises ValueError for a module whose instance has a `forward` of its own, as accelerate's hooks
-    leave one: it would go on running and hide the one below.
+    leave one: it would hide the one below.
     """
     modules = [module for module in model.modules() if type(module) is DeepseekV2Attention]
     for module in modules:
@@ -44,7 +44,7 @@ def absorb(model: nn.Module) -> int:
 def use_kernels(model: nn.Module, wanted: FlashAttn) -> str | None:
     """Give every module the best kernel of its device for prompts; the kernels' names, or None without such modules.
 
-    Raises LoadError where FLASH_ATTN=build cannot be had.
+    Raises LoadError where FLASH_ATTN=build is not possible.
     """
     kernels: dict[torch.device, Kernel] = {}
     for module in model.modules():
@@ -57,7 +57,7 @@ def use_kernels(model: nn.Module, wanted: FlashAttn) -> str | None:
 
 
 class AbsorbedAttention(DeepseekV2Attention):
-    """The stock module's weights, arguments and results; another way to compute them."""
+    """The stock module's weights, arguments and results; computed in another way."""
 
     prefill: Kernel = PRODUCTS  # of the expanded form: `use_kernels` sets the device's best
 
@@ -65,7 +65,7 @@ class AbsorbedAttention(DeepseekV2Attention):
         self,
         hidden_states: Tensor,
         *,
-        position_embeddings: Any,  # annotated as a pair by transformers, and one complex tensor in truth
+        position_embeddings: Any,  # transformers' annotation is a pair; it is one complex tensor
         kv_cache: KvCache,
         **_kwargs: Any,
     ) -> tuple[Tensor, None]:

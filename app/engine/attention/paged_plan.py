@@ -15,9 +15,8 @@ class Group:
     """Decoding rows whose contexts need about as many pages: at most twice as many as the shortest of them."""
 
     rows: slice  # of the step
-    tables: Tensor  # [n, pages]; behind a sequence's end any page of the pool
+    tables: Tensor  # [n, pages]; after a sequence's end any page of the pool
     lengths: Tensor  # [n]
-    longest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +65,4 @@ def _group(rows: list[Row], offset: int, page_size: int, device: torch.device) -
         rows=slice(offset, offset + len(rows)),
         tables=torch.tensor(tables).to(device),
         lengths=torch.tensor([row.length for row in rows]).to(device),
-        longest=longest,
     )

@@ -1,4 +1,4 @@
-"""Attention over a part of the context, and how parts are put together: no step's scratch grows with the context.
+"""Attention over parts of the context, and their merge: a step's scratch memory does not grow with the context.
 
 softmax(s) · v over all tokens is the mean of the parts' results, weighted by the sum of exp(s) that each part saw. A
 part's result comes with the logarithm of that sum (FlashAttention, arXiv 2205.14135, section 3.1).
@@ -14,8 +14,8 @@ Part = tuple[Tensor, Tensor]
 def weigh(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     """Weights `[…, l]` of float32 scores, and their logarithm of the sum. Changes `scores`.
 
-    `hidden` is bool, true where nothing may be seen. It is filled in and never added: a score that is not a number
-    stays one when minus infinity is added to it.
+    `hidden` is bool, true where a token must not be seen. Scores are overwritten there, because NaN plus minus
+    infinity is still NaN.
     """
     if hidden is not None:
         scores = scores.masked_fill_(hidden, float("-inf"))
@@ -39,7 +39,7 @@ def merge(parts: list[Part]) -> Tensor:
 
 
 def hidden_in_chunk(queries: int, device: torch.device) -> Tensor | None:
-    """What a chunk's rows may not see of the chunk itself, `[q, q]` bool; None for one row."""
+    """The tokens of a chunk that each of its rows must not see, `[q, q]` bool; None for one row."""
     if queries == 1:
         return None
     return torch.ones(queries, queries, dtype=torch.bool, device=device).triu_(1)

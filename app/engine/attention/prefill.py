@@ -1,5 +1,5 @@
-"""Which kernel computes the attention of a prompt chunk in latent attention's expanded form: chosen once for
-each device at the start, and said. docs/decisions/0604-which-attention.md has the reasons.
+"""Chooses the kernel for a prompt chunk in the expanded form of latent attention, once for each device at the start.
+docs/decisions/0604-which-attention.md has the reasons.
 """
 
 import logging
@@ -54,7 +54,7 @@ def _efficient(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal
     output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001  # likewise
         query, key, _widened(value, key), None, True, 0.0, causal, scale=scaling
     )
-    return output[..., : value.shape[-1]], lse[..., : query.shape[2]]  # it is rounded up to whole blocks
+    return output[..., : value.shape[-1]], lse[..., : query.shape[2]]  # its length is rounded up to whole blocks
 
 
 def _widened(value: Tensor, key: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def _widened(value: Tensor, key: Tensor) -> Tensor:
 PRODUCTS = Kernel("matrix products", _products)
 TORCH_FLASH = Kernel("torch flash", _flash)
 TORCH_EFFICIENT = Kernel("torch efficient", _efficient)
-"""On a GPU, or in a type, that torch's flash kernel does not know."""
+"""For GPUs and types that torch's flash kernel does not support."""
 
 
 def settle_sdpa() -> None:
@@ -75,12 +75,14 @@ def settle_sdpa() -> None:
 
 
 def choose_kernel(device: torch.device, dtype: torch.dtype, width: int, wanted: FlashAttn) -> Kernel:
-    """The kernel for this device, with heads of `width`. Raises LoadError where FLASH_ATTN=build cannot be had."""
+    """The kernel for this device, with heads of `width`. Raises LoadError where FLASH_ATTN=build is not possible."""
     if device.type != "cuda":
         return PRODUCTS
     if dtype not in _HALF or torch.cuda.get_device_capability(device) < FLASH_FROM:
         if wanted is FlashAttn.BUILD:
-            raise LoadError(f"FLASH_ATTN=build: {device} in {dtype} cannot run it; it needs Ampere and 16-bit types.")
+            raise LoadError(
+                f"FLASH_ATTN=build: {device} in {dtype} cannot run it; it needs Ampere or newer, and a 16-bit type."
+            )
         return TORCH_EFFICIENT
     library = flash_attn(wanted)
     if library is None:
@@ -94,7 +96,7 @@ def choose_kernel(device: torch.device, dtype: torch.dtype, width: int, wanted: 
 
 
 def flash_attn(wanted: FlashAttn) -> Kernel | None:
-    """The library where it is installed and wanted. Raises LoadError where FLASH_ATTN=build cannot be had."""
+    """The library where it is installed and wanted. Raises LoadError where FLASH_ATTN=build is not possible."""
     if wanted is FlashAttn.OFF:
         return None
     if find_spec(LIBRARY) is None:
@@ -103,7 +105,7 @@ def flash_attn(wanted: FlashAttn) -> Kernel | None:
         return None
     try:
         library = import_module(LIBRARY)
-    except (ImportError, OSError, RuntimeError) as error:  # what a build for another torch ends with
+    except (ImportError, OSError, RuntimeError) as error:  # as from a build for another torch
         _refuse_or_warn(wanted, f"it cannot be imported: {error}")
         return None
     function = library.flash_attn_func
@@ -121,9 +123,9 @@ def _refuse_or_warn(wanted: FlashAttn, reason: str) -> None:
     if wanted is FlashAttn.BUILD:
         raise LoadError(
             f"FLASH_ATTN=build was asked for, and flash-attn does not run: {reason}. Build it for this torch "
-            "(`make up` with FLASH_ATTN=build does), or say FLASH_ATTN=auto or off."
+            "(`make up` with FLASH_ATTN=build does), or set FLASH_ATTN=auto or off."
         )
-    _log.warning("flash-attn is installed and does not run: torch's kernels serve instead", extra={"reason": reason})
+    _log.warning("flash-attn is installed but does not run: torch's kernels are used", extra={"reason": reason})
 
 
 def _try(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int) -> None:

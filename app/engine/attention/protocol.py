@@ -1,6 +1,6 @@
-"""What every way to compute attention over pages offers.
+"""The protocol of the attention backends.
 
-A backend belongs to one model. It says how a layer's pages lie in memory, plans a step once for each device, writes
+A backend belongs to one model. It allocates a layer's pages, plans a step once for each device, writes
 the step's new keys and values into their pages, and attends from the step's queries.
 """
 
@@ -36,7 +36,7 @@ class Backend(Protocol):
         ...
 
     def plan(self, step: Step, device: torch.device) -> Any:
-        """A Plan: what `write` and `attend` need of the step, on the device."""
+        """A Plan: the step as tensors on the device, for `write` and `attend`."""
         ...
 
     def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""One step as attention sees it: which rows there are, where their keys go, and what each of them may see.
+"""One step for attention: its rows, where their keys and values go, and the tokens that each row may see.
 
 A step computes `tokens` rows of hidden state, `[1, tokens, hidden]`: first one row of every decoding sequence,
 ordered by the length of its context, then the prompt chunks.
@@ -29,7 +29,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The rows of one forward pass, on no device yet."""
+    """The rows of one forward pass, not yet on a device."""
 
     tokens: list[int]
     positions: list[int]
@@ -37,7 +37,7 @@ class Step:
     decode: tuple[Row, ...]  # the first rows, shortest context first
     spans: tuple[Span, ...]
     sampled: tuple[Chunk, ...]  # the chunks that get a new token
-    sampled_rows: list[int]  # and the row that each one's next token comes from
+    sampled_rows: list[int]  # the row of each one's next token
 
 
 def step_of(decision: Decision, page_size: int) -> Step:

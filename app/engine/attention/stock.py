@@ -1,7 +1,7 @@
 """The function that stock transformers attention modules call.
 
-They see one batch row of all the step's tokens, so that every linear layer is one multiplication; attention alone
-looks at which sequence a row belongs to.
+The modules get all tokens of the step as one batch row, so every linear layer is one multiplication. Only attention
+tells the sequences apart.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ def paged_attention(  # noqa: PLR0917  # transformers' signature for attention f
     query: Tensor,
     key: Tensor,  # noqa: ARG001  # the cache has it already
     value: Tensor,  # noqa: ARG001  # likewise
-    attention_mask: Tensor | None,  # noqa: ARG001  # the plan says who sees what
+    attention_mask: Tensor | None,  # noqa: ARG001  # the plan has the masks
     scaling: float | None = None,
     kv_cache: KvCache | None = None,
     **_kwargs: Any,

@@ -1,9 +1,10 @@
-"""The one way to compute a step: a decision in, the logits of its sampled rows out.
+"""Computes a step: a decision in, the logits of its sampled rows out.
 
-The runner, the warm-up and the self-check all compute through it.
+The runner, the warm-up and the self-check compute their steps here, so that what is warmed up and checked is what
+serves.
 """
 
-from collections.abc import Sequence as Chunks
+from collections import abc
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 
 
 class Executor:
-    """A decoder and its KV cache. Computing the same decision again gives the same: nothing but pages is written."""
+    """A decoder and its KV cache. A decision can be computed again: nothing but pages is written."""
 
     def __init__(self, decoder: Decoder, cache: KvCache) -> None:
         self._decoder = decoder
@@ -30,25 +31,27 @@ class Executor:
         return self._decoder.devices
 
     @torch.inference_mode()
-    def execute(self, decision: Decision) -> tuple[Chunks[Chunk], Tensor]:
+    def execute(self, decision: Decision) -> tuple[abc.Sequence[Chunk], Tensor]:
         """The chunks that get a new token, and their logits `[n, vocabulary]`."""
         step = step_of(decision, self._cache.page_size)
         return step.sampled, self._decoder.forward(step, self._cache)
 
 
-def greedy(decoder: Decoder, prompts: Chunks[Chunks[int]], count: int, *, chunk: int) -> list[list[int]]:
-    """The most likely `count` tokens after each prompt, computed as requests are, in a cache that is made for it."""
+def greedy(decoder: Decoder, prompts: abc.Sequence[abc.Sequence[int]], count: int, *, chunk: int) -> list[list[int]]:
+    """The most likely `count` tokens after each prompt, computed as requests are, in a cache of its own."""
     sequences = [Sequence(f"prompt-{number}", list(prompt), count) for number, prompt in enumerate(prompts)]
     pages = sum(-(-sequence.longest // PAGE_SIZE) for sequence in sequences)
     scheduler = Scheduler(KvManager(PagePool(2 * pages, PAGE_SIZE)), max_sequences=len(sequences), chunk=chunk)
     executor = Executor(decoder, decoder.new_cache(2 * pages))
     for sequence in sequences:
         scheduler.add(sequence)
-    while (decision := scheduler.decide()) is not None:
+    while True:
+        decision = scheduler.decide()
+        if decision is None:
+            return [sequence.tokens[sequence.prompt_length :] for sequence in sequences]
         chunks, logits = executor.execute(decision)
         scheduler.advance(decision)
         for done, row in zip(chunks, logits, strict=True):
             done.sequence.tokens.append(int(row.argmax()))
             if done.sequence.generated == count:
                 scheduler.remove(done.sequence, keep=False)
-    return [sequence.tokens[sequence.prompt_length :] for sequence in sequences]

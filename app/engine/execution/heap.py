@@ -5,7 +5,7 @@ from functools import cache
 
 
 def trim() -> None:
-    """Give what lies unused in the C library's heap back to the system. glibc only; elsewhere nothing happens."""
+    """Give unused memory of the C library's heap back to the system. Does nothing without glibc."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)

@@ -1,7 +1,7 @@
 """Computes one step after the other for all requests. Everything here runs on the inference thread.
 
 step:  expire                end the requests whose deadline has passed
-       scheduler.decide      which sequences decode, which prompt chunks prefill, and who gets pages
+       scheduler.decide      which sequences decode, which prompt chunks prefill, and their pages
        executor.execute      one forward pass over all of them
        sampler.sample        one token for each sequence whose pending tokens are all computed
        emit                  send every new event to the event loop, in one call
@@ -174,7 +174,7 @@ class Runner:
             self._cleaner.run()
             return
         if self._scheduler.make_steps_smaller():
-            _log.warning("out of memory: smaller steps from here on", extra=self._scheduler.limits())
+            _log.warning("out of memory: steps are smaller from now on", extra=self._scheduler.limits())
             return
         chunks = (*decision.decode, *decision.prefill)
         victim = max(chunks, key=lambda chunk: (chunk.length, chunk.start + chunk.length)).sequence

@@ -19,7 +19,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class KvCache(Cache):
-    """`pages` pages of `page_size` tokens. `begin` must be called with each step before its forward pass."""
+    """`pages` pages of `page_size` tokens. Call `begin` with each step before its forward pass."""
 
     def __init__(self, backend: Backend, layer_devices: Sequence[torch.device], pages: int, page_size: int) -> None:
         super().__init__(layer_class_to_replicate=DynamicLayer)
@@ -45,7 +45,8 @@ class KvCache(Cache):
         *_args: object,
         **_kwargs: object,
     ) -> Pair:
-        """Store the step's rows, `[1, heads, tokens, dim]` each. Returns them as they came: nobody reads them."""
+        """Store the step's rows, `[1, heads, tokens, dim]` each. Returns them unchanged: attention reads the
+        pages."""
         plan = self.plans[key_states.device]
         self.backend.write(plan, self._storage[layer_idx], key_states, value_states)
         return key_states, value_states

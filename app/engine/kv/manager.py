@@ -1,10 +1,10 @@
-"""Which pages a sequence holds: its block table. Pure bookkeeping, no tensors.
+"""Keeps each sequence's block table, the list of its pages. No tensors.
 
 Page i of a sequence's table holds its tokens i * size to (i + 1) * size - 1. The first `len(known)` pages are known
-and may be shared; those behind them are the sequence's own, the last one perhaps partly filled.
+and may be shared; those after them are the sequence's own, and the last one may be partly filled.
 """
 
-from collections.abc import Sequence as Tokens
+from collections import abc
 
 from app.engine.kv.pages import KnownPage, PagePool
 from app.engine.scheduling.sequence import Sequence
@@ -18,20 +18,20 @@ class KvManager:
 
     @property
     def tokens(self) -> int:
-        """Tokens that all pages hold together."""
+        """The most tokens that all pages hold."""
         return self.pool.count * self.pool.size
 
     def pages_for(self, tokens: int) -> int:
         return -(-tokens // self.pool.size)
 
     def fits(self, sequence: Sequence, spare: int) -> bool:
-        """Whether all tokens of a waiting sequence find pages, with `spare` pages left for others."""
+        """Whether there are pages for all tokens of a waiting sequence, and `spare` more."""
         known = self._continue(sequence.tokens, sequence.tenant, None, 0)
-        cached = sum(page.holders == 0 for page in known)  # holding them takes them from what is available
+        cached = sum(page.holders == 0 for page in known)  # once held they are no longer available
         return self.pages_for(len(sequence.tokens)) - len(known) + spare <= self.pool.available - cached
 
     def admit(self, sequence: Sequence) -> bool:
-        """Pages for all of its tokens, beginning with those that are known. False leaves it as it was."""
+        """Give it pages for all its tokens, known ones first. False, without a change, when there are too few."""
         self.take_over(sequence)
         sequence.cached = min(sequence.computed, sequence.prompt_length - 1)
         if self.grow(sequence, len(sequence.tokens)):
@@ -40,9 +40,9 @@ class KvManager:
         return False
 
     def take_over(self, sequence: Sequence) -> int:
-        """Use known pages for the next tokens instead of computing them; how many tokens that saves.
+        """Use known pages for the next tokens instead of computing them. Returns the number of tokens saved.
 
-        Somebody else may have computed them since it was admitted. The last token is always left to be computed: its
+        Another sequence may have computed them since this one was admitted. The last token is always computed: its
         row gives the next one.
         """
         if sequence.computed != len(sequence.known) * self.pool.size:
@@ -62,7 +62,7 @@ class KvManager:
         return len(found) * self.pool.size
 
     def grow(self, sequence: Sequence, tokens: int) -> bool:
-        """Pages for so many of its tokens. False when there are not enough; it keeps those that it got."""
+        """Give it pages for its first `tokens` tokens. False when there are too few; it keeps those that it got."""
         while len(sequence.pages) < self.pages_for(tokens):
             page = self.pool.take()
             if page is None:
@@ -71,9 +71,9 @@ class KvManager:
         return True
 
     def note_computed(self, sequence: Sequence) -> None:
-        """Its pages that are full now are known from here on."""
+        """Register its newly filled pages as known."""
         size = self.pool.size
-        while (index := len(sequence.known)) < sequence.computed // size:
+        for index in range(len(sequence.known), sequence.computed // size):
             text = tuple(sequence.tokens[index * size : (index + 1) * size])
             after = sequence.known[-1] if sequence.known else None
             known = self.pool.learn(sequence.pages[index], text, sequence.tenant, after)
@@ -81,7 +81,7 @@ class KvManager:
             sequence.known.append(known)
 
     def release(self, sequence: Sequence, *, keep: bool) -> None:
-        """It holds nothing any more. Without `keep` nobody will use what it computed: it may be wrong."""
+        """Take all its pages back. Without `keep` no other sequence will use them: their contents may be wrong."""
         for page in sequence.pages[len(sequence.known) :]:
             self.pool.give_back(page)
         for known in reversed(sequence.known):
@@ -92,8 +92,10 @@ class KvManager:
         sequence.known.clear()
         sequence.computed = 0
 
-    def _continue(self, tokens: Tokens[int], tenant: str, after: KnownPage | None, start: int) -> list[KnownPage]:
-        """The known pages that hold the tokens from `start` on, all of them but the last token."""
+    def _continue(
+        self, tokens: abc.Sequence[int], tenant: str, after: KnownPage | None, start: int
+    ) -> list[KnownPage]:
+        """The known pages that hold the tokens from `start` on, but never the last token."""
         found: list[KnownPage] = []
         while start + self.pool.size < len(tokens):
             known = self.pool.find(tokens, tenant, after, start)

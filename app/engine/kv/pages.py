@@ -1,22 +1,21 @@
-"""The pages of the KV cache: which are free, which are in use, and which hold text that is known. No tensors.
+"""The pool of the KV cache's pages: free ones, those in use, and those whose tokens are known. No tensors.
 
 A full page is known by its tokens, by the page before it and by the tenant: known pages form a tree for each
-tenant. A page is found by looking its tokens up among the children of the page before it, so the tokens themselves
-decide; no hash can show one user the text of another. Holders are counted. A known page without holders stays until
-its room is needed: the least recently used goes first, leaves before what they continue.
+tenant. A page is found by its tokens among the children of the page before it. The tokens themselves are compared, so
+a collision of hashes cannot show one user the text of another. Holders are counted. A known page without holders is
+cached until its memory is needed: the least recently used is evicted first, and leaves before their parents.
 """
 
 import heapq
 import itertools
-from collections.abc import Iterator
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 PAGE_SIZE = 32
 """Tokens in a page: docs/decisions/0005-kv-memory-by-pages.md has the figures."""
 
 EVERYBODY = ""
-"""The tenant under which pages are known where prefixes are shared between tenants."""
+"""The tenant of all pages when prefixes are shared between tenants."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,14 +25,14 @@ class KnownPage:
     page: int
     tokens: tuple[int, ...]
     parent: "KnownPage | None"
-    siblings: dict[tuple[int, ...], "KnownPage"]  # where it is found: its parent's children, or a tenant's roots
+    siblings: dict[tuple[int, ...], "KnownPage"]  # its parent's children, or a tenant's roots
     children: dict[tuple[int, ...], "KnownPage"] = field(default_factory=dict)
     holders: int = 0
     used: int = 0  # the pool's clock at its last use
 
 
 class PagePool:
-    """`count` pages of `size` tokens. Every operation takes a time that does not grow with the number of pages."""
+    """`count` pages of `size` tokens. No operation takes longer with more pages."""
 
     def __init__(self, count: int, size: int, *, share_prefixes: bool = False) -> None:
         self.count = count
@@ -60,7 +59,7 @@ class PagePool:
 
     @property
     def cached(self) -> int:
-        """Known pages that nobody holds."""
+        """Known pages without a holder."""
         return self._cached
 
     @property
@@ -72,7 +71,7 @@ class PagePool:
     def in_use(self) -> int:
         return self.count - self.available
 
-    def find(self, tokens: Tokens[int], tenant: str, after: KnownPage | None, start: int) -> KnownPage | None:
+    def find(self, tokens: Sequence[int], tenant: str, after: KnownPage | None, start: int) -> KnownPage | None:
         """The known page that continues `after` with the page of tokens at `start`; None if there is none."""
         children = self._children(tenant, after)
         return children.get(tuple(tokens[start : start + self.size])) if children else None
@@ -85,7 +84,7 @@ class PagePool:
             self._shared += 1
 
     def let_go(self, known: KnownPage) -> None:
-        """One holder less. Let a sequence's last pages go first: they become evictable before those they continue."""
+        """One holder less. Let a sequence's last pages go first, so that they are evicted before their parents."""
         known.holders -= 1
         self._clock += 1
         known.used = self._clock
@@ -96,7 +95,7 @@ class PagePool:
             self._offer(known)
 
     def take(self) -> int | None:
-        """A page for new tokens, evicting a known one where none is free; None when every page is in use."""
+        """A page for new tokens. Evicts a cached one when none is free. None when every page is in use."""
         if not self._free and not self._evict():
             return None
         return self._free.pop()
@@ -106,9 +105,9 @@ class PagePool:
         self._free.append(page)
 
     def learn(self, page: int, tokens: tuple[int, ...], tenant: str, after: KnownPage | None) -> KnownPage:
-        """The page is full. Returns what it is known as, held once by the caller.
+        """Register a full page. Returns the known page, held once by the caller.
 
-        Where the same text is known already, that page is returned and this one is free again.
+        If these tokens are known already, that page is returned and this one is free again.
         """
         siblings = self._children(tenant, after)
         known = siblings.get(tokens)
@@ -122,7 +121,7 @@ class PagePool:
         return known
 
     def forget(self, known: KnownPage) -> None:
-        """Nobody may use this page again, nor what continues it; those without holders are free at once."""
+        """Let no sequence find this page or its descendants again. Those without holders are free at once."""
         for child in list(known.children.values()):
             self.forget(child)
         if known.siblings.get(known.tokens) is known:
@@ -133,17 +132,9 @@ class PagePool:
             self._offer(known.parent)
 
     def forget_cached(self) -> None:
-        """Free every known page that nobody holds."""
+        """Free every known page without a holder."""
         while self._evict():
             pass
-
-    def pages(self) -> Iterator[KnownPage]:
-        """Every known page, for tests."""
-        stack = [known for roots in self._roots.values() for known in roots.values()]
-        while stack:
-            known = stack.pop()
-            stack += known.children.values()
-            yield known
 
     def _children(self, tenant: str, after: KnownPage | None) -> dict[tuple[int, ...], KnownPage]:
         if after is not None:
@@ -151,7 +142,7 @@ class PagePool:
         return self._roots.setdefault(EVERYBODY if self._share else tenant, {})
 
     def _offer(self, known: KnownPage) -> None:
-        if known.siblings.get(known.tokens) is not known:  # it was forgotten while somebody held it
+        if known.siblings.get(known.tokens) is not known:  # it was forgotten while it was held
             self._drop(known)
             return
         if not known.children:
@@ -177,7 +168,7 @@ class PagePool:
         return False
 
     def _drop(self, known: KnownPage) -> None:
-        """It is known no more, and its page is free."""
+        """Free a page that is no longer known."""
         self._known -= 1
         self._cached -= 1
         known.used = -1  # entries of it in the heap are out of date

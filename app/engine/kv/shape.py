@@ -1,4 +1,4 @@
-"""What one layer keeps of a token, read from the model's config."""
+"""The numbers that one layer keeps of a token, from the model's config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

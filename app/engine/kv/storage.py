@@ -1,4 +1,4 @@
-"""Memory for pages: taken once, and on a CPU given back by the page, without a copy."""
+"""Memory for pages, allocated once. On a CPU it can be given back page by page, without a copy."""
 
 import math
 import mmap
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 _OWN_PAGES = 2**20
-"""Bytes from which a buffer on a CPU is address space of its own, which the system fills when it is first touched."""
+"""Bytes from which a buffer on a CPU gets address space of its own. The system fills it when it is first used."""
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros, because what was never written may be gathered: it must be finite."""
+    """Zeros: unwritten tokens may be gathered as well, and must be finite."""
     size = math.prod(shape) * dtype.itemsize
     if device.type != "cpu" or size < _OWN_PAGES:
         return torch.zeros(*shape, dtype=dtype, device=device)

@@ -11,8 +11,8 @@ class Sequence:
     """A request between arrival and end.
 
     `tokens` is the prompt and everything generated so far; the first `computed` of them have their keys and values in
-    `pages`. A sequence with one pending token decodes; with more it prefills, also when it was preempted and its
-    pages were given to others.
+    `pages`. A sequence with one pending token decodes; with more it prefills, also after it was preempted and lost
+    its pages.
     """
 
     id: str
@@ -21,9 +21,9 @@ class Sequence:
     tenant: str = ANONYMOUS
     prompt_length: int = field(init=False)
     computed: int = 0
-    cached: int = 0  # of the prompt, what known pages gave
+    cached: int = 0  # prompt tokens that known pages hold already
     pages: list[int] = field(default_factory=list)  # its block table
-    known: list[KnownPage] = field(default_factory=list)  # what the first of them are known as
+    known: list[KnownPage] = field(default_factory=list)  # the first of them, as the pool knows them
     preemptions: int = 0
 
     def __post_init__(self) -> None:
@@ -31,7 +31,7 @@ class Sequence:
 
     @property
     def longest(self) -> int:
-        """Tokens whose keys and values it may come to hold: the last one generated is never computed."""
+        """The most tokens whose keys and values it will hold: the last generated one is never computed."""
         return self.prompt_length + self.max_tokens - 1
 
     @property

@@ -12,7 +12,7 @@ from app.contract.messages import SamplingParams
 from app.engine.attention import heads, latents
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt
-from tests.support.driving import Driver, drive, over_pages, reference
+from tests.support.driving import Driver, drive, over_pages, reference, sequences_of
 from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
@@ -155,7 +155,7 @@ def test_preempted_sequences_are_computed_again(case: Case) -> None:
     prompts = {str(n): case.prompt(20 + 3 * n) for n in range(4)}
     for name, prompt in prompts.items():
         driver.submit(name, prompt, 120)
-    sequences = list(driver.scheduler.sequences())
+    sequences = sequences_of(driver.scheduler)
     driver.run()
     assert [s.preemptions for s in sequences] == [0, 1, 1, 2], "this test is about preemption"
     assert {name: driver.tokens[name] for name in prompts} == {n: case.expected(p, 120) for n, p in prompts.items()}
@@ -169,7 +169,7 @@ def test_a_seed_repeats_across_a_preemption(case: Case) -> None:
     for number in range(3):
         driver.submit(f"other {number}", case.prompt(20 + number), 120)
     driver.submit("preempted", prompt, 120, sampling=params)
-    (sequence,) = [s for s in driver.scheduler.sequences() if s.id == "preempted"]
+    (sequence,) = [s for s in sequences_of(driver.scheduler) if s.id == "preempted"]
     driver.run()
     assert sequence.preemptions > 0, "this test is about preemption"
     assert driver.tokens["preempted"] == expected

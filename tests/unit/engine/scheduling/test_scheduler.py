@@ -15,6 +15,7 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PagePool
 from app.engine.scheduling.scheduler import ALONE, SMALLEST_CHUNK, Scheduler
 from app.engine.scheduling.sequence import Decision, Sequence
+from tests.support.driving import sequences_of
 
 SIZE = 8
 
@@ -59,8 +60,8 @@ class Simulation:
 
     def check_owners(self) -> None:
         """A page that is not known has one owner, and no page is free and in use at once."""
-        own = [page for s in self.scheduler.running_sequences() for page in s.pages[len(s.known) :]]
-        known = {known.page for s in self.scheduler.running_sequences() for known in s.known}
+        own = [page for s in self.scheduler._running.values() for page in s.pages[len(s.known) :]]
+        known = {known.page for s in self.scheduler._running.values() for known in s.known}
         assert len(own) == len(set(own)), "no page belongs to two sequences"
         assert not known & set(own)
         pool = self.scheduler.kv.pool
@@ -137,7 +138,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
         else:
             cancellations.setdefault(clock + cancel_after + 1, []).append(sequence)
     bound = 50 + len(failures) + 4 * len(arrivals) * sum(length + new for length, new, *_ in arrivals)
-    while simulation.scheduler and simulation.steps < bound:
+    while sequences_of(simulation.scheduler) and simulation.steps < bound:
         tick()
     assert not simulation.scheduler, "no deadlock, no starvation"
     assert {s.id for s in expected} <= {s.id for s in simulation.done}
@@ -149,7 +150,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
 
 def cancel(simulation: Simulation, sequences: list[Sequence]) -> None:
     for sequence in sequences:
-        if sequence in list(simulation.scheduler.sequences()):
+        if sequence in sequences_of(simulation.scheduler):
             simulation.scheduler.remove(sequence, keep=True)
 
 
@@ -172,7 +173,7 @@ def test_a_long_prompt_never_stops_the_others_for_longer_than_a_chunk() -> None:
     simulation.scheduler.add(short)
     simulation.step()
     simulation.scheduler.add(Sequence("long", prompt(1000, 1), 5))
-    while short in list(simulation.scheduler.sequences()):
+    while short in sequences_of(simulation.scheduler):
         decision = simulation.step()
         assert decision is not None
         assert decision.decode[0].sequence is short
@@ -238,7 +239,7 @@ def test_when_pages_end_the_youngest_of_the_heaviest_tenant_is_preempted() -> No
         simulation.scheduler.add(Sequence(name, [ord(c) for c in name] * 16, 100, tenant))
     while not simulation.scheduler.preemptions:
         simulation.step()
-    assert [s.id for s in simulation.scheduler.sequences() if s.preemptions] == ["b3"]
+    assert [s.id for s in sequences_of(simulation.scheduler) if s.preemptions] == ["b3"]
     run(simulation)
     oldest = next(s for s in simulation.done if s.id == "a1")
     assert oldest.preemptions == 0
