@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What NVIDIA's driver decides about an installation: gpus.sh build|archs
 #
-#   build   which build of torch runs here: cpu without a GPU, cu126 below driver 580, cuda (PyPI's own) from 580 on
+#   build   which build of torch runs here: cpu without a GPU, cu126 below driver 580 and for cards older than Turing,
+#           which PyPI's own build for CUDA 13 has no kernels for; else that one, cuda. Blackwell needs it
 #   archs   the architectures that flash-attn is compiled for, of the GPUs that are there: 80;90
 set -euo pipefail
 
@@ -12,8 +13,17 @@ build() {
   driver=$(ask driver_version | head -n 1) || true
   case ${driver%%.*} in
     "" | *[!0-9]*) echo cpu ;;
-    *) if [ "${driver%%.*}" -ge 580 ]; then echo cuda; else echo cu126; fi ;;
+    *)
+      if has 'v < 7.5'; then echo cu126
+      elif [ "${driver%%.*}" -ge 580 ] || has 'v >= 10'; then echo cuda
+      else echo cu126; fi
+      ;;
   esac
+}
+
+# Whether a card's compute capability, v, fulfils the condition.
+has() {
+  ask compute_cap | awk "{ v = \$1 + 0 } $1 { found = 1 } END { exit !found }"
 }
 
 # flash-attn knows 80, 90, 100 and 120; a newer GPU of one family runs what the oldest of it is compiled for.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that there is a Python for the host-side tool, which is content with 3.9: python.sh PYTHON
 # On a Debian machine without one, root gets it from apt; others are told what to install.
-# (Plain processes need a newer one for the app; docker/stack/venv.py looks for it.)
+# (Plain processes need a newer one for the app; docker/stack/venvs.py looks for it.)
 set -euo pipefail
 python=${1:-python3}
 

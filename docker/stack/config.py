@@ -16,6 +16,7 @@ from typing import Literal, cast
 from docker.stack.base import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
+ENV_FILE = ROOT / ".env"
 Mode = Literal["", "docker", "native"]
 INSTALL_SETTINGS = (
     "TORCH_BUILD",
@@ -61,7 +62,7 @@ class Config:
         return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
 
 
-def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT / ".env") -> Config:
+def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> Config:
     """Raises StackError, naming the variable, when a value cannot be meant."""
     values = read_env_file(env_file) | {name: value for name, value in environ.items() if value}
     state_dir = _path(values.get("STATE_DIR", "var"))
@@ -89,7 +90,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT /
     )
 
 
-def install_settings(environ: Mapping[str, str] = os.environ, env_file: Path = ROOT / ".env") -> dict[str, str]:
+def install_settings(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> dict[str, str]:
     """The INSTALL_SETTINGS that somebody made: an empty one means something, as with TORCH_CPU_INDEX."""
     values = {**_lines(env_file), **environ}
     return {name: values[name] for name in INSTALL_SETTINGS if name in values}

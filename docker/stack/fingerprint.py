@@ -20,7 +20,7 @@ def fingerprint(config: Config) -> str:
     digest = hashlib.sha256(repr((config, sidecar_programs())).encode())
     for path in _files(config):
         digest.update(f"\0{path}\0".encode() + path.read_bytes())
-    for name in _settings():
+    for name in known_settings():
         digest.update(f"\0{name}={os.environ.get(name, '')}".encode())
     return digest.hexdigest()
 
@@ -37,7 +37,7 @@ def _files(config: Config) -> Iterator[Path]:
             yield path
 
 
-def _settings() -> list[str]:
+def known_settings() -> list[str]:
     """The names that `.env.example` lists: every setting there is."""
     example = ROOT / ".env.example"
     return sorted(set(_VARIABLE.findall(example.read_text(encoding="utf-8")))) if example.exists() else []

@@ -22,6 +22,8 @@ LEAST_KV = 2048 * 31_104
 """Bytes of the least KV cache that the plan accepts."""
 OLDEST_DRIVER = 525
 """CUDA 12 runs from there on (NVIDIA's "CUDA Compatibility": minor version compatibility)."""
+NEW_DRIVER = 580
+"""CUDA 13, and PyTorch's default build, run from there on."""
 _FIELDS = "index,uuid,name,memory.total,driver_version"
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"

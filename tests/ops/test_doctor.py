@@ -20,6 +20,7 @@ from app.models.placement import Gpu, plan
 from docker.stack import doctor, gpus, mode, packages, proc, venvs
 from docker.stack.config import ROOT, Config, load_config
 from docker.stack.doctor import disk, graphics, machine, network, software
+from docker.stack.doctor import settings as doctor_settings
 from docker.stack.doctor.finding import Finding, Level, passed, warning
 from tests.support.stubs import nvidia_smi, play
 
@@ -180,6 +181,49 @@ class TestGpus:
         play(tmp_path / "bin", monkeypatch, "docker", docker)
         found = levels(graphics.check_gpus(configured(tmp_path), "docker", gpus.look(None)))
         assert found["toolkit"] is level
+
+
+class TestSettings:
+    def see(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> list[Finding]:
+        (tmp_path / ".env").write_text(text)
+        monkeypatch.setattr(doctor_settings, "ENV_FILE", tmp_path / ".env")
+        return list(doctor_settings.check_settings())
+
+    def test_a_name_that_nobody_reads_ends_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (found,) = self.see(tmp_path, monkeypatch, "FROBNICATE=1\nMODEL=auto\n")
+        assert found.level is Level.FAILED
+        assert "FROBNICATE" in found.text
+        assert "MODEL" not in found.text.partition("names:")[2]
+
+    def test_a_value_of_the_installation_is_checked_before_it_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (found,) = self.see(tmp_path, monkeypatch, "FLASH_ATTN=nonsense\n")
+        assert found.level is Level.FAILED
+        assert "auto, build, off" in found.remedy
+
+    def test_settings_hubs_and_proxies_may_be_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (found,) = self.see(tmp_path, monkeypatch, "HF_TOKEN=x\nhttps_proxy=http://p:1\nMODEL=auto\nFLASH_ATTN=off\n")
+        assert found.level is Level.OK
+
+
+class TestImageSize:
+    @pytest.mark.parametrize(
+        ("cards", "settings", "gpu"),
+        [((RTX, RTX), {}, True), ((RTX, RTX), {"MODEL": "smollm2-135m"}, False), ((RTX,), {}, False)],
+    )
+    def test_room_for_the_large_image_is_asked_where_it_is_built(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        cards: tuple[tuple[str, int], ...],
+        settings: dict[str, str],
+        gpu: bool,
+    ) -> None:
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(*cards, driver="580.95"))
+        play(tmp_path / "bin", monkeypatch, "docker", 'case "$*" in *RootDir*) echo / ;; esac')
+        findings = list(disk.check_disk(configured(tmp_path, **settings), "docker", gpus.look(None)))
+        assert ("25.0 GB for the images" in "".join(finding.text for finding in findings)) is gpu
 
 
 class TestMode:

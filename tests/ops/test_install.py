@@ -206,9 +206,19 @@ def test_the_cpu_image_resolves_on_arm64(python: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("smi", "build"),
-    [("echo 580.65.06", "cuda"), ("echo 575.51.03", "cu126"), ("echo 'No devices'; exit 6", "cpu"), ("", "cpu")],
+    [
+        (("580.65.06", "8.6"), "cuda"),
+        (("575.51.03", "8.6"), "cu126"),
+        (("580.65.06", "7.0"), "cu126"),  # Volta: the build for CUDA 13 has no kernels for it
+        (("580.65.06", "7.5"), "cuda"),
+        (("570.10.01", "12.0"), "cuda"),  # Blackwell: the build for CUDA 12.6 has none
+        ("echo 'No devices'; exit 6", "cpu"),
+        ("", "cpu"),
+    ],
 )
-def test_the_driver_decides_the_build(smi: str, build: str, tmp_path: Path) -> None:
+def test_the_driver_and_the_cards_decide_the_build(smi: str | tuple[str, str], build: str, tmp_path: Path) -> None:
+    if isinstance(smi, tuple):
+        smi = f"case $1 in *=driver_version) echo {smi[0]} ;; *) printf '8.9\\n{smi[1]}\\n' ;; esac"
     assert _gpus_say("build", smi, tmp_path) == build
 
 

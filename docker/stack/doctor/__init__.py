@@ -11,6 +11,7 @@ from docker.stack.doctor.finding import Finding, Level, failed, passed, warning
 from docker.stack.doctor.graphics import check_gpus
 from docker.stack.doctor.machine import check_clock, check_memory, check_permissions
 from docker.stack.doctor.network import check_ports
+from docker.stack.doctor.settings import check_settings
 from docker.stack.doctor.software import check_software
 from docker.stack.gpus import look
 from docker.stack.mode import Choice
@@ -23,6 +24,7 @@ def examine(config: Config, choice: Choice, *, running: bool) -> list[Finding]:
     findings = [_mode(choice)]
     if choice.problem:
         return findings  # what follows depends on the mode
+    findings += check_settings()
     gpus = look(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if choice.mode == "native":
         findings += check_software()

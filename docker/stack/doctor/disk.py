@@ -57,7 +57,7 @@ def _needs(config: Config, mode: str, gpus: Gpus) -> Iterator[_Need]:
 
 def _native(config: Config, gpus: Gpus) -> Iterator[_Need]:
     if not is_filled():
-        yield _Need("PyTorch and the packages", VENV, _ENVIRONMENT[_size(gpus)])
+        yield _Need("PyTorch and the packages", VENV, _ENVIRONMENT["gpu" if gpus.found else "cpu"])
     name = missing_model(config, gpus)
     if name is not None:
         missing = _WEIGHTS[name] - _partial(config.models_dir, name)
@@ -70,15 +70,16 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
     if root is None:
         return
     if not _built(config):
-        yield _Need("the images", root, _IMAGE[_size(gpus)])
+        yield _Need("the images", root, _IMAGE["gpu" if _serves_on_gpus(config, gpus) else "cpu"])
     if missing_model(config, gpus) == MODEL and not _in_the_volume(MODEL):  # the small one lies in its image
         where = config.models_dir if config.models_dir_given else root
         yield _Need(f"the weights of {MODEL}", where, _WEIGHTS[MODEL] - _partial(config.models_dir, MODEL))
     yield _Need("logs and metrics", root, DATA)
 
 
-def _size(gpus: Gpus) -> str:
-    return "gpu" if gpus.found else "cpu"
+def _serves_on_gpus(config: Config, gpus: Gpus) -> bool:
+    """As docker/stack/deciding.py decides: the small model, and cards that are too small, get the CPU image."""
+    return bool(gpus.found) and config.model != SMALL and gpus.could_hold_the_model(config.gpu_reserve)
 
 
 def _partial(models_dir: Path, name: str) -> float:

@@ -7,14 +7,15 @@ cards that are too small get the small model, and a line says why.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from docker.stack.config import Config
+from docker.stack.config import ENV_FILE, Config, read_env_file
 from docker.stack.doctor import engine, wanted
 from docker.stack.doctor.finding import Finding, failed, passed, warning
-from docker.stack.gpus import GIB, MODEL, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
+from docker.stack.gpus import GIB, MODEL, NEW_DRIVER, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
 
 _ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose"
 _BUILDS = {"cuda": "PyTorch's default CUDA build", "cu126": "PyTorch's CUDA 12.6 build", "cpu": "PyTorch's CPU build"}
@@ -60,8 +61,13 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
 
 
 def _driver(gpus: Gpus, *, must: bool) -> Finding:
+    build = os.environ.get("TORCH_BUILD") or read_env_file(ENV_FILE).get("TORCH_BUILD") or torch_build()
+    if build == "cuda" and gpus.driver_number < NEW_DRIVER:
+        text = f"{_BUILDS[build]} needs driver {NEW_DRIVER} for these cards, and {gpus.driver} is installed"
+        remedy = f"Update the driver to {NEW_DRIVER} or newer"
+        return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
     if gpus.driver_number >= OLDEST_DRIVER:
-        return passed("driver", f"{gpus.driver}: {_BUILDS.get(torch_build(), torch_build())} is installed for it")
+        return passed("driver", f"{gpus.driver}: {_BUILDS.get(build, build)} is installed for it")
     text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
     remedy = f"Update the driver ({_newest()})"
     return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
