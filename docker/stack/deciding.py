@@ -41,7 +41,8 @@ def refuse_gpus_that_containers_cannot_use(image: str) -> None:
         reason = said[-1] if said else "no reason given"
         raise StackError(
             f"The GPUs could hold the model, and containers cannot use them: {reason}\n"
-            f"Install NVIDIA's container toolkit ({TOOLKIT}), run `nvidia-ctk runtime configure` and restart Docker. {ON_PURPOSE}"
+            f"Install NVIDIA's container toolkit ({TOOLKIT}), run `nvidia-ctk runtime configure` and restart Docker. "
+            f"{ON_PURPOSE}"
         )
 
 
