@@ -79,7 +79,7 @@ def _figures(record_property: Callable[[str, object], None]) -> Iterator[None]:
     """What was typed for a test goes with its report, which a parallel run sends to the process that prints."""
     yield
     for command, done in _FIGURES:
-        record_property(TYPED, f"{command}: {done.code}, {done.seconds:.1f} s: {done.last_line[:120]}")
+        record_property(TYPED, f"{command}: {done.code}, {done.seconds:.1f} s: {done.gist[:120]}")
     _FIGURES.clear()
 
 
@@ -93,6 +93,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == TYPED
     ]
     if lines:
-        terminalreporter.section("machines: what was typed, its code, its seconds, its last line")
+        terminalreporter.section("machines: what was typed, its code, its seconds, what it came to")
     for line in lines:
         terminalreporter.write_line(line)

@@ -14,6 +14,7 @@ from docker.stack.config import ROOT
 
 CHECKOUT = "/srv/checkout"
 PATIENCE = 900.0  # a first start fetches and installs hundreds of MB
+SOON = 180.0  # a refusal takes seconds; on a slow and busy machine apt may first install a Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,11 @@ class Done:
     seconds: float
 
     @property
-    def last_line(self) -> str:
-        """The last words that are not make's own."""
+    def gist(self) -> str:
+        """What is served, or the last words that are not make's own."""
         lines = [line for line in self.output.splitlines() if line.strip() and not line.startswith("make: ***")]
-        return lines[-1].strip() if lines else ""
+        serving = [line for line in lines if line.startswith("Serving ")]
+        return (serving or lines or [""])[-1].strip()
 
 
 @dataclass

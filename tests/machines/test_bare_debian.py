@@ -3,8 +3,7 @@
 from tests.machines.asking import answer
 from tests.machines.conftest import Machines
 from tests.machines.images import image
-
-A_MINUTE = 60.0  # more than the seconds that a refusal may take on a slow machine that first installs a Python
+from tests.machines.machine import SOON
 
 
 def test_debian_12_answers_and_a_second_start_leaves_it_alone(machine: Machines) -> None:
@@ -21,7 +20,7 @@ def test_debian_12_answers_and_a_second_start_leaves_it_alone(machine: Machines)
 
 def test_debian_11_is_told_which_python_to_install(machine: Machines) -> None:
     """Its Python is 3.9: the host's tool runs on it, and the app does not."""
-    up = machine(image("fresh", "bullseye")).up(patience=A_MINUTE)
+    up = machine(image("fresh", "bullseye")).up(patience=SOON)
     assert up.code != 0
     assert "need Python 3.11 or newer for the app, and python3 is 3.9" in up.output
     assert "apt-get install python3.11" in up.output

@@ -11,9 +11,8 @@ from tests.machines.asking import answer
 from tests.machines.conftest import Machines
 from tests.machines.gpus import RTX_2070, RTX_4090, TESLA_K80, Card
 from tests.machines.images import image
-from tests.machines.machine import Machine
+from tests.machines.machine import SOON, Machine
 
-A_MINUTE = 60.0
 CPU_BUILD = "TORCH_BUILD=cpu"  # else the start would install the build for these cards: gigabytes, in test_long.py
 
 
@@ -40,7 +39,7 @@ def with_cards(installed: Machine, request: pytest.FixtureRequest) -> Iterator[M
 
 @pytest.mark.parametrize("with_cards", [([RTX_4090] * 2, gpus.CURRENT_DRIVER)], indirect=True)
 def test_cards_that_torch_cannot_use_end_the_start(with_cards: Machine) -> None:
-    up = with_cards.up(CPU_BUILD, patience=A_MINUTE)
+    up = with_cards.up(CPU_BUILD, patience=SOON)
     assert up.code != 0
     assert "is built without CUDA" in up.output
     assert "MODEL=smollm2-135m" in up.output
@@ -67,7 +66,7 @@ def test_cards_that_are_too_small_serve_the_small_model_and_say_so(with_cards: M
 
 @pytest.mark.parametrize("with_cards", [([TESLA_K80] * 4, "470.256.02")], indirect=True)
 def test_an_old_driver_is_told_to_be_updated(with_cards: Machine) -> None:
-    up = with_cards.up(patience=A_MINUTE)
+    up = with_cards.up(patience=SOON)
     assert up.code != 0
     assert "driver 470.256.02 is older than the 525" in up.output
     assert "Update the driver" in up.output

@@ -16,10 +16,9 @@ from docker.stack.ports import free_ports
 from tests.machines.asking import answer
 from tests.machines.conftest import Machines
 from tests.machines.images import OFFLINE, image
-from tests.machines.machine import Machine
+from tests.machines.machine import SOON, Machine
 
 SOCKET = "/var/run/docker.sock"
-A_MINUTE = 60.0
 PLACE = ROOT / "var" / "docker-host"  # always the same one: images and volumes are named after it
 
 
@@ -63,7 +62,7 @@ def test_debian_11_serves_from_containers(host: Machine) -> None:
 
 
 def test_debian_11_without_containers_is_told_which_python_to_install(host: Machine) -> None:
-    up = host.up("MODE=native", patience=A_MINUTE)
+    up = host.up("MODE=native", patience=SOON)
     assert up.code != 0
     assert "need Python 3.11 or newer for the app, and python3 is 3.9" in up.output
 
@@ -71,13 +70,13 @@ def test_debian_11_without_containers_is_told_which_python_to_install(host: Mach
 def test_somebody_outside_the_group_docker_is_told_so(machine: Machines) -> None:
     shared = ["--volume", f"{SOCKET}:{SOCKET}"]
     assert Path(SOCKET).stat().st_mode & 0o007 == 0
-    up = machine(image("client", "bullseye"), user="somebody", options=shared).up(patience=A_MINUTE)
+    up = machine(image("client", "bullseye"), user="somebody", options=shared).up(patience=SOON)
     assert up.code != 0
     assert "this user may not use it" in up.output
     assert "usermod -aG docker" in up.output
 
 
 def test_a_stopped_engine_is_not_taken_for_no_docker(machine: Machines) -> None:
-    up = machine(image("client", "bullseye")).up("MODE=docker", patience=A_MINUTE)
+    up = machine(image("client", "bullseye")).up("MODE=docker", patience=SOON)
     assert up.code != 0
     assert "Docker is installed, and its engine does not answer" in up.output

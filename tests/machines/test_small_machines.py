@@ -2,8 +2,8 @@
 
 from tests.machines.conftest import Machines
 from tests.machines.images import image
+from tests.machines.machine import SOON
 
-A_MINUTE = 60.0
 NOTHING_BEGUN = "Making the virtual environment"
 
 
@@ -13,7 +13,7 @@ def test_taken_ports_are_named_with_their_holder_and_another_choice(machine: Mac
         listen = f"setsid python3 -m http.server --bind 127.0.0.1 {port} >/dev/null 2>&1 </dev/null &"
         wait = f"until (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"
         debian.run(f"{listen} {wait}", user=user, reported=False)
-    up = debian.up(patience=A_MINUTE)
+    up = debian.up(patience=SOON)
     assert up.code != 0
     assert "HTTP_PORT=6006 is taken: python3" in up.output
     assert "PROMETHEUS_PORT=9090 is taken: a process of the user root" in up.output
@@ -24,7 +24,7 @@ def test_taken_ports_are_named_with_their_holder_and_another_choice(machine: Mac
 
 def test_a_small_disk_is_told_what_is_wanted(machine: Machines) -> None:
     debian = machine(image("prepared"), user="somebody", disk=200 * 1024**2)
-    up = debian.up(patience=A_MINUTE)
+    up = debian.up(patience=SOON)
     assert up.code != 0
     assert "GB are free at /srv/checkout; wanted are" in up.output
     assert "for PyTorch and the packages" in up.output

@@ -2,19 +2,18 @@
 
 from tests.machines.conftest import Machines
 from tests.machines.images import image
-
-A_MINUTE = 60.0
+from tests.machines.machine import SOON
 
 
 def test_without_python_make_names_the_package(machine: Machines) -> None:
-    up = machine(image("account"), user="somebody").up(patience=A_MINUTE)
+    up = machine(image("account"), user="somebody").up(patience=SOON)
     assert up.code != 0
     assert up.output.splitlines()[0].startswith("There is no python3. Install Python")
     assert "apt-get install python3 python3-venv" in up.output
 
 
 def test_without_nginx_the_preflight_names_the_packages(machine: Machines) -> None:
-    up = machine(image("python"), user="somebody").up(patience=A_MINUTE)
+    up = machine(image("python"), user="somebody").up(patience=SOON)
     assert up.code != 0
     assert "apt-get install --no-install-recommends nginx" in up.output
     assert "Making the virtual environment" not in up.output
