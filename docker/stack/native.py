@@ -17,7 +17,7 @@ from docker.stack.config import Config
 from docker.stack.environment import ensure_dependencies, ensure_model
 from docker.stack.fingerprint import fingerprint
 from docker.stack.follow import follow_files
-from docker.stack.programs import ESSENTIAL, SERVICES, SIDECARS, lay_out, not_installed
+from docker.stack.programs import ESSENTIAL, EXPORTER_PATIENCE, SERVICES, SIDECARS, lay_out, not_installed
 from docker.stack.ready import wait_until_ready
 from docker.stack.supervisor import Supervisor
 from docker.stack.watch import Watch
@@ -140,6 +140,7 @@ class NativeStack:
         host, _, port = app.partition(":")
         return {
             **os.environ,
+            **EXPORTER_PATIENCE,
             proc.MARKER: str(self._config.state_dir),
             "APP_HOST": host,
             "APP_PORT": port,

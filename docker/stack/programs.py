@@ -12,6 +12,8 @@ ESSENTIAL = ("app", "nginx")
 SIDECARS = {"nginx-exporter": "prometheus-nginx-exporter", "prometheus": "prometheus"}
 """Service → the program that it needs, which is also the Debian package's name."""
 SERVICES = (*ESSENTIAL, *SIDECARS)
+EXPORTER_PATIENCE = {"NGINX_RETRIES": "20", "NGINX_RETRY_INTERVAL": "1s"}
+"""In the exporter's environment: Debian 12's ends when nginx is not there yet; newer ones refuse the flags for it."""
 
 
 def not_installed() -> list[str]:
@@ -71,10 +73,8 @@ def _exporter(folder: Path, *, status: str, listen: str) -> Program:
         name="nginx-exporter",
         command=[
             packages.program(SIDECARS["nginx-exporter"]),
-            f"-nginx.scrape-uri=http://{status}/stub_status",
-            f"-web.listen-address={listen}",
-            "-nginx.retries=20",  # it ends when nginx is not there yet
-            "-nginx.retry-interval=1s",
+            f"--nginx.scrape-uri=http://{status}/stub_status",
+            f"--web.listen-address={listen}",
         ],
         directory=folder,
         priority=30,
