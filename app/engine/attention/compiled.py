@@ -18,8 +18,6 @@ LONG_CHUNK = 256
 """Tokens that a prompt chunk attends to, from which matrix products over all its rows beat a kernel that takes each
 row by itself (docs/decisions/0004-compiled-kernels.md)."""
 
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True, slots=True)
 class RowsPlan:

@@ -6,19 +6,17 @@ blocks, so that a step's scratch does not grow with the context.
 Shapes: n sequences, k key heads, g query heads that share one, d their size, l tokens.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
-from app.engine.attention.partial import Part, hidden_in_chunk, merge, weigh
+from app.engine.attention.partial import Part, blocks, hidden_in_chunk, merge, weigh
 from app.engine.attention.step import Step
 from app.engine.kv.shape import HeadsShape
 from app.engine.kv.storage import zeros
-
-BLOCK_SCORES = 2**24
-"""Scores that one block computes at most, 64 MB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,7 @@ class HeadsBackend:
         storage.values[pages, :, places] = values[0].transpose(0, 1)
 
     def attend(self, plan: PagedPlan, storage: HeadPages, query: Tensor, scaling: float) -> Tensor:
+        """A stock module's queries, `[1, heads, tokens, dim]` to `[1, tokens, heads, dim]`."""
         parts = [self.decode(group, storage, query[0, :, group.rows], scaling) for group in plan.groups]
         parts += [self.chunk(chunk, storage, query[0, :, chunk.rows], scaling) for chunk in plan.chunks]
         output = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -65,32 +64,37 @@ class HeadsBackend:
         """One row of each sequence, `[h, n, d]` to `[n, h, d]`."""
         heads, count, dim = query.shape
         query = query.transpose(0, 1).reshape(count, self._shape.heads, -1, dim)
-        parts: list[Part] = []
-        for first, last in self._blocks(group.tables.shape[1], count * heads):
+        return merge(self._decode_parts(group, storage, query, scaling)).reshape(count, heads, dim)
+
+    def _decode_parts(self, group: Group, storage: HeadPages, query: Tensor, scaling: float) -> Iterator[Part]:
+        for first, last in self._blocks(group.tables.shape, query[..., 0].numel()):
             tables = group.tables[:, first:last]
             keys, values = self._gather(storage.keys, tables), self._gather(storage.values, tables)
             positions = torch.arange(first * self._size, last * self._size, device=query.device)
             hidden = (positions >= group.lengths[:, None])[:, None, None, :]
             values = values.masked_fill_(hidden.transpose(2, 3), 0)  # values after a sequence's end may be anything
-            parts.append(_attend(query, keys, values, scaling, hidden))
-        return merge(parts).reshape(count, heads, dim)
+            yield _attend(query, keys, values, scaling, hidden)
 
     def chunk(self, chunk: Chunk, storage: HeadPages, query: Tensor, scaling: float) -> Tensor:
         """The rows of one sequence, `[h, q, d]` to `[q, h, d]`."""
         heads, rows, dim = query.shape
         query = query.reshape(1, self._shape.heads, -1, dim)  # g * q rows for each key head
-        parts: list[Part] = []
-        for first, last in self._blocks(-(-chunk.start // self._size), heads * rows):
+        return merge(self._chunk_parts(chunk, storage, query, scaling)).reshape(heads, rows, dim).transpose(0, 1)
+
+    def _chunk_parts(self, chunk: Chunk, storage: HeadPages, query: Tensor, scaling: float) -> Iterator[Part]:
+        """The context before the chunk, and the chunk itself."""
+        context = -(-chunk.start // self._size)
+        for first, last in self._blocks((1, context), query[..., 0].numel()):
             keys, values = self._read(storage, chunk.table[first:last], chunk.start - first * self._size)
-            parts.append(_attend(query, keys, values, scaling, None))
+            yield _attend(query, keys, values, scaling, None)
         first = chunk.start // self._size
         keys, values = self._read(storage, chunk.table[first:], chunk.end - first * self._size)
         own = chunk.start - first * self._size
+        rows = chunk.end - chunk.start
         hidden = hidden_in_chunk(rows, query.device)
         if hidden is not None:
-            hidden = hidden.repeat(heads // self._shape.heads, 1)
-        parts.append(_attend(query, keys[:, :, own:], values[:, :, own:], scaling, hidden))
-        return merge(parts).reshape(heads, rows, dim).transpose(0, 1)
+            hidden = hidden.repeat(query.shape[2] // rows, 1)
+        yield _attend(query, keys[:, :, own:], values[:, :, own:], scaling, hidden)
 
     def _read(self, storage: HeadPages, table: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The first `length` tokens of these pages at most, `[1, k, l, d]` each."""
@@ -103,10 +107,10 @@ class HeadsBackend:
         gathered = pages[tables].transpose(1, 2)
         return gathered.reshape(count, self._shape.heads, length * self._size, self._shape.dim)
 
-    def _blocks(self, pages: int, rows: int) -> list[tuple[int, int]]:
-        """(first, last + 1) page of each block, so that `rows` scores for each token fit BLOCK_SCORES."""
-        step = max(1, BLOCK_SCORES // (rows * self._size))
-        return [(first, min(pages, first + step)) for first in range(0, pages, step)]
+    def _blocks(self, tables: Sequence[int], rows: int) -> Iterator[tuple[int, int]]:
+        """Of block tables `[n, pages]`, for `rows` query rows of all heads together."""
+        sequences, pages = tables
+        return blocks(pages, self._size, scores=rows, numbers=sequences * self._shape.elements)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, scaling: float, hidden: Tensor | None) -> Part:

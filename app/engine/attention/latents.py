@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
-from app.engine.attention.partial import Part, hidden_in_chunk, merge, weigh
+from app.engine.attention.partial import Part, blocks, hidden_in_chunk, merge, weigh
 from app.engine.attention.step import Step
 from app.engine.kv.shape import LatentShape
 from app.engine.kv.storage import zeros
-
-BLOCK_SCORES = 2**24
-"""Scores that one block computes at most, 64 MB in float32."""
 
 
 class LatentsBackend:
@@ -48,39 +45,37 @@ class LatentsBackend:
         rows = torch.cat((keys[0, 0], values[0, 0]), dim=-1)
         storage.view(-1, self._width).index_copy_(0, plan.slots, rows)
 
-    def attend(self, plan: PagedPlan, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
-        """`[1, h, tokens, rank + rope]`, queries in latent space, to the sums of latents `[1, tokens, h, rank]`."""
-        parts = [self.decode(group, storage, query[0, :, group.rows], scaling) for group in plan.groups]
-        parts += [self.chunk(chunk, storage, query[0, :, chunk.rows], scaling) for chunk in plan.chunks]
-        return torch.cat(parts, dim=1).transpose(0, 1).unsqueeze(0)
-
     def decode(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
         """One row of each sequence, `[h, n, rank + rope]` to `[h, n, rank]`."""
-        query = query.transpose(0, 1)
-        parts: list[Part] = []
-        for first, last in self._blocks(group.tables.shape[1], query.shape[0] * query.shape[1]):
+        return merge(self._decode_parts(group, storage, query.transpose(0, 1), scaling)).transpose(0, 1)
+
+    def _decode_parts(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Iterator[Part]:
+        sequences, pages = group.tables.shape
+        for first, last in self._blocks(pages, sequences, query.shape[0] * query.shape[1]):
             rows = storage[group.tables[:, first:last]].flatten(1, 2)
             positions = torch.arange(first * self._size, last * self._size, device=query.device)
             hidden = (positions >= group.lengths[:, None])[:, None, :]
             rows = rows.masked_fill_(hidden.transpose(1, 2), 0)  # values after a sequence's end may be anything
-            parts.append(self._part(query, rows, scaling, hidden))
-        return merge(parts).transpose(0, 1)
+            yield self._part(query, rows, scaling, hidden)
 
     def chunk(self, chunk: Chunk, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
         """The rows of one sequence, `[h, q, rank + rope]` to `[h, q, rank]`."""
         heads, count, width = query.shape
         folded = query.reshape(1, heads * count, width)
-        parts = [
-            self._part(folded, rows[None], scaling, None) for rows in self.context(chunk, storage, heads * count)
-        ]
+        return merge(self._chunk_parts(chunk, storage, folded, scaling)).view(heads, count, self._rank)
+
+    def _chunk_parts(self, chunk: Chunk, storage: Tensor, query: Tensor, scaling: float) -> Iterator[Part]:
+        for rows in self.context(chunk, storage, query.shape[1]):
+            yield self._part(query, rows[None], scaling, None)
+        count = chunk.end - chunk.start
         hidden = hidden_in_chunk(count, query.device)
-        hidden = None if hidden is None else hidden.repeat(heads, 1)
-        parts.append(self._part(folded, self.own(chunk, storage)[None], scaling, hidden))
-        return merge(parts).view(heads, count, self._rank)
+        if hidden is not None:
+            hidden = hidden.repeat(query.shape[1] // count, 1)
+        yield self._part(query, self.own(chunk, storage)[None], scaling, hidden)
 
     def context(self, chunk: Chunk, storage: Tensor, scores_per_token: int) -> Iterator[Tensor]:
         """The context before the chunk, in blocks `[l, rank + rope]`."""
-        for first, last in self._blocks(-(-chunk.start // self._size), scores_per_token):
+        for first, last in self._blocks(-(-chunk.start // self._size), 1, scores_per_token):
             rows = storage[chunk.table[first:last]].flatten(0, 1)
             yield rows[: chunk.start - first * self._size]
 
@@ -95,10 +90,8 @@ class LatentsBackend:
         weights, lse = weigh(_products(query, rows).mul_(scaling), hidden)
         return torch.bmm(weights.to(rows.dtype), rows[..., : self._rank]), lse
 
-    def _blocks(self, pages: int, scores_per_token: int) -> list[tuple[int, int]]:
-        """(first, last + 1) page of each block, so that its scores fit BLOCK_SCORES."""
-        step = max(1, BLOCK_SCORES // (scores_per_token * self._size))
-        return [(first, min(pages, first + step)) for first in range(0, pages, step)]
+    def _blocks(self, pages: int, sequences: int, scores_per_token: int) -> Iterator[tuple[int, int]]:
+        return blocks(pages, self._size, scores=scores_per_token, numbers=sequences * self._width)
 
 
 def _products(rows: Tensor, columns: Tensor) -> Tensor:

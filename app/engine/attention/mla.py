@@ -12,6 +12,7 @@ The softmax factor of YaRN is part of the stock module's `scaling` and is used i
 Shapes: n sequences, h heads, q queries, l cached tokens.
 """
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -116,12 +117,14 @@ class AbsorbedAttention(DeepseekV2Attention):
 
     def _expanded_chunk(self, query: Tensor, chunk: Chunk, storage: Tensor, latents: LatentsBackend) -> Tensor:
         """`[h, q, nope + rope]` to `[h, q, v]`, over every head's own keys and values, in blocks of the context."""
-        parts = [
-            self._expanded_part(query, rows, causal=False)
-            for rows in latents.context(chunk, storage, self.num_heads * query.shape[1])
-        ]
-        parts.append(self._expanded_part(query, latents.own(chunk, storage), causal=True))
-        return merge(parts)[0]
+        return merge(self._expanded_parts(query, chunk, storage, latents))[0]
+
+    def _expanded_parts(
+        self, query: Tensor, chunk: Chunk, storage: Tensor, latents: LatentsBackend
+    ) -> Iterator[Part]:
+        for rows in latents.context(chunk, storage, self.num_heads * query.shape[1]):
+            yield self._expanded_part(query, rows, causal=False)
+        yield self._expanded_part(query, latents.own(chunk, storage), causal=True)
 
     def _expanded_part(self, query: Tensor, rows: Tensor, *, causal: bool) -> Part:
         latent, rope = torch.split(rows, [self.kv_lora_rank, self.qk_rope_head_dim], dim=-1)

@@ -1,14 +1,29 @@
-"""Attention over parts of the context, and their merge: a step's scratch memory does not grow with the context.
+"""Attention over the context block by block: a step's scratch memory does not grow with the context.
 
 softmax(s) · v over all tokens is the mean of the parts' results, weighted by the sum of exp(s) that each part saw. A
 part's result comes with the logarithm of that sum (FlashAttention, arXiv 2205.14135, section 3.1).
 """
+
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 Part = tuple[Tensor, Tensor]
 """`[n, h, q, v]`, and the logarithm of the sum of exp(scores), `[n, h, q]` float32; -inf where nothing was seen."""
+
+BLOCK_SCORES = 2**24
+"""Scores that one block computes at most, 64 MB in float32."""
+
+BLOCK_NUMBERS = 2**26
+"""Numbers of keys and values that one block copies out of its pages at most, 128 MB in 16 bits."""
+
+
+def blocks(pages: int, page_size: int, *, scores: int, numbers: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) page of each block; each token of a page adds so many scores and copied numbers."""
+    step = max(1, min(BLOCK_SCORES // scores, BLOCK_NUMBERS // numbers) // page_size)
+    for first in range(0, pages, step):
+        yield first, min(pages, first + step)
 
 
 def weigh(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -26,16 +41,19 @@ def weigh(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     return weights.div_(total.clamp_(min=torch.finfo(torch.float32).tiny)), lse
 
 
-def merge(parts: list[Part]) -> Tensor:
-    """The attention over all parts together, `[n, h, q, v]`."""
-    if len(parts) == 1:
-        return parts[0][0]
-    sums = torch.stack([lse for _, lse in parts])
-    shares = sums.softmax(dim=0).unsqueeze(-1)
-    output = parts[0][0] * shares[0]
-    for (part, _), share in zip(parts[1:], shares[1:], strict=True):
-        output = output + part * share
-    return output.to(parts[0][0].dtype)
+def merge(parts: Iterable[Part]) -> Tensor:
+    """The attention over all parts together, `[n, h, q, v]`. Every row must have seen a token in the first part.
+
+    Each part is added as it comes: a list of them would grow with the context.
+    """
+    following = iter(parts)
+    output, lse = next(following)
+    dtype = output.dtype
+    for part, other in following:
+        total = torch.logaddexp(lse, other)
+        output = output * (lse - total).exp_().unsqueeze(-1) + part * (other - total).exp_().unsqueeze(-1)
+        lse = total
+    return output.to(dtype)
 
 
 def hidden_in_chunk(queries: int, device: torch.device) -> Tensor | None:

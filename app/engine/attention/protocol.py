@@ -1,7 +1,8 @@
 """The protocol of the attention backends.
 
-A backend belongs to one model. It allocates a layer's pages, plans a step once for each device, writes
-the step's new keys and values into their pages, and attends from the step's queries.
+A backend belongs to one model. It allocates a layer's pages, plans a step once for each device, and writes the
+step's new keys and values into their pages. How it attends depends on what the model's attention has to give: heads
+of queries (`heads.py`), queries in latent space (`latents.py`), or rows that are not rotated yet (`compiled.py`).
 """
 
 from typing import Any, Protocol
@@ -36,13 +37,9 @@ class Backend(Protocol):
         ...
 
     def plan(self, step: Step, device: torch.device) -> Any:
-        """A Plan: the step as tensors on the device, for `write` and `attend`."""
+        """A Plan: the step as tensors on the device."""
         ...
 
     def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:
         """Store the step's rows, `[1, heads, tokens, dim]` each (latent attention: latents and rotated keys)."""
-        ...
-
-    def attend(self, plan: Any, storage: Any, query: Tensor, scaling: float) -> Tensor:
-        """`[1, heads, tokens, dim]` queries to `[1, tokens, heads, dim]`."""
         ...

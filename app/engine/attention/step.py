@@ -42,22 +42,27 @@ class Step:
 
 def step_of(decision: Decision, page_size: int) -> Step:
     """The rows of a decision, over pages of `page_size` tokens."""
-    chunks = [*sorted(decision.decode, key=lambda chunk: chunk.start), *decision.prefill]
+    decoding = sorted(decision.decode, key=lambda chunk: chunk.start)
     tokens: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
-    spans: list[Span] = []
-    sampled: list[Chunk] = []
-    rows: list[int] = []
-    for chunk in chunks:
-        sequence, end = chunk.sequence, chunk.start + chunk.length
-        if spans or len(tokens) >= len(decision.decode):
-            spans.append(Span(sequence.pages, chunk.start, end, slice(len(tokens), len(tokens) + chunk.length)))
-        tokens += sequence.tokens[chunk.start : end]
+    rows: list[slice] = []  # of each chunk
+    for chunk in (*decoding, *decision.prefill):
+        pages, end = chunk.sequence.pages, chunk.start + chunk.length
+        rows.append(slice(len(tokens), len(tokens) + chunk.length))
+        tokens += chunk.sequence.tokens[chunk.start : end]
         positions += range(chunk.start, end)
-        slots += [sequence.pages[p // page_size] * page_size + p % page_size for p in range(chunk.start, end)]
-        if chunk.last:
-            sampled.append(chunk)
-            rows.append(len(tokens) - 1)
-    decode = tuple(Row(chunk.sequence.pages, chunk.start + 1) for chunk in chunks[: len(decision.decode)])
-    return Step(tokens, positions, slots, decode, tuple(spans), tuple(sampled), rows)
+        slots += [pages[p // page_size] * page_size + p % page_size for p in range(chunk.start, end)]
+    prefill = list(zip(decision.prefill, rows[len(decoding) :], strict=True))
+    ended = [(chunk, span.stop - 1) for chunk, span in prefill if chunk.last]
+    return Step(
+        tokens=tokens,
+        positions=positions,
+        slots=slots,
+        decode=tuple(Row(chunk.sequence.pages, chunk.start + 1) for chunk in decoding),
+        spans=tuple(
+            Span(chunk.sequence.pages, chunk.start, chunk.start + chunk.length, span) for chunk, span in prefill
+        ),
+        sampled=(*decoding, *(chunk for chunk, _ in ended)),
+        sampled_rows=[*range(len(decoding)), *(row for _, row in ended)],
+    )

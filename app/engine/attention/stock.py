@@ -4,11 +4,12 @@ The modules get all tokens of the step as one batch row, so every linear layer i
 tells the sequences apart.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from app.engine.attention.heads import HeadsBackend
 from app.engine.kv.cache import KvCache
 
 NAME = "pages"
@@ -35,4 +36,5 @@ def paged_attention(  # noqa: PLR0917  # transformers' signature for attention f
         raise RuntimeError("paged attention was called without its cache")
     layer_idx: int = module.layer_idx  # type: ignore[assignment]  # nn.Module types attributes as tensors
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return kv_cache.attend(layer_idx, query, factor), None
+    backend = cast("HeadsBackend", kv_cache.backend)
+    return backend.attend(kv_cache.plans[query.device], kv_cache.storage(layer_idx), query, factor), None

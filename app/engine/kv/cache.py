@@ -1,7 +1,7 @@
 """The KV cache: every layer's pages on the layer's own device, allocated once.
 
 It is a transformers `Cache`: a stock attention module calls `update`, which stores the step's new rows in their
-pages; attention reads them through `attend`.
+pages; the backend's attention reads them there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ class KvCache(Cache):
     def __init__(self, backend: Backend, layer_devices: Sequence[torch.device], pages: int, page_size: int) -> None:
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.backend = backend
-        self.pages = pages
         self.page_size = page_size
         self.plans: Mapping[torch.device, Any] = {}
         self._devices = list(dict.fromkeys(layer_devices))
@@ -50,7 +49,3 @@ class KvCache(Cache):
         plan = self.plans[key_states.device]
         self.backend.write(plan, self._storage[layer_idx], key_states, value_states)
         return key_states, value_states
-
-    def attend(self, layer_idx: int, query: Tensor, scaling: float) -> Tensor:
-        """`[1, heads, tokens, dim]` to `[1, tokens, heads, dim]`."""
-        return self.backend.attend(self.plans[query.device], self._storage[layer_idx], query, scaling)

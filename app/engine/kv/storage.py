@@ -1,4 +1,4 @@
-"""Memory for pages, allocated once. On a CPU it can be given back page by page, without a copy."""
+"""Memory for pages, reserved once. On a CPU a page takes memory only once tokens were written to it."""
 
 import math
 import mmap

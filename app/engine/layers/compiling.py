@@ -1,6 +1,6 @@
 """`COMPILE=layers`: torch.compile for the norms and the MLP or experts of every layer. For GPUs; not measured here.
 
-Attention is not compiled: the number and lengths of its slots change at every step, and every change would be
+Attention is not compiled: the number and lengths of its contexts change at every step, and every change would be
 compiled anew. The compiled code takes any number of tokens for the same reason.
 """
 

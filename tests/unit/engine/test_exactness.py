@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.contract.messages import SamplingParams
-from app.engine.attention import heads, latents
+from app.engine.attention import partial
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt
 from tests.support.driving import Driver, drive, over_pages, reference, sequences_of
@@ -190,9 +190,9 @@ def test_pages_shared_with_a_sequence_that_is_then_cancelled(case: Case) -> None
     assert driver.finished["second"].usage.cached_tokens == 3 * PAGE_SIZE
 
 
-def test_a_context_is_read_in_blocks(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (heads, latents):
-        monkeypatch.setattr(module, "BLOCK_SCORES", 600)
+@pytest.mark.parametrize("bound", ["BLOCK_SCORES", "BLOCK_NUMBERS"])
+def test_a_context_is_read_in_blocks(case: Case, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, bound, 600)
     driver = case.drive(chunk=48)
     prompts = {"long": case.prompt(700), "short": case.prompt(40)}
     for name, prompt in prompts.items():
