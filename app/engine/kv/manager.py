@@ -24,31 +24,26 @@ class KvManager:
     def pages_for(self, tokens: int) -> int:
         return -(-tokens // self.pool.size)
 
-    def fits(self, sequence: Sequence, spare: int) -> bool:
-        """Whether there are pages for all tokens of a waiting sequence, and `spare` more."""
+    def admit(self, sequence: Sequence, spare: int) -> bool:
+        """Give a waiting sequence pages for all its tokens, known ones first.
+
+        False, without a change, when there are too few for it and `spare` more.
+        """
         known = self._continue(sequence.tokens, sequence.tenant, None, 0)
         cached = sum(page.holders == 0 for page in known)  # once held they are no longer available
-        return self.pages_for(len(sequence.tokens)) - len(known) + spare <= self.pool.available - cached
+        if self.pages_for(len(sequence.tokens)) - len(known) + spare > self.pool.available - cached:
+            return False
+        self._use(sequence, known)
+        return self.grow(sequence, len(sequence.tokens))
 
-    def admit(self, sequence: Sequence) -> bool:
-        """Give it pages for all its tokens, known ones first. False, without a change, when there are too few."""
-        self.take_over(sequence)
-        sequence.cached = min(sequence.computed, sequence.prompt_length - 1)
-        if self.grow(sequence, len(sequence.tokens)):
-            return True
-        self.release(sequence, keep=True)
-        return False
+    def take_over(self, sequence: Sequence) -> None:
+        """Use known pages for the next tokens, which another sequence has computed since this one was admitted."""
+        if sequence.computed == len(sequence.known) * self.pool.size:
+            after = sequence.known[-1] if sequence.known else None
+            self._use(sequence, self._continue(sequence.tokens, sequence.tenant, after, sequence.computed))
 
-    def take_over(self, sequence: Sequence) -> int:
-        """Use known pages for the next tokens instead of computing them. Returns the number of tokens saved.
-
-        Another sequence may have computed them since this one was admitted. The last token is always computed: its
-        row gives the next one.
-        """
-        if sequence.computed != len(sequence.known) * self.pool.size:
-            return 0
-        after = sequence.known[-1] if sequence.known else None
-        found = self._continue(sequence.tokens, sequence.tenant, after, sequence.computed)
+    def _use(self, sequence: Sequence, found: list[KnownPage]) -> None:
+        """Let these known pages hold its next tokens."""
         for known in found:
             self.pool.hold(known)
             index = len(sequence.known)
@@ -58,8 +53,10 @@ class KvManager:
             else:
                 sequence.pages.append(known.page)
             sequence.known.append(known)
-        sequence.computed += len(found) * self.pool.size
-        return len(found) * self.pool.size
+        saved = len(found) * self.pool.size
+        sequence.computed += saved
+        if not sequence.preemptions:  # later it finds what it computed itself
+            sequence.cached += saved
 
     def grow(self, sequence: Sequence, tokens: int) -> bool:
         """Give it pages for its first `tokens` tokens. False when there are too few; it keeps those that it got."""
@@ -95,7 +92,7 @@ class KvManager:
     def _continue(
         self, tokens: abc.Sequence[int], tenant: str, after: KnownPage | None, start: int
     ) -> list[KnownPage]:
-        """The known pages that hold the tokens from `start` on, but never the last token."""
+        """The known pages that hold the tokens from `start` on, but never the last one: its row gives the next."""
         found: list[KnownPage] = []
         while start + self.pool.size < len(tokens):
             known = self.pool.find(tokens, tenant, after, start)

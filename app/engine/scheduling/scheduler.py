@@ -20,9 +20,12 @@ from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 ALONE = 4
 """Larger multiplications take less time per token; a request that arrives meanwhile waits a little longer."""
 
-
 SMALLEST_CHUNK = 16
 """Prompt tokens of the smallest step."""
+
+LARGER_AFTER = 1000
+"""Steps after which smaller steps grow again: memory may have been short for a moment only, and where it still is,
+one step in so many is computed twice."""
 
 
 class Scheduler:
@@ -32,8 +35,9 @@ class Scheduler:
         self.kv = kv
         self.preemptions = 0  # since the start
         self._max_sequences = max_sequences
-        self._chunk = chunk
+        self._largest_chunk = self._chunk = chunk
         self._most_rows = max_sequences
+        self._steps_that_fit = 0
         self._turn = 0
         self._waiting: deque[Sequence] = deque()
         self._running: dict[str, Sequence] = {}  # in the order of their admission
@@ -84,12 +88,14 @@ class Scheduler:
             chunk.sequence.computed = chunk.start + chunk.length
             self.kv.note_computed(chunk.sequence)
         self._turn += len(decision.decode)
+        self._make_steps_larger()
 
     def make_steps_smaller(self) -> bool:
         """When a device has too little memory for steps of this size: first fewer prompt tokens, then fewer rows.
 
-        Steps stay that small. False when they are the smallest already.
+        False when they are the smallest already. `advance` makes them larger again.
         """
+        self._steps_that_fit = 0
         if self._chunk > SMALLEST_CHUNK:
             self._chunk = max(SMALLEST_CHUNK, self._chunk // 2)
         elif self._most_rows > 1:
@@ -97,6 +103,16 @@ class Scheduler:
         else:
             return False
         return True
+
+    def _make_steps_larger(self) -> None:
+        """Twice as large after LARGER_AFTER steps without an error, up to their first size: first more rows."""
+        self._steps_that_fit += 1
+        if self._steps_that_fit % LARGER_AFTER:
+            return
+        if self._most_rows < self._max_sequences:
+            self._most_rows = min(self._max_sequences, 2 * self._most_rows)
+        else:
+            self._chunk = min(self._largest_chunk, 2 * self._chunk)
 
     def limits(self) -> dict[str, int]:
         """The largest step, for the log."""
@@ -135,11 +151,9 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_sequences:
             # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
-            if not self.kv.fits(self._waiting[0], spare=len(self._running)):
+            if not self.kv.admit(self._waiting[0], spare=len(self._running)):
                 break
             sequence = self._waiting.popleft()
-            if not self.kv.admit(sequence):
-                raise RuntimeError(f"sequence {sequence.id} fits but gets no pages")
             self._running[sequence.id] = sequence
 
     def _prefill(self, budget: int) -> Iterator[Chunk]:

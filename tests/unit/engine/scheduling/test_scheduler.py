@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PagePool
-from app.engine.scheduling.scheduler import ALONE, SMALLEST_CHUNK, Scheduler
+from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Scheduler
 from app.engine.scheduling.sequence import Decision, Sequence
 from tests.support.driving import sequences_of
 
@@ -341,3 +341,17 @@ def test_steps_become_smaller_until_one_row_is_left() -> None:
         assert decision is not None
         rows.append(tuple(chunk.sequence.id for chunk in decision.decode))
     assert rows == [("a",), ("b",), ("c",), ("d",)] * 2, "each has its turn"
+
+
+def test_smaller_steps_grow_again_when_memory_was_short_for_a_moment() -> None:
+    simulation = make(pages=400, chunk=64, max_sequences=4)
+    while simulation.scheduler.make_steps_smaller():
+        pass
+    largest = {"prompt_tokens": 64, "sequences": 4}
+    for _ in range(5 * LARGER_AFTER):
+        if not simulation.scheduler.running:
+            simulation.scheduler.add(Sequence("long", prompt(8), 1000))
+        simulation.step()
+        if simulation.scheduler.limits() == largest:
+            break
+    assert simulation.scheduler.limits() == largest
