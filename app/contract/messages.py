@@ -242,6 +242,7 @@ class Finished:
     usage: Usage
     timings: Timings
     error: ServingError | None = None
+    preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
 
 
 EngineEvent = TokenEvent | Finished

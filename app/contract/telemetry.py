@@ -50,14 +50,38 @@ class RequestEnded:
     choices: tuple[Choice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+WaitsFor = Literal["memory", "place"]
+"""What the first waiting request lacks: KV memory, or a place in the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvTokens:
+    """What the KV cache's pages hold, in tokens. A page counts whole, also when it is filled in part."""
+
+    running: int  # pages of one running request
+    shared: int  # pages that several running requests share
+    cached: int  # pages of no running request, kept for prompts that begin with them
+    free: int
+
+    @property
+    def used(self) -> int:
+        return self.running + self.shared
+
+    @property
+    def total(self) -> int:
+        return self.used + self.cached + self.free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
-    """The load of the engine. Sent whenever it changes."""
+    """The load of the engine. Sent whenever it changes. The last two count from its start."""
 
     running: int
     waiting: int
-    kv_tokens_used: int
-    kv_tokens_total: int
+    waits_for: WaitsFor
+    kv: KvTokens
+    evicted_pages: int
+    preemptions: int
 
 
 @dataclass(frozen=True, slots=True)

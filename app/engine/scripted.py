@@ -137,7 +137,7 @@ class ScriptedEngine:
         finally:
             if has_slot:
                 self._slots.release()
-        yield Finished(reason, Usage(len(request.tokens), count, self._cached), clock.timings(), error)
+        yield Finished(reason, Usage(len(request.tokens), count, self._cached), clock.timings(), error, preemptions=0)
 
     def _fail_after(self, count: int) -> None:
         if self._fail is not None and count == self._fail[0]:

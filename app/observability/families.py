@@ -103,10 +103,29 @@ class EngineFamilies:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.running = Gauge("serving_requests_running", "Requests in the engine's batch.", registry=registry)
-        self.waiting = Gauge("serving_requests_waiting", "Requests that wait for a place.", registry=registry)
+        self.waiting = Gauge(
+            "serving_requests_waiting",
+            "Requests that wait in the engine, by what the first of them lacks: a place in the batch, or memory.",
+            ("reason",),
+            registry=registry,
+        )
+        self.preemptions = Counter(
+            "serving_preemptions",
+            "Running requests that gave up their KV memory for older ones, and were computed again later.",
+            registry=registry,
+        )
         self.kv_used = Gauge("serving_kv_cache_used_tokens", "Tokens held by the KV cache.", registry=registry)
         self.kv_capacity = Gauge(
             "serving_kv_cache_capacity_tokens", "Tokens that the KV cache can hold.", registry=registry
+        )
+        self.kv_tokens = Gauge(
+            "serving_kv_cache_tokens",
+            "The KV cache's tokens by state: of one running request, shared by several, cached for later, or free.",
+            ("state",),
+            registry=registry,
+        )
+        self.kv_evicted = Counter(
+            "serving_kv_cache_evicted_pages", "Cached pages that made room for new tokens.", registry=registry
         )
         self.kv_utilization = Gauge(
             "serving_kv_cache_utilization_ratio", "Used by capacity, from 0 to 1.", registry=registry

@@ -1,7 +1,9 @@
 """The metrics observer: counts events, and renders them for Prometheus."""
 
 import os
+from dataclasses import asdict
 from importlib.metadata import version
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,9 +24,11 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    KvTokens,
     PhaseChanged,
     RequestEnded,
     StepDone,
+    WaitsFor,
 )
 from app.observability.derived import succeeded, time_per_output_token, tokens_per_second
 from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
@@ -93,6 +97,8 @@ class Metrics:
             self._requests.wasted_tokens.labels(reason)
         for kind in ("prefill", "decode"):
             self._engine.step_tokens.labels(kind)
+        for reason in get_args(WaitsFor):
+            self._engine.waiting.labels(reason)
         self._phase(PhaseChanged(Phase.STARTING, "", 0.0))
 
     def _step(self, event: StepDone) -> None:
@@ -102,11 +108,19 @@ class Metrics:
 
     def _load(self, event: EngineLoad) -> None:
         self._engine.running.set(event.running)
-        self._engine.waiting.set(event.waiting)
-        self._engine.kv_used.set(event.kv_tokens_used)
-        self._engine.kv_capacity.set(event.kv_tokens_total)
-        if event.kv_tokens_total > 0:
-            self._engine.kv_utilization.set(event.kv_tokens_used / event.kv_tokens_total)
+        for reason in get_args(WaitsFor):
+            self._engine.waiting.labels(reason).set(event.waiting if reason == event.waits_for else 0)
+        self._engine.preemptions.inc(self._since_last("preemptions", "", event.preemptions))
+        self._kv(event.kv)
+        self._engine.kv_evicted.inc(self._since_last("evicted_pages", "", event.evicted_pages))
+
+    def _kv(self, tokens: KvTokens) -> None:
+        for state, count in asdict(tokens).items():
+            self._engine.kv_tokens.labels(state).set(count)
+        self._engine.kv_used.set(tokens.used)
+        self._engine.kv_capacity.set(tokens.total)
+        if tokens.total > 0:
+            self._engine.kv_utilization.set(tokens.used / tokens.total)
 
     def _phase(self, event: PhaseChanged) -> None:
         for phase in Phase:
@@ -158,7 +172,7 @@ class Metrics:
         self._memory.out_of_memory.labels(name).inc(self._since_last("out_of_memory", name, device.out_of_memory))
 
     def _since_last(self, what: str, device: str, total: int) -> int:
-        """PyTorch counts from the start of the process. A smaller count means that it was reset."""
+        """What is counted from the start of the process, as an increment. A smaller count means that it was reset."""
         before = self._totals.get((what, device), 0)
         self._totals[what, device] = total
         return total - before if total >= before else total

@@ -79,6 +79,8 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
         "decode_s": _round(finished.timings.decode),
         "tokens_per_second": _round(tokens_per_second(event)),
     }
+    if finished.preemptions is not None:
+        outcome["preemptions"] = finished.preemptions
     if finished.error is not None:
         outcome["error_message"] = finished.error.message
         if finished.error.__cause__ is not None:  # the reason, which the client does not get

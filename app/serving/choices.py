@@ -127,6 +127,7 @@ def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int)
         return first
     finished = [_ended(end) for end in ends]
     first_tokens = [end.time_to_first_token for end in ends if end.time_to_first_token is not None]
+    preemptions = [one.preemptions for one in finished if one.preemptions is not None]
     return replace(
         first,
         status=worst.status,
@@ -136,6 +137,7 @@ def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int)
             summed_usage([one.usage for one in finished], per_prompt),
             overall([one.timings for one in finished]),
             _ended(worst).error,
+            sum(preemptions) if preemptions else None,
         ),
         duration=max(end.duration for end in ends),
         time_to_first_token=min(first_tokens, default=None),

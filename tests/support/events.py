@@ -1,4 +1,4 @@
-"""Events as the rooms send them, for tests of the observers."""
+"""Events as the service, the engine and the middleware send them, for tests of the observers."""
 
 from dataclasses import replace
 
@@ -20,6 +20,7 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    KvTokens,
     PhaseChanged,
     RequestEnded,
     StepDone,
@@ -91,6 +92,14 @@ REFUSED = replace(
 BAD_BODY = RequestEnded(id="req-2", path="/", status=400, error_code="invalid_request", duration=0.001)
 
 GPU = DeviceMemory("cuda:0", 15 << 30, 16 << 30, 8 << 30, 24 << 30, 17 << 30, alloc_retries=2, out_of_memory=1)
+LOAD = EngineLoad(
+    running=3,
+    waiting=2,
+    waits_for="memory",
+    kv=KvTokens(running=960, shared=64, cached=2048, free=1024),
+    evicted_pages=7,
+    preemptions=1,
+)
 CLEANED_UP = CleanedUp((GPU, replace(GPU, device="cuda:1")), duration=0.004)
 
 
@@ -100,7 +109,7 @@ def one_of_every_kind() -> list[Event]:
         PhaseChanged("loading", "weights", 0.5),
         AttentionChosen(prefill="torch flash", decode="absorbed"),
         PhaseChanged("ready", "smollm2-135m", 3.5),
-        EngineLoad(running=3, waiting=2, kv_tokens_used=1024, kv_tokens_total=65536),
+        LOAD,
         StepDone("prefill", 1, 36, 0.025),
         StepDone("decode", 3, 3, 0.03),
         ANSWERED,

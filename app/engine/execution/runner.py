@@ -22,7 +22,7 @@ from app.contract.errors import (
 )
 from app.contract.messages import EngineEvent, FinishReason, TokenEvent
 from app.contract.readiness import shutting_down
-from app.contract.telemetry import EngineLoad, Observers, StepDone
+from app.contract.telemetry import EngineLoad, KvTokens, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
 from app.engine.execution.cleanup import Cleaner
@@ -174,7 +174,7 @@ class Runner:
             self._cleaner.run()
             return
         if self._scheduler.make_steps_smaller():
-            _log.warning("out of memory: steps are smaller from now on", extra=self._scheduler.limits())
+            _log.warning("out of memory: steps are smaller for some time", extra=self._scheduler.limits())
             return
         chunks = (*decision.decode, *decision.prefill)
         victim = max(chunks, key=lambda chunk: (chunk.length, chunk.start + chunk.length)).sequence
@@ -205,4 +205,16 @@ class Runner:
 
     def _current_load(self) -> EngineLoad:
         scheduler, pool = self._scheduler, self._scheduler.kv.pool
-        return EngineLoad(scheduler.running, scheduler.waiting, pool.in_use * pool.size, pool.count * pool.size)
+        return EngineLoad(
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            waits_for="memory" if scheduler.waits_for_memory else "place",
+            kv=KvTokens(
+                running=(pool.in_use - pool.shared) * pool.size,
+                shared=pool.shared * pool.size,
+                cached=pool.cached * pool.size,
+                free=pool.free * pool.size,
+            ),
+            evicted_pages=pool.evicted,
+            preemptions=scheduler.preemptions,
+        )

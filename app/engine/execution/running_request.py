@@ -57,7 +57,7 @@ class RunningRequest:
             completion_tokens=self.sequence.generated,
             cached_tokens=self.sequence.cached,
         )
-        return Finished(reason, usage, self._timings(), error)
+        return Finished(reason, usage, self._timings(), error, self.sequence.preemptions)
 
     def _timings(self) -> Timings:
         if self.started_at is None:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from app.contract.telemetry import EngineLoad, Event, Observers
-
-LOAD = EngineLoad(running=1, waiting=2, kv_tokens_used=3, kv_tokens_total=4)
+from app.contract.telemetry import Event, Observers
+from tests.support.events import LOAD
 
 
 class Listener:

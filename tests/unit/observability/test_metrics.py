@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from app.contract.errors import every_error
 from app.contract.messages import Finished, FinishReason, Timings, Usage
-from app.contract.telemetry import AttentionChosen, CleanedUp, EngineLoad, Event, PhaseChanged, StepDone
+from app.contract.telemetry import AttentionChosen, CleanedUp, Event, KvTokens, PhaseChanged, StepDone
 from app.observability.metrics import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
@@ -18,6 +18,7 @@ from tests.support.events import (
     CANCELLED,
     CLEANED_UP,
     GPU,
+    LOAD,
     REFUSED,
     SEVERAL,
     broken,
@@ -120,16 +121,21 @@ def test_every_outcome_starts_at_zero_so_that_its_first_increase_is_seen(exposed
 
 
 def test_the_load_is_what_the_engine_said_last(exposed: Exposed) -> None:
-    exposed.after(EngineLoad(9, 9, 9, 9), EngineLoad(3, 2, 1024, 4096))
+    exposed.after(replace(LOAD, running=9, waits_for="place", evicted_pages=4), LOAD)
     assert exposed.value("serving_requests_running") == 3
-    assert exposed.value("serving_requests_waiting") == 2
+    assert exposed.value("serving_requests_waiting", reason="memory") == 2
+    assert exposed.value("serving_requests_waiting", reason="place") == 0
     assert exposed.value("serving_kv_cache_used_tokens") == 1024
     assert exposed.value("serving_kv_cache_capacity_tokens") == 4096
     assert exposed.value("serving_kv_cache_utilization_ratio") == 0.25
+    states = {"running": 960, "shared": 64, "cached": 2048, "free": 1024}
+    assert states == {state: exposed.value("serving_kv_cache_tokens", state=state) for state in states}
+    assert exposed.value("serving_kv_cache_evicted_pages_total") == 7
+    assert exposed.value("serving_preemptions_total") == 1
 
 
 def test_a_load_before_the_capacity_is_known_divides_by_nothing(exposed: Exposed) -> None:
-    exposed.after(EngineLoad(0, 1, 0, 0))
+    exposed.after(replace(LOAD, kv=KvTokens(running=0, shared=0, cached=0, free=0)))
     assert exposed.value("serving_kv_cache_utilization_ratio") == 0
 
 

@@ -177,7 +177,10 @@ def test_observers_hear_every_step_and_the_load(driver: Driver) -> None:
     assert {step.kind for step in steps} == {"prefill", "decode"}
     loads = [event for event in driver.heard.events if isinstance(event, EngineLoad)]
     assert max(load.running for load in loads) == 2
-    assert (loads[-1].running, loads[-1].waiting, loads[-1].kv_tokens_used) == (0, 0, 0)
+    assert {load.waits_for for load in loads} == {"place"}
+    last = loads[-1]
+    assert (last.running, last.waiting, last.kv.used, last.kv.cached) == (0, 0, 0, 32)
+    assert last.kv.total == driver.runner.kv_tokens
 
 
 def test_timings_and_usage_add_up(driver: Driver) -> None:
