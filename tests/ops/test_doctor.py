@@ -22,6 +22,7 @@ from docker.stack.config import ROOT, Config, load_config
 from docker.stack.doctor import disk, graphics, machine, network, software
 from docker.stack.doctor import settings as doctor_settings
 from docker.stack.doctor.finding import Finding, Level, passed, warning
+from docker.stack.ports import free_ports
 from tests.support.stubs import nvidia_smi, play
 
 RTX = ("NVIDIA GeForce RTX 4090", 24_564)
@@ -281,16 +282,33 @@ class TestMode:
 
 class TestPorts:
     def test_who_listens_there_is_named(self, tmp_path: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1]
-            settings = {"HTTP_PORT": str(port), "GRAFANA_PORT": str(port)}
+        with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as another:
+            port, grafana = other.getsockname()[1], another.getsockname()[1]
+            settings = {"HTTP_PORT": str(port), "GRAFANA_PORT": str(grafana)}
             native = list(network.check_ports(configured(tmp_path, **settings), "native"))
             docker = list(network.check_ports(configured(tmp_path, **settings), "docker"))
         assert [finding.level for finding in (*native, *docker)] == [Level.FAILED] * 3
         assert f"HTTP_PORT={port}" in native[0].text
         assert f"(process {os.getpid()})" in native[0].text
         assert "make up HTTP_PORT=" in native[0].remedy
-        assert f"GRAFANA_PORT={port}" in docker[1].text
+        assert f"GRAFANA_PORT={grafana}" in docker[1].text
+
+    @pytest.mark.parametrize(
+        ("host", "same"), [("127.0.0.1", True), ("0.0.0.0", True), ("192.0.2.1", False), ("::1", False)]
+    )
+    def test_two_services_of_the_stack_cannot_have_one_port(self, tmp_path: Path, host: str, same: bool) -> None:
+        port = str(free_ports(1)[0])
+        config = configured(tmp_path, HTTP_HOST=host, HTTP_PORT=port, PROMETHEUS_PORT=port)
+        said = "\n".join(map(str, network.check_ports(config, "native")))
+        assert (f"HTTP_PORT and PROMETHEUS_PORT are both {port}" in said) is same
+        assert ("make up PROMETHEUS_PORT=" in said) is same
+
+    def test_grafanas_port_counts_where_grafana_runs(self, tmp_path: Path) -> None:
+        port = str(free_ports(1)[0])
+        config = configured(tmp_path, PROMETHEUS_PORT=port, GRAFANA_PORT=port)
+        (docker,) = network.check_ports(config, "docker")
+        assert f"PROMETHEUS_PORT and GRAFANA_PORT are both {port}" in docker.text
+        assert "are both" not in "".join(map(str, network.check_ports(config, "native")))
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
     def test_another_users_process_is_known_by_its_user(self, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 from docker.stack import listeners, ports, proc
 from docker.stack.compose import project_name
@@ -11,13 +12,18 @@ from docker.stack.config import Config
 from docker.stack.doctor import engine
 from docker.stack.doctor.finding import Finding, failed, passed
 
+_ON_LOOPBACK = ("127.0.0.1", "0.0.0.0")
 _PUBLISHED = re.compile(r":(\d+)->")
 
 
 def check_ports(config: Config, mode: str) -> Iterator[Finding]:
+    wanted = _wanted(config, mode)
+    if same := list(_same(wanted)):
+        yield from same
+        return
     taken = False
     ours = _published(config)
-    for name, (host, port) in _wanted(config, mode).items():
+    for name, (host, port) in wanted.items():
         if not ports.taken(host, port) or port in ours:
             continue
         holder = listeners.holder(port)
@@ -27,7 +33,7 @@ def check_ports(config: Config, mode: str) -> Iterator[Finding]:
         remedy = f"Stop it, or choose another port: make up {name}={ports.free_ports(1)[0]}"
         yield failed("ports", f"{name}={port} is taken: {holder} listens there", remedy)
     if not taken:
-        numbers = ", ".join(str(port) for _, port in _wanted(config, mode).values())
+        numbers = ", ".join(str(port) for _, port in wanted.values())
         yield passed("ports", f"{numbers}: free, or this stack's own")
 
 
@@ -39,6 +45,14 @@ def _wanted(config: Config, mode: str) -> dict[str, tuple[str, int]]:
     if mode == "docker":  # there is no native Grafana
         wanted["GRAFANA_PORT"] = ("127.0.0.1", config.grafana_port)
     return wanted
+
+
+def _same(wanted: Mapping[str, tuple[str, int]]) -> Iterator[Finding]:
+    """Two of the stack's own services that would listen on one port of one address."""
+    for (one, (host, port)), (other, (_, same)) in combinations(wanted.items(), 2):
+        if port == same and host in _ON_LOOPBACK:  # all but HTTP_PORT are on 127.0.0.1
+            remedy = f"Choose another port: make up {other}={ports.free_ports(1)[0]}"
+            yield failed("ports", f"{one} and {other} are both {port}", remedy)
 
 
 def _published(config: Config) -> set[int]:
