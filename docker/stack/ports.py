@@ -1,4 +1,4 @@
-"""TCP ports: which are taken, and which are free."""
+"""TCP ports: whether a server can listen on one, and which are free."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import socket
 from contextlib import ExitStack
 
 
-def taken(host: str, port: int) -> bool:
-    """Whether something listens there already, so that our own server could not."""
+def obstacle(host: str, port: int) -> OSError | None:
+    """Why a server of this user could not listen there; None when it could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
             probe.bind((host, port))
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            return error
+    return None
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The preflight: what it finds on machines that are not ours, and what it tells to do."""
 
+import errno
 import os
 import platform
 import shutil
@@ -17,12 +18,11 @@ import pytest
 
 from app.models.catalogue import DEEPSEEK
 from app.models.placement import Gpu, plan
-from docker.stack import doctor, gpus, mode, packages, proc, venvs
+from docker.stack import doctor, gpus, mode, packages, ports, proc, venvs
 from docker.stack.config import ROOT, Config, load_config
 from docker.stack.doctor import disk, graphics, machine, network, software
 from docker.stack.doctor import settings as doctor_settings
 from docker.stack.doctor.finding import Finding, Level, passed, warning
-from docker.stack.ports import free_ports
 from tests.support.stubs import nvidia_smi, play
 
 RTX = ("NVIDIA GeForce RTX 4090", 24_564)
@@ -281,6 +281,11 @@ class TestMode:
 
 
 class TestPorts:
+    def free(self, tmp_path: Path, **settings: str) -> Config:
+        """Of ports that nobody uses, whatever runs on this machine."""
+        http, prometheus, grafana = map(str, ports.free_ports(3))
+        return configured(tmp_path, HTTP_PORT=http, PROMETHEUS_PORT=prometheus, GRAFANA_PORT=grafana, **settings)
+
     def test_who_listens_there_is_named(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as another:
             port, grafana = other.getsockname()[1], another.getsockname()[1]
@@ -297,18 +302,31 @@ class TestPorts:
         ("host", "same"), [("127.0.0.1", True), ("0.0.0.0", True), ("192.0.2.1", False), ("::1", False)]
     )
     def test_two_services_of_the_stack_cannot_have_one_port(self, tmp_path: Path, host: str, same: bool) -> None:
-        port = str(free_ports(1)[0])
+        port = str(ports.free_ports(1)[0])
         config = configured(tmp_path, HTTP_HOST=host, HTTP_PORT=port, PROMETHEUS_PORT=port)
         said = "\n".join(map(str, network.check_ports(config, "native")))
         assert (f"HTTP_PORT and PROMETHEUS_PORT are both {port}" in said) is same
         assert ("make up PROMETHEUS_PORT=" in said) is same
 
     def test_grafanas_port_counts_where_grafana_runs(self, tmp_path: Path) -> None:
-        port = str(free_ports(1)[0])
+        port = str(ports.free_ports(1)[0])
         config = configured(tmp_path, PROMETHEUS_PORT=port, GRAFANA_PORT=port)
         (docker,) = network.check_ports(config, "docker")
         assert f"PROMETHEUS_PORT and GRAFANA_PORT are both {port}" in docker.text
         assert "are both" not in "".join(map(str, network.check_ports(config, "native")))
+
+    def test_a_port_that_needs_root_is_dockers_to_open(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ports, "obstacle", lambda *_: PermissionError(errno.EACCES, "Permission denied"))
+        config = self.free(tmp_path)
+        native = next(network.check_ports(config, "native"))
+        assert native.level is Level.FAILED
+        assert f"HTTP_PORT={config.http_port}: this user may not listen on this port" in native.text
+        assert levels(network.check_ports(config, "docker")) == {"ports": Level.OK}
+
+    def test_an_address_of_another_machine_is_not_called_a_taken_port(self, tmp_path: Path) -> None:
+        (found,) = network.check_ports(self.free(tmp_path, HTTP_HOST="192.0.2.1"), "native")
+        assert found.level is Level.FAILED
+        assert "HTTP_HOST=192.0.2.1 is no address of this machine" in found.text
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
     def test_another_users_process_is_known_by_its_user(self, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class TestUp:
         assert "cannot start" in done.stderr
         assert "API_KEYS_FILE" in done.stderr
         assert proc.of_stack(folder) == []
-        assert not ports.taken("127.0.0.1", int(http))
+        assert ports.obstacle("127.0.0.1", int(http)) is None
 
     @pytest.mark.native
     @pytest.mark.model

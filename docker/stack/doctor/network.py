@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -21,20 +22,31 @@ def check_ports(config: Config, mode: str) -> Iterator[Finding]:
     if same := list(_same(wanted)):
         yield from same
         return
-    taken = False
-    ours = _published(config)
-    for name, (host, port) in wanted.items():
-        if not ports.taken(host, port) or port in ours:
-            continue
-        holder = listeners.holder(port)
-        if holder.pid in {process.pid for process in proc.of_stack(config.state_dir)}:
-            continue
-        taken = True
-        remedy = f"Stop it, or choose another port: make up {name}={ports.free_ports(1)[0]}"
-        yield failed("ports", f"{name}={port} is taken: {holder} listens there", remedy)
-    if not taken:
+    findings = [_judge(config, mode, name, host, port) for name, (host, port) in wanted.items()]
+    if any(findings):
+        yield from filter(None, findings)
+    else:
         numbers = ", ".join(str(port) for _, port in wanted.values())
         yield passed("ports", f"{numbers}: free, or this stack's own")
+
+
+def _judge(config: Config, mode: str, name: str, host: str, port: int) -> Finding | None:
+    """None: the stack can listen there, or does so already."""
+    obstacle = ports.obstacle(host, port)
+    if obstacle is None or port in _published(config):
+        return None
+    if obstacle.errno == errno.EADDRNOTAVAIL:
+        return failed("ports", f"HTTP_HOST={host} is no address of this machine", "`ip address` lists its addresses")
+    another = f"make up {name}={ports.free_ports(1)[0]}"
+    holder = listeners.holder(port)
+    if obstacle.errno == errno.EACCES and holder == listeners.Holder():
+        text = f"{name}={port}: this user may not listen on this port"
+        # Docker's engine listens there as root.
+        return None if mode == "docker" else failed("ports", text, f"Choose another port: {another}")
+    if holder.pid in {process.pid for process in proc.of_stack(config.state_dir)}:
+        return None
+    text = f"{name}={port} is taken: {holder} listens there"
+    return failed("ports", text, f"Stop it, or choose another port: {another}")
 
 
 def _wanted(config: Config, mode: str) -> dict[str, tuple[str, int]]:
