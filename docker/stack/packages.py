@@ -52,13 +52,10 @@ def which(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
 
 
-def installed(name: str) -> bool:
-    return which(name) is not None
-
-
-def missing(packages: tuple[Package, ...], python: str) -> tuple[Package, ...]:
-    """Those of them that are not here, and what `python` needs for a virtual environment."""
-    return (*(each for each in packages if not installed(each.program)), *_missing_for_venv(python))
+def missing(packages: tuple[Package, ...], python: str | None) -> tuple[Package, ...]:
+    """Those of them that are not here, and what `python`, if there is one, needs for a virtual environment."""
+    absent = (each for each in packages if which(each.program) is None)
+    return (*absent, *(_missing_for_venv(python) if python else ()))
 
 
 def names(packages: tuple[Package, ...]) -> str:

@@ -183,6 +183,19 @@ class TestGpus:
         found = levels(graphics.check_gpus(configured(tmp_path), "docker", gpus.look(None)))
         assert found["toolkit"] is level
 
+    @pytest.mark.parametrize(("version", "level"), [("29.2.0", Level.OK), ("28.5.1", Level.WARNING), ("", Level.OK)])
+    def test_a_cdi_specification_alone_needs_a_new_docker(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, level: Level
+    ) -> None:
+        (tmp_path / "cdi").mkdir()
+        (tmp_path / "cdi" / "nvidia.yaml").touch()
+        monkeypatch.setattr(graphics, "_CDI", (tmp_path / "cdi",))
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="580.95"))
+        play(tmp_path / "bin", monkeypatch, "docker", f'case "$*" in *Server*) echo {version} ;; *) echo / ;; esac')
+        found = {each.check: each for each in graphics.check_gpus(configured(tmp_path), "docker", gpus.look(None))}
+        assert found["toolkit"].level is level
+        assert ("update Docker" in found["toolkit"].remedy) is (level is Level.WARNING)
+
 
 class TestSettings:
     def see(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> list[Finding]:
@@ -481,9 +494,12 @@ class TestSoftware:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(venvs, "sys", SimpleNamespace(version_info=(3, 10, 12), executable="/usr/bin/python3"))
-        (found,) = self.lacking(tmp_path, monkeypatch, "nginx", "prometheus", "prometheus-nginx-exporter")
+        found, others = self.lacking(tmp_path, monkeypatch)
         assert (found.check, found.level) == ("python", Level.FAILED)
         assert "python3.11-venv" in found.remedy
+        assert "nginx" in others.remedy, "what else has to be installed is said at once"
+        for program in ("nginx", "prometheus", "prometheus-nginx-exporter"):
+            play(tmp_path / "bin", monkeypatch, program, "exit 0")
         play(tmp_path / "bin", monkeypatch, "python3.12", f'exec {sys.executable} "$@"')
         python, programs = software.check_software()
         assert str(tmp_path / "bin" / "python3.12") in python.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ _ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose"
 _BUILDS = {"cuda": "PyTorch's default CUDA build", "cu126": "PyTorch's CUDA 12.6 build", "cpu": "PyTorch's CPU build"}
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
+_CDI_SINCE = (29, 2)
+"""From this Docker on `--gpus` may use CDI (moby pull request 50228)."""
 
 
 def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
@@ -84,13 +87,25 @@ def _toolkit(*, must: bool) -> Finding:
     ways = {
         "runtime": "nvidia" in runtimes,
         "hook": shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli"),
-        "CDI specification": [file for folder in _CDI for file in folder.glob("*nvidia*")],
     }
     for way, there in ways.items():
         if there:
             return passed("toolkit", f"Docker can be given GPUs: NVIDIA's {way} is there")
+    if any(file for folder in _CDI for file in folder.glob("*nvidia*")):
+        return _by_cdi(engine.tell("version", "--format", "{{.Server.Version}}"))
     if engine.root() is None:
         return passed("toolkit", "the engine is on another machine, or a virtual one: the start tries it")
     text = "Docker cannot be given the GPUs: NVIDIA's container toolkit is not here"
     remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
     return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)
+
+
+def _by_cdi(version: str) -> Finding:
+    """What only a CDI specification is worth in this version of Docker; "" when it is not known."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number is None or (int(number[1]), int(number[2])) >= _CDI_SINCE:
+        return passed("toolkit", "Docker can be given GPUs: NVIDIA's CDI specification is there")
+    since = ".".join(map(str, _CDI_SINCE))
+    text = f"only NVIDIA's CDI specification is here, which Docker uses from {since} on; this one is {version}"
+    remedy = f"If the start cannot use the GPUs: update Docker, or install the whole container toolkit ({_TOOLKIT})"
+    return warning("toolkit", text, remedy)

@@ -12,8 +12,8 @@ def check_software() -> Iterator[Finding]:
     python = venvs.find_python()
     if python is None:
         yield failed("python", venvs.MISSING, venvs.REMEDY)
-        return
-    yield passed("python", f"{python} runs the app")
+    else:
+        yield passed("python", f"{python} runs the app")
     missing = packages.missing(packages.RUNTIME, python)
     names = packages.names(missing)
     if not missing:
