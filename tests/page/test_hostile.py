@@ -44,9 +44,7 @@ REL = "noopener noreferrer nofollow"
 def _check(seen: dict[str, Any]) -> None:
     assert set(seen["tags"]) <= TAGS
     assert set(seen["attributes"]) <= {"class", "href", "rel", "start", "target", "title"}
-    assert not [
-        name for name in seen["classes"] if not name.startswith(("hljs", "language-", "align-")) and name[-1] != "_"
-    ]
+    assert [name for name in seen["classes"] if not CLASS.fullmatch(name)] == []
     for href, rel, target in seen["links"]:
         if href is not None:
             assert href.startswith(("https://", "http://", "mailto:"))

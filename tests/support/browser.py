@@ -70,11 +70,15 @@ async def opened(browser: Browser, home: str, **options: Any) -> AsyncGenerator[
     """The page at `home` in a context of its own; fails when it did anything that the test did not expect."""
     context = await browser.new_context(**options)
     context.set_default_timeout(PATIENCE * 1000)
+    watch = Watch(context, home)
     try:
-        watch = Watch(context, home)
         page = await context.new_page()
         await page.goto(home)
         yield page, watch
+    except BaseException as error:
+        error.add_note(f"The page complained of: {watch.complaints}")
+        raise
+    else:
         assert watch.complaints == []
     finally:
         await context.close()
