@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     gpu_reserve: float = Field(
         2.0, ge=0, le=64, description="GiB per GPU that weights and KV cache leave free for activations"
     )
-    max_sequences: int = Field(32, ge=1, le=512, description="most requests that run at once")
+    max_sequences: int = Field(
+        0, ge=0, le=512, description="most requests that run at once; 0: by the GPUs' KV cache, without a GPU 32"
+    )
     kv_tokens: int = Field(
         0,
         ge=0,
@@ -111,6 +113,9 @@ class Settings(BaseSettings):
         120, gt=0, le=3600, description="seconds that one step may take before the process ends"
     )
     max_waiting: int = Field(128, ge=0, le=100_000, description="requests that may wait; more get a 429")
+    max_wait: float = Field(
+        60, ge=0, le=86_400, description="seconds that an answer may be expected to wait for its turn; more get a 429"
+    )
     request_timeout: float = Field(
         600, gt=0, le=86_400, description="seconds that a request may take before it ends with an error"
     )

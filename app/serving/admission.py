@@ -1,91 +1,47 @@
-"""Admission: a place and KV tokens are reserved before any 200 is sent, or the request is refused with a 429 whose
-Retry-After is computed. See docs/decisions/0101-admission.md.
+"""Admission: a request is taken before any 200 is sent, or refused with a 429 whose Retry-After is computed.
+
+See docs/decisions/0101-admission.md.
 """
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
+from app.serving.expected_wait import Stay, Work, stays
+from app.serving.speed import AnswerLengths, Speed
 
-KV_OVERBOOKING = 4
-"""This many times the KV cache's tokens may be reserved at once: one cache's worth runs and the rest waits. Most
-answers end before their `max_tokens`, so the wait is shorter than the reservations suggest."""
+PROMPT_CACHES = 4
+"""The prompts inside may have this many times the KV cache's tokens together."""
 
-SHORTEST_WAIT, LONGEST_WAIT = 1, 60
+SHORTEST_RETRY, LONGEST_RETRY = 1, 600
 """Bounds of Retry-After, in seconds."""
-
-_ASSUMED_ANSWER = 512  # tokens, before an answer was measured
-_SHORTEST_EXPECTED = 64  # tokens: some answers are longer than the last ones
-_ANSWERS = 64  # of which the mean length is taken
-
-_WINDOW = 30.0  # seconds over which the token rate is measured
-_ASSUMED_RATE = 20.0  # tokens per second before there is a measurement: one user of the script that this replaces
-
-
-class TokenRate:
-    """New tokens per second of all answers together, over the last 30 seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seconds: deque[tuple[int, int]] = deque()  # (whole second, tokens in it), oldest first
-
-    def count(self) -> None:
-        second = int(self._clock())
-        if self._seconds and self._seconds[-1][0] == second:
-            self._seconds[-1] = (second, self._seconds[-1][1] + 1)
-        else:
-            self._seconds.append((second, 1))
-        while self._seconds[0][0] < second - _WINDOW:
-            self._seconds.popleft()
-
-    def per_second(self) -> float:
-        """The average over the seconds with tokens: idle seconds are excluded."""
-        if not self._seconds:
-            return _ASSUMED_RATE
-        return sum(tokens for _, tokens in self._seconds) / len(self._seconds)
-
-
-class AnswerLengths:
-    """How long answers are lately. Most end long before their `max_tokens`, and most clients send none."""
-
-    def __init__(self) -> None:
-        self._lengths: deque[int] = deque(maxlen=_ANSWERS)
-
-    def count(self, tokens: int) -> None:
-        self._lengths.append(tokens)
-
-    def expected(self, max_tokens: int) -> int:
-        """Tokens to reserve for an answer: twice the mean, within its `max_tokens`."""
-        if not self._lengths:
-            return min(max_tokens, _ASSUMED_ANSWER)
-        mean = sum(self._lengths) / len(self._lengths)
-        return min(max_tokens, max(_SHORTEST_EXPECTED, math.ceil(2 * mean)))
 
 
 class Reservation:
-    """One admitted request: its place, and later its KV tokens. A second release does nothing."""
+    """One admitted request: its place, and later its prompt. A second release does nothing."""
 
     def __init__(self, admission: "Admission") -> None:
+        self.prompt_tokens = 0  # 0: not known yet
+        self.max_tokens = 0
+        self.generated = 0
         self._admission = admission
         self._released = False
-        self.kv_tokens = 0
-        self.outstanding = 0  # new tokens that are expected to come
-        self.generated = 0
-
-    def take(self, prompt_tokens: int, max_tokens: int, capacity: Capacity) -> None:
-        """Reserve KV tokens for this place. Raises Overloaded, and keeps the place until it is released."""
-        self._admission.take(self, prompt_tokens, max_tokens, capacity)
+        self._last_token_at = 0.0
 
     def count_token(self) -> None:
+        now = self._admission.clock()
+        if self.generated:
+            self._admission.speed.count_gap(now - self._last_token_at)
+        self._last_token_at = now
         self.generated += 1
-        self.outstanding = max(0, self.outstanding - 1)
-        self._admission.rate.count()
+
+    def count_prefill(self, seconds: float) -> None:
+        self._admission.speed.count_prefill(self.prompt_tokens, seconds)
 
     def release(self) -> None:
         if not self._released:
@@ -103,7 +59,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be admitted at once, and what of it remains at the moment."""
+    """What may be admitted at once, and what of it remains at the moment. The tokens are those of prompts."""
 
     requests: int
     remaining_requests: int
@@ -111,59 +67,110 @@ class Limits:
     remaining_tokens: int
 
 
-class Admission:
-    """Limits the admitted requests by number (`capacity.sequences` run, `max_waiting` wait) and by KV tokens."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The tokens of a prompt, and the most that its answer may have."""
 
-    def __init__(self, max_waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rate = TokenRate(clock)
+    prompt_tokens: int
+    max_tokens: int
+
+
+class Admission:
+    """Bounds the requests inside by number, by the tokens of their prompts, and by the time that they would wait."""
+
+    def __init__(self, max_waiting: int, max_wait: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.speed = Speed()
         self._lengths = AnswerLengths()
         self._max_waiting = max_waiting
-        self._admitted: set[Reservation] = set()
-        self._kv_tokens = 0
+        self._max_wait = max_wait
+        self._inside: dict[Reservation, None] = {}  # in the order of their arrival
+        self._prompt_tokens = 0
 
     def max_requests(self, capacity: Capacity) -> int:
         return capacity.sequences + self._max_waiting
 
     def limits(self, capacity: Capacity) -> Limits:
-        requests, tokens = self.max_requests(capacity), capacity.kv_tokens * KV_OVERBOOKING
+        requests, tokens = self.max_requests(capacity), capacity.kv_tokens * PROMPT_CACHES
         return Limits(
             requests=requests,
-            remaining_requests=requests - len(self._admitted),
+            remaining_requests=requests - len(self._inside),
             tokens=tokens,
-            remaining_tokens=tokens - self._kv_tokens,
+            remaining_tokens=tokens - self._prompt_tokens,
         )
 
     def enter(self, capacity: Capacity) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
-        if len(self._admitted) >= self.max_requests(capacity):
+        if len(self._inside) >= self.max_requests(capacity):
+            ends = sorted(stay.end for stay in self._stays(capacity))
             raise Overloaded(
                 f"The server is full: {capacity.sequences} running, {self._max_waiting} queued.",
-                retry_after=self.wait(),
+                retry_after=_retry_after(ends[0] if ends else 0.0),
             )
         reservation = Reservation(self)
-        self._admitted.add(reservation)
+        self._inside[reservation] = None
         return reservation
 
-    def take(self, reservation: Reservation, prompt_tokens: int, max_tokens: int, capacity: Capacity) -> None:
-        expected = self._lengths.expected(max_tokens)
-        needed = prompt_tokens + expected
-        bound = capacity.kv_tokens * KV_OVERBOOKING
-        if self._kv_tokens + needed > bound:
-            raise Overloaded(
-                f"The server is full: {self._kv_tokens} of {bound} tokens are reserved, this request needs {needed}.",
-                retry_after=self.wait(),
-            )
-        self._kv_tokens += needed
-        reservation.kv_tokens, reservation.outstanding = needed, expected
+    def take(self, reservations: Sequence[Reservation], sizes: Sequence[Size], capacity: Capacity) -> None:
+        """The sizes of one client's request, which may want several answers. Raises Overloaded for all or none.
+
+        How long answers wait for others of the same request is the client's own affair: the wait of the first counts.
+        """
+        self._bound_prompts(sum(size.prompt_tokens for size in sizes), capacity)
+        self._bound_wait(sizes[0], capacity)
+        for reservation, size in zip(reservations, sizes, strict=True):
+            reservation.prompt_tokens, reservation.max_tokens = size.prompt_tokens, size.max_tokens
+            self._prompt_tokens += size.prompt_tokens
 
     def release(self, reservation: Reservation) -> None:
-        self._admitted.discard(reservation)
+        del self._inside[reservation]
+        self._prompt_tokens -= reservation.prompt_tokens
         if reservation.generated:
             self._lengths.count(reservation.generated)
-        self._kv_tokens -= reservation.kv_tokens
 
-    def wait(self) -> float:
-        """Seconds until a place is expected to be free: the mean of the outstanding tokens, at the measured rate."""
-        outstanding = sum(reservation.outstanding for reservation in self._admitted)
-        seconds = outstanding / self.rate.per_second() / max(1, len(self._admitted))
-        return float(min(LONGEST_WAIT, max(SHORTEST_WAIT, math.ceil(seconds))))
+    def _bound_prompts(self, wanted: int, capacity: Capacity) -> None:
+        bound = capacity.kv_tokens * PROMPT_CACHES
+        if self._prompt_tokens + wanted <= bound:
+            return
+        left, seconds = self._prompt_tokens, 0.0
+        leaving = zip(self._stays(capacity), self._prompts_inside(), strict=True)
+        for stay, reservation in sorted(leaving, key=lambda pair: pair[0].end):
+            left, seconds = left - reservation.prompt_tokens, stay.end
+            if left + wanted <= bound:
+                break
+        raise Overloaded(
+            f"The server is full: its prompts have {self._prompt_tokens} of at most {bound} tokens, and this "
+            f"request's {wanted} more.",
+            retry_after=_retry_after(seconds),
+        )
+
+    def _bound_wait(self, size: Size, capacity: Capacity) -> None:
+        if not self.speed.measured:  # nobody is refused for a time that is a guess
+            return
+        wait = self._stays(capacity, size)[-1].start
+        if wait > self._max_wait:
+            raise Overloaded(
+                f"The server is full: a new answer would begin in about {math.ceil(wait)} seconds, and may wait for "
+                f"{self._max_wait:g}.",
+                retry_after=_retry_after(wait - self._max_wait),
+            )
+
+    def _stays(self, capacity: Capacity, *new: Size) -> list[Stay]:
+        """Those of the prompts inside, in their order, then those of `new`."""
+        inside = [self._work(held.prompt_tokens, held.max_tokens, held.generated) for held in self._prompts_inside()]
+        added = [self._work(size.prompt_tokens, size.max_tokens, 0) for size in new]
+        return list(stays([*inside, *added], capacity))
+
+    def _prompts_inside(self) -> list[Reservation]:
+        return [reservation for reservation in self._inside if reservation.prompt_tokens]
+
+    def _work(self, prompt_tokens: int, max_tokens: int, generated: int) -> Work:
+        remaining = self._lengths.remaining(generated, max_tokens)
+        return Work(
+            seconds=self.speed.seconds(0 if generated else prompt_tokens, remaining),
+            kv_tokens=prompt_tokens + generated + remaining,
+        )
+
+
+def _retry_after(seconds: float) -> float:
+    return float(min(LONGEST_RETRY, max(SHORTEST_RETRY, math.ceil(seconds))))

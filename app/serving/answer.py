@@ -31,6 +31,7 @@ from app.serving.tools.stream import piece_text
 
 _log = logging.getLogger(__name__)
 
+_UNKNOWN = Start(queued=0.0, cached_tokens=0)
 _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still end the request itself
 
 
@@ -136,9 +137,11 @@ class Answer:
                 yield event
 
     def _push(self, event: TokenEvent) -> Sequence[Piece]:
-        self._first_token_at = self._first_token_at or time.monotonic()
-        self._start = self._start or event.start
-        self.began.set()
+        if self._first_token_at is None:
+            self._first_token_at = time.monotonic()
+            self._start = event.start
+            self._reservation.count_prefill(self._prefill_seconds(self._first_token_at))
+            self.began.set()
         self.new_tokens += 1
         self._reservation.count_token()
         return self._remember(self._output.push(event))
@@ -152,10 +155,12 @@ class Answer:
         waiting time."""
         now = time.monotonic()
         first = self._first_token_at or now
-        start = self._start or Start(queued=0.0, cached_tokens=0)
+        start = self._start or _UNKNOWN
         usage = Usage(self.prompt_tokens, self.new_tokens, start.cached_tokens)
-        prefill = max(0.0, first - self._arrived_at - start.queued)
-        return Finished(reason, usage, Timings(start.queued, prefill, now - first), error)
+        return Finished(reason, usage, Timings(start.queued, self._prefill_seconds(first), now - first), error)
+
+    def _prefill_seconds(self, first_token_at: float) -> float:
+        return max(0.0, first_token_at - self._arrived_at - (self._start or _UNKNOWN).queued)
 
     def _left(self, error: BaseException | None) -> Finished:
         """The Finished of an answer whose reader stopped early."""

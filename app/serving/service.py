@@ -11,7 +11,7 @@ from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.messages import Constraint, EngineRequest, GenerationRequest
 from app.contract.readiness import refusal
 from app.contract.telemetry import Observer, Observers, RequestEnded
-from app.serving.admission import Admission, Limits, Reservation
+from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer
 from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.grammar import Grammars
@@ -32,7 +32,7 @@ class GenerationService:
         self._grammars = Grammars(prompts.model_tokenizer, engine.model)
         self._observers = observers
         self._timeout = settings.request_timeout
-        self._admission = Admission(settings.max_waiting)
+        self._admission = Admission(settings.max_waiting, settings.max_wait)
         self._token_bytes = TokenBytes(prompts.tokenizer)
         self._numbers = itertools.count(1)
 
@@ -84,8 +84,8 @@ class GenerationService:
             prompts = await self._prepare(requests, min(self.context, share))
             constraints = [await self._grammars.constraint(request) for request in requests]  # each has its own state
             self._refuse_unless_ready()  # the status may have changed meanwhile
-            for reservation, prompt in zip(reservations, prompts, strict=True):
-                reservation.take(len(prompt.tokens), prompt.max_tokens, capacity)
+            sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
+            self._admission.take(reservations, sizes, capacity)
             answers = [
                 self._answer(
                     request,

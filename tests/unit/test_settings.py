@@ -58,7 +58,7 @@ class TestExample:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("MAX_SEQUENCES", "0", "greater than or equal to 1"),
+        ("MAX_SEQUENCES", "-1", "greater than or equal to 0"),
         ("MAX_SEQUENCES", "many", "integer"),
         ("APP_PORT", "70000", "less than or equal to 65535"),
         ("LOG_CONTENT", "some", "'full', 'redacted', 'hash' or 'off'"),

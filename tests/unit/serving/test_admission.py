@@ -1,12 +1,12 @@
-"""Admission: bounded by places and by tokens, and a refusal says when to come again."""
+"""Admission: bounded by number, by prompt tokens and by the expected wait; a refusal says when to come again."""
 
 import pytest
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
-from app.serving.admission import KV_OVERBOOKING, Admission, Limits, TokenRate
+from app.serving.admission import PROMPT_CACHES, Admission, Limits, Reservation, Size
 
-CAPACITY = Capacity(sequences=2, kv_tokens=100)
+CAPACITY = Capacity(sequences=2, kv_tokens=1000)
 
 
 class Clock:
@@ -16,97 +16,148 @@ class Clock:
         return self.now
 
 
-def test_places_are_those_that_run_and_those_that_wait() -> None:
-    admission = Admission(max_waiting=1)
-    inside = [admission.enter(CAPACITY) for _ in range(3)]
-    with pytest.raises(Overloaded, match="full: 2 running, 1 queued"):
+def admit(admission: Admission, prompt: int, longest: int, capacity: Capacity = CAPACITY) -> Reservation:
+    reservation = admission.enter(capacity)
+    admission.take([reservation], [Size(prompt, longest)], capacity)
+    return reservation
+
+
+def answer(clock: Clock, reservation: Reservation, tokens: int, gap: float) -> None:
+    """A whole answer, a token every `gap` seconds."""
+    reservation.count_prefill(0.0)
+    for _ in range(tokens):
+        reservation.count_token()
+        clock.now += gap
+    reservation.release()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class TestNumber:
+    def test_places_are_those_that_run_and_those_that_wait(self) -> None:
+        admission = Admission(max_waiting=1, max_wait=60)
+        inside = [admission.enter(CAPACITY) for _ in range(3)]
+        with pytest.raises(Overloaded, match="full: 2 running, 1 queued"):
+            admission.enter(CAPACITY)
+        inside[0].release()
+        inside[0].release()  # twice frees one place, not two
         admission.enter(CAPACITY)
-    inside[0].release()
-    inside[0].release()  # twice frees one place, not two
-    admission.enter(CAPACITY)
-    with pytest.raises(Overloaded):
-        admission.enter(CAPACITY)
+        with pytest.raises(Overloaded):
+            admission.enter(CAPACITY)
+
+    def test_what_remains_is_what_nobody_holds(self) -> None:
+        admission = Admission(max_waiting=3, max_wait=60)
+        everything = Limits(requests=5, remaining_requests=5, tokens=4000, remaining_tokens=4000)
+        assert admission.limits(CAPACITY) == everything
+        with admit(admission, 10, 20):
+            held = Limits(requests=5, remaining_requests=4, tokens=4000, remaining_tokens=3990)
+            assert admission.limits(CAPACITY) == held
+        assert admission.limits(CAPACITY) == everything
+
+    def test_the_retry_is_when_the_first_answer_is_expected_to_end(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=0, max_wait=60, clock=clock)
+        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+        early, late = admit(admission, 10, 900), admit(admission, 10, 900)
+        for _ in range(60):
+            early.count_token()
+            clock.now += 0.5
+        late.count_token()
+        with pytest.raises(Overloaded) as refusal:
+            admission.enter(CAPACITY)
+        assert refusal.value.retry_after == 20  # 40 tokens of the expected 100, at two tokens a second
+
+    def test_the_retry_is_bounded(self) -> None:
+        admission = Admission(max_waiting=0, max_wait=60)
+        capacity = Capacity(sequences=1, kv_tokens=1_000_000)
+        admission.enter(capacity)
+        with pytest.raises(Overloaded) as now:
+            admission.enter(capacity)
+        assert now.value.retry_after == 1
+        patient = Admission(max_waiting=0, max_wait=60)
+        admit(patient, 900_000, 10_000, capacity)
+        with pytest.raises(Overloaded) as much_later:
+            patient.enter(capacity)
+        assert much_later.value.retry_after == 600
 
 
-def test_what_remains_is_what_nobody_holds() -> None:
-    admission = Admission(max_waiting=3)
-    assert admission.limits(CAPACITY) == Limits(requests=5, remaining_requests=5, tokens=400, remaining_tokens=400)
-    with admission.enter(CAPACITY) as inside:
-        inside.take(10, 20, CAPACITY)
-        assert admission.limits(CAPACITY) == Limits(
-            requests=5, remaining_requests=4, tokens=400, remaining_tokens=370
-        )
-    assert admission.limits(CAPACITY).remaining_requests == 5
+class TestPrompts:
+    def test_their_tokens_are_bounded_and_given_back(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        bound = CAPACITY.kv_tokens * PROMPT_CACHES
+        with admit(admission, bound - 5, 20):
+            with pytest.raises(Overloaded, match=f"{bound - 5} of at most {bound} tokens, and this request's 6 more"):
+                admit(admission, 6, 5)
+            admit(admission, 5, 5).release()
+        admit(admission, bound, 1)
+
+    def test_the_retry_is_when_enough_of_them_are_expected_to_have_ended(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        for _ in range(4):
+            admit(admission, 1000, 20)  # one after the other: each fills the cache, and takes 2 seconds
+        with pytest.raises(Overloaded) as little:
+            admit(admission, 500, 20)
+        with pytest.raises(Overloaded) as much:
+            admit(admission, 2500, 20)
+        assert (little.value.retry_after, much.value.retry_after) == (2, 6)
 
 
-def test_tokens_are_bounded_and_given_back() -> None:
-    admission = Admission(max_waiting=100)
-    bound = CAPACITY.kv_tokens * KV_OVERBOOKING
-    with admission.enter(CAPACITY) as first:
-        first.take(10, bound - 20, CAPACITY)
-        with admission.enter(CAPACITY) as second, pytest.raises(Overloaded, match=f"of {bound} tokens"):
-            second.take(6, 5, CAPACITY)
-        with admission.enter(CAPACITY) as third:
-            third.take(5, 5, CAPACITY)  # what was refused holds nothing
-    with admission.enter(CAPACITY) as fourth:
-        fourth.take(0, bound, CAPACITY)
+class TestWait:
+    def test_a_long_wait_is_refused_and_a_short_one_is_not(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
+        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)  # each takes 50 seconds
+        for _ in range(4):  # two run, two wait for 50 seconds
+            admit(admission, 10, 900)
+        with pytest.raises(Overloaded, match="begin in about 100 seconds, and may wait for 60") as refusal:
+            admit(admission, 10, 900)
+        assert refusal.value.retry_after == 40
+
+    def test_nothing_is_refused_for_a_speed_that_was_not_measured(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=1)
+        for _ in range(100):
+            admit(admission, 10, 900)
+
+    def test_short_answers_wait_less(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
+        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+        for _ in range(20):  # at most five tokens each, so 2.5 seconds
+            admit(admission, 10, 5)
+        admit(admission, 10, 900)
+
+    def test_a_long_prompt_is_waited_for(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
+        first = admit(admission, 100, 10)
+        first.count_prefill(40.0)  # and another prompt of as many tokens took no time: 0.2 seconds a token
+        answer(clock, first, tokens=2, gap=0.01)
+        for _ in range(2):
+            admit(admission, 400, 10)
+        with pytest.raises(Overloaded, match="about 81 seconds"):
+            admit(admission, 10, 10)
+
+    def test_the_answers_to_one_request_wait_for_each_other(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
+        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+        reservations = [admission.enter(CAPACITY) for _ in range(16)]
+        admission.take(reservations, [Size(10, 900)] * 16, CAPACITY)
+        with pytest.raises(Overloaded):
+            admit(admission, 10, 900)
+
+    def test_what_was_refused_holds_nothing(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
+        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+        admit(admission, 10, 900), admit(admission, 10, 900)
+        before = admission.limits(CAPACITY)
+        with admission.enter(CAPACITY) as refused, pytest.raises(Overloaded):
+            admission.take([refused], [Size(10, 900)], CAPACITY)
+        assert admission.limits(CAPACITY) == before
 
 
-def test_the_wait_follows_from_what_is_outstanding_and_the_measured_rate() -> None:
-    clock = Clock()
-    admission = Admission(max_waiting=0, clock=clock)
-    one, two = admission.enter(CAPACITY), admission.enter(CAPACITY)
-    one.take(10, 60, CAPACITY)
-    two.take(10, 60, CAPACITY)
-    with pytest.raises(Overloaded) as nothing_measured:
-        admission.enter(CAPACITY)
-    assert nothing_measured.value.retry_after == 3  # 60 tokens for each, at the assumed 20 per second
-    for reservation in (one, two):  # 40 tokens within one second; 40 for each are left
-        for _ in range(20):
-            reservation.count_token()
-    with pytest.raises(Overloaded) as measured:
-        admission.enter(CAPACITY)
-    assert measured.value.retry_after == 1
-    clock.now += 3600  # an hour ago says nothing about now
-    one.count_token()
-    with pytest.raises(Overloaded) as slow:
-        admission.enter(CAPACITY)
-    assert slow.value.retry_after == 40  # 79 tokens at 1 per second, shared by two
-
-
-def test_the_wait_is_bounded() -> None:
-    big = Capacity(sequences=1, kv_tokens=1_000_000)
-    admission = Admission(max_waiting=0)
-    with admission.enter(big) as long:
-        for _ in range(2000):
-            long.count_token()
-    admission.rate = TokenRate()  # at the assumed rate again
-    admission.enter(big).take(1, 1_000_000, big)
-    with pytest.raises(Overloaded) as refusal:
-        admission.enter(big)
-    assert refusal.value.retry_after == 60
-
-
-def test_32_chats_without_max_tokens_are_taken_at_once() -> None:
+def test_32_chats_without_max_tokens_are_taken_at_once(clock: Clock) -> None:
     """The embedded model's cache. Each may use its whole context of 8,192 tokens and uses some hundreds."""
     embedded = Capacity(sequences=32, kv_tokens=24_576)
-    admission = Admission(max_waiting=0)
+    admission = Admission(max_waiting=0, max_wait=60, clock=clock)
+    answer(clock, admit(admission, 70, 8122, embedded), tokens=200, gap=0.1)
     for _ in range(32):
-        admission.enter(embedded).take(70, 8122, embedded)
-    assert admission.limits(embedded).remaining_tokens > 0
-
-
-def test_what_is_reserved_for_an_answer_follows_the_last_answers() -> None:
-    capacity = Capacity(sequences=4, kv_tokens=10_000)
-    admission = Admission(max_waiting=0)
-    for length in (400, 600):
-        with admission.enter(capacity) as reservation:
-            for _ in range(length):
-                reservation.count_token()
-    before = admission.limits(capacity).remaining_tokens
-    with admission.enter(capacity) as reservation:
-        reservation.take(10, 8000, capacity)
-        assert before - admission.limits(capacity).remaining_tokens == 10 + 2 * 500
-    with admission.enter(capacity) as reservation:
-        reservation.take(10, 30, capacity)
-        assert before - admission.limits(capacity).remaining_tokens == 10 + 30, "never more than its max_tokens"
+        admit(admission, 70, 8122, embedded)
