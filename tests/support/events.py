@@ -46,7 +46,9 @@ ANSWERED = RequestEnded(
     status=200,
     error_code=None,
     response="second answer",
-    finished=Finished(FinishReason.STOP, Usage(100, 21, 64), Timings(queued=0.125, prefill=0.125, decode=2.0)),
+    finished=Finished(
+        FinishReason.STOP, Usage(100, 21, 64), Timings(queued=0.125, prefill=0.125, decode=2.0), preemptions=1
+    ),
     duration=2.25,
     time_to_first_token=0.25,
 )

@@ -161,6 +161,36 @@ def test_preempted_sequences_are_computed_again(case: Case) -> None:
     assert {name: driver.tokens[name] for name in prompts} == {n: case.expected(p, 120) for n, p in prompts.items()}
 
 
+def test_preempted_in_the_middle_of_its_prompt(case: Case) -> None:
+    driver = case.drive(kv_tokens=9 * PAGE_SIZE, chunk=2)
+    old, young = case.prompt(90), case.prompt(130)
+    driver.submit("old", old, 120)
+    driver.submit("young", young)
+    (sequence,) = [s for s in sequences_of(driver.scheduler) if s.id == "young"]
+    driver.run(until=lambda: len(driver.tokens["old"]) > 0 and sequence.computed > 0)
+    driver.run(until=lambda: sequence.preemptions > 0)
+    assert driver.tokens["young"] == [], "this test is about a prompt that is not yet computed"
+    driver.run()
+    assert driver.tokens == {"old": case.expected(old, 120), "young": case.expected(young)}
+    assert [driver.finished[name].preemptions for name in ("old", "young")] == [0, 1]
+
+
+def test_a_prefix_that_is_evicted_while_another_waits_for_it(case: Case) -> None:
+    driver = case.drive(kv_tokens=8 * PAGE_SIZE)
+    head = case.prompt(3 * PAGE_SIZE)
+    driver.ask("first", head + case.prompt(5))
+    large, waiting = case.prompt(4 * PAGE_SIZE + 2), head + case.prompt(60)
+    driver.submit("large", large, 90)
+    driver.run(until=lambda: len(driver.tokens["large"]) > 0)
+    driver.submit("waiting", waiting)
+    driver.run(until=lambda: driver.scheduler.kv.pool.evicted > 0)
+    assert driver.scheduler.waits_for_memory
+    driver.run()
+    assert driver.tokens["large"] == case.expected(large, 90)
+    assert driver.tokens["waiting"] == case.expected(waiting)
+    assert driver.finished["waiting"].usage.cached_tokens < 3 * PAGE_SIZE
+
+
 def test_a_seed_repeats_across_a_preemption(case: Case) -> None:
     params = SamplingParams(seed=5, temperature=1.5, top_k=40)
     prompt = case.prompt(22)

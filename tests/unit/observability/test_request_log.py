@@ -68,6 +68,7 @@ def test_the_canonical_line(configure: Configure) -> None:
         "prompt_tokens": 100,
         "completion_tokens": 21,
         "cached_tokens": 64,
+        "preemptions": 1,
         "time_to_first_token_s": 0.25,
         "queued_s": 0.125,
         "prefill_s": 0.125,
