@@ -4,7 +4,7 @@ SHELL := bash
 
 PYTHON ?= python3
 VENV := .venv
-STACK := $(PYTHON) -m docker.stack
+STACK := $(PYTHON) -m stack
 # On every core, and ending with a list of what took longest.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --durations=30 --durations-min=1
 # Starts a Docker engine where none answers, and stops it with the shell.
@@ -17,7 +17,7 @@ help: ## Print the targets
 
 .PHONY: python
 python:
-	@docker/native/python.sh $(PYTHON)
+	@stack/install/python.sh $(PYTHON)
 
 .PHONY: up
 up: python ## Set up what is missing, start the stack, and return when it answers

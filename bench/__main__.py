@@ -12,7 +12,7 @@ from bench.measures import MEASUREMENTS
 from bench.report import document, markdown
 from bench.results import RESULTS, load_all, save
 from bench.run import Measurement, perform
-from docker.stack.base import StackError
+from stack.protocol import StackError
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel
 
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 QUIET = 0.15
 """Cores that other processes may use. With more, two threads wait for each other at every barrier."""

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
 from app.models.info import read_model_info
 from app.serving.prompt.prompts import Prompts
-from docker.stack.config import ROOT
-from docker.stack.environment import EMBEDDED
+from stack.config import ROOT
+from stack.install.dependencies import EMBEDDED
 
 MODELS_DIR = Path(os.environ.get("MODELS_DIR") or ROOT / "var" / "models")
 FOLDER = MODELS_DIR / EMBEDDED

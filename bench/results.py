@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel
 
 from bench.machine import Machine
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 Cell = str | float | int | None

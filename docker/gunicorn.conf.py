@@ -5,10 +5,10 @@ Each rung outlasts the one before it, so that what ends an answer is always the 
     DRAIN_SECONDS      the app lets running answers finish, then ends each with an error event (app/lifecycle.py)
     + 5                uvicorn has waited for the last bytes; the app's shutdown runs (app/worker.py)
     + 10               gunicorn kills the worker (graceful_timeout, below)
-    + 20               supervisor or Docker kills gunicorn (stop_seconds in docker/stack/config.py)
+    + 20               supervisor or Docker kills gunicorn (stop_seconds in stack/config.py)
 """
 
-# ruff: noqa: N999  # gunicorn looks for a file of this name
+# gunicorn looks for a file of this name
 
 import signal
 import sys

@@ -10,7 +10,7 @@ from bench.results import Finding, Row
 from bench.run import Run
 from bench.servers.process import server
 from bench.servers.stack import running_stack
-from docker.stack.ports import free_ports
+from stack.host.ports import free_ports
 
 TARGET = 25.0
 TOKENS = 64

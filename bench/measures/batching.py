@@ -6,7 +6,7 @@ from bench.results import Finding, Row
 from bench.run import Run
 from bench.servers.stack import running_stack
 from bench.servers.transformers_serve import MODEL, ensure_installed, running_transformers_serve
-from docker.stack.environment import EMBEDDED
+from stack.install.dependencies import EMBEDDED
 
 TARGET = 2.2
 TOKENS = 64

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from bench.errors import Failed
 from bench.workers.pipe import LOGS
-from docker.stack.client import ask
-from docker.stack.config import ROOT
+from stack.client import ask
+from stack.config import ROOT
 
 _END_SECONDS = 20
 

@@ -14,11 +14,11 @@ import psutil
 from bench.errors import Failed
 from bench.load.outcome import Outcome
 from bench.model import SETTINGS
-from docker.stack import proc
-from docker.stack.config import ROOT, Config, load_config
-from docker.stack.native import NativeStack
-from docker.stack.ports import free_ports
-from docker.stack.smoke import await_true
+from stack.config import ROOT, Config, load_config
+from stack.host.ports import free_ports
+from stack.native import processes
+from stack.native.stack import NativeStack
+from stack.smoke import await_true
 
 
 class RunningStack:
@@ -32,7 +32,7 @@ class RunningStack:
 
     def app_processes(self) -> list[psutil.Process]:
         """gunicorn's master and its worker."""
-        found = proc.of_stack(self._config.state_dir)
+        found = processes.of_stack(self._config.state_dir)
         return [psutil.Process(each.pid) for each in found if "gunicorn" in each.command]
 
     def counted(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -73,9 +73,9 @@ def running_stack() -> Iterator[RunningStack]:
 
 
 def _stack(command: str, environment: dict[str, str]) -> None:
-    """`python -m docker.stack COMMAND`, as the Makefile runs it."""
+    """`python -m stack COMMAND`, as the Makefile runs it."""
     done = subprocess.run(
-        [sys.executable, "-m", "docker.stack", command],
+        [sys.executable, "-m", "stack", command],
         check=False,
         cwd=ROOT,
         env=environment,

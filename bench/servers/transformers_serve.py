@@ -11,8 +11,8 @@ from bench.errors import Failed
 from bench.model import FOLDER
 from bench.servers.process import server
 from bench.workers.pipe import LOGS
-from docker.stack.config import ROOT
-from docker.stack.ports import free_ports
+from stack.config import ROOT
+from stack.host.ports import free_ports
 
 HOME = ROOT / "var" / "bench" / "transformers-serve"
 MODEL = str(FOLDER)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from bench.errors import Failed
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 LOGS = ROOT / "var" / "bench" / "logs"
 _PATIENCE = 30  # seconds that a process gets to end

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack.base import Stack
-from docker.stack.config import ROOT, Config, load_config
-from docker.stack.containers import ContainerStack
-from docker.stack.native import NativeStack
-from docker.stack.ports import free_ports
+from stack.config import ROOT, Config, load_config
+from stack.containers.stack import ContainerStack
+from stack.host.ports import free_ports
+from stack.native.stack import NativeStack
+from stack.protocol import Stack
 
 MODE = os.environ.get("E2E_MODE", "native")
 HERE = Path(__file__).parent
@@ -44,9 +44,9 @@ class Running:
     is_up: bool = field(default=False, init=False)
 
     def run(self, command: str, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
-        """`python -m docker.stack COMMAND`, as the Makefile runs it."""
+        """`python -m stack COMMAND`, as the Makefile runs it."""
         return subprocess.run(
-            [sys.executable, "-m", "docker.stack", command],
+            [sys.executable, "-m", "stack", command],
             check=False,
             cwd=ROOT,
             env=self.environment,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.api.openapi.operations import OPERATIONS
-from docker.stack.config import ROOT
+from stack.config import ROOT
 from tests.e2e.conftest import Running
 
 DEFAULT = "http://127.0.0.1:6006"

@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from docker.stack.smoke import await_true, find_line
+from stack.smoke import await_true, find_line
 from tests.e2e.conftest import Running
 from tests.support.node import NODE
 

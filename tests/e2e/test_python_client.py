@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel, Field
 
-from docker.stack.smoke import await_true, find_line
+from stack.smoke import await_true, find_line
 from tests.e2e.conftest import Running
 
 MODEL = "smollm2-135m"

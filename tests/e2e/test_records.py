@@ -5,9 +5,9 @@ import sys
 
 import requests
 
-from docker.stack.client import prometheus_value
-from docker.stack.config import ROOT
-from docker.stack.smoke import ANSWERED, await_true, find_line
+from stack.client import prometheus_value
+from stack.config import ROOT
+from stack.smoke import ANSWERED, await_true, find_line
 from tests.e2e.conftest import Running
 
 PATIENCE = 120
@@ -55,7 +55,7 @@ def test_smoke_finds_nothing_wrong(stack: Running) -> None:
 
 
 def test_logs_are_followed_readably(stack: Running) -> None:
-    command = [sys.executable, "-m", "docker.stack", "logs"]
+    command = [sys.executable, "-m", "stack", "logs"]
     with subprocess.Popen(command, cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True) as logs:
         assert logs.stdout is not None
         try:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from docker.stack.client import ask
-from docker.stack.smoke import await_true
-from docker.stack.supervisor import Supervisor
+from stack.client import ask
+from stack.native.supervisor import Supervisor
+from stack.smoke import await_true
 from tests.e2e.conftest import MODE, Running
 
 RECOVERY = 180  # seconds for the model to be loaded again on a busy machine

@@ -12,8 +12,8 @@ import time
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from docker.stack.config import load_config
-from docker.stack.programs import EXPORTER_PATIENCE, lay_out
+from stack.config import load_config
+from stack.native.programs import EXPORTER_PATIENCE, lay_out
 
 SECONDS = 90.0
 

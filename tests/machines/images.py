@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 OFFLINE = ROOT / "docker" / "offline"
 DOCKERFILES = Path(__file__).parent / "dockerfiles"

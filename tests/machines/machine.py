@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, cast
 
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 CHECKOUT = "/srv/checkout"
 PATIENCE = 900.0  # a first start fetches and installs hundreds of MB

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack.config import ROOT
-from docker.stack.ports import free_ports
+from stack.config import ROOT
+from stack.host.ports import free_ports
 from tests.machines.asking import answer
 from tests.machines.conftest import Machines
 from tests.machines.images import OFFLINE, image

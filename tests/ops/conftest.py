@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docker.stack.ports import free_ports
+from stack.host.ports import free_ports
 from tests.support.proxy import Proxy, Upstream, played, running, say_ok
 
 

@@ -15,7 +15,7 @@ from app.api.openai.bodies.tokenization import TextToTokens, TokensToText
 from app.api.openapi.errors import error_codes
 from app.api.openapi.operations import OPERATIONS
 from app.serving.tools.format import MOST_CALLS
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 

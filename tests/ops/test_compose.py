@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from app.settings import Settings
-from docker.stack import compose, nginx, prometheus, weights
-from docker.stack.config import INSTALL_SETTINGS, Config, load_config
-from docker.stack.images import CUDA_12_BUILD_IMAGE
+from stack import nginx
+from stack.config import INSTALL_SETTINGS, Config, load_config
+from stack.containers import compose, weights
+from stack.containers.images import CUDA_12_BUILD_IMAGE
+from stack.native import prometheus
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from docker.stack import compose, health, images
-from docker.stack.base import StackError
-from docker.stack.config import load_config
-from docker.stack.containers import ContainerStack
+from stack.config import load_config
+from stack.containers import compose, health, images
+from stack.containers.stack import ContainerStack
+from stack.protocol import StackError
 
 Docker = Callable[[str], Path]
 

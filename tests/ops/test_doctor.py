@@ -18,11 +18,14 @@ import pytest
 
 from app.models.catalogue import DEEPSEEK
 from app.models.placement import Gpu, plan
-from docker.stack import doctor, gpus, mode, packages, ports, proc, venvs
-from docker.stack.config import ROOT, Config, load_config
-from docker.stack.doctor import disk, graphics, machine, network, software
-from docker.stack.doctor import settings as doctor_settings
-from docker.stack.doctor.finding import Finding, Level, passed, warning
+from stack import mode
+from stack.config import ROOT, Config, load_config
+from stack.doctor import checks, disk, graphics, machine, network, software
+from stack.doctor import settings as doctor_settings
+from stack.doctor.finding import Finding, Level, passed, warning
+from stack.host import gpus, ports
+from stack.install import packages, venvs
+from stack.native import processes
 from tests.support.stubs import nvidia_smi, play
 
 RTX = ("NVIDIA GeForce RTX 4090", 24_564)
@@ -286,7 +289,7 @@ class TestMode:
     ) -> None:
         play(tmp_path / "bin", monkeypatch, "docker", self.FORBIDDEN)
         environment = {**os.environ, "MODE": "", "STATE_DIR": str(tmp_path / "state")}
-        command = [sys.executable, "-m", "docker.stack", "up"]
+        command = [sys.executable, "-m", "stack", "up"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "usermod -aG docker" in done.stderr
@@ -351,7 +354,7 @@ class TestPorts:
 
     def test_our_own_stack_is_not_in_the_way(self, tmp_path: Path) -> None:
         state = configured(tmp_path).state_dir
-        with listening({**os.environ, proc.MARKER: str(state)}) as port:
+        with listening({**os.environ, processes.MARKER: str(state)}) as port:
             ours = levels(network.check_ports(configured(tmp_path, HTTP_PORT=port), "native"))
             other = configured(tmp_path, HTTP_PORT=port, STATE_DIR=str(tmp_path / "other"))
             theirs = levels(network.check_ports(other, "native"))
@@ -515,7 +518,7 @@ class TestReport:
                 "STATE_DIR": str(tmp_path / "state"),
                 "HTTP_PORT": str(other.getsockname()[1]),
             }
-            command = [sys.executable, "-m", "docker.stack", "doctor"]
+            command = [sys.executable, "-m", "stack", "doctor"]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         checks = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
@@ -537,7 +540,7 @@ class TestReport:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         good = passed("clock", "right")
-        doctor.preflight([good, good, warning("GPUs", "too small")])
+        checks.preflight([good, good, warning("GPUs", "too small")])
         said = capsys.readouterr().out
         assert "too small" in said
         assert "right" not in said

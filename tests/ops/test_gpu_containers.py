@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack import compose, deciding, images, preparing, weights
-from docker.stack.base import StackError
-from docker.stack.config import Config, load_config
-from docker.stack.containers import ContainerStack
-from docker.stack.gpus import MODEL, SMALL, Gpus
+from stack.config import Config, load_config
+from stack.containers import compose, gpu_access, images, preparation, weights
+from stack.containers.stack import ContainerStack
+from stack.host.gpus import MODEL, SMALL, Gpus
+from stack.protocol import StackError
 
 Machine = Callable[..., Path]
 NO_TOOLKIT = 'could not select device driver "" with capabilities: [[gpu]].'
@@ -71,7 +71,7 @@ def _config(tmp_path: Path, **settings: str) -> Config:
 
 def _prepare(config: Config) -> compose.Compose:
     made = compose.Compose(config)
-    preparing.prepare(config, made)
+    preparation.prepare(config, made)
     return made
 
 
@@ -263,6 +263,6 @@ def test_what_could_hold_the_model_is_decided_by_the_cards_that_are_meant(
 def test_a_broken_driver_ends_the_start(tmp_path: Path) -> None:
     broken = Gpus(problem="nvidia-smi lists no GPU", broken=True)
     with pytest.raises(StackError, match="Repair the driver"):
-        deciding.wants_gpus(_config(tmp_path), broken)
+        gpu_access.wants_gpus(_config(tmp_path), broken)
     absent = Gpus(problem="an NVIDIA GPU is here, and no driver")
-    assert not deciding.wants_gpus(_config(tmp_path), absent)
+    assert not gpu_access.wants_gpus(_config(tmp_path), absent)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.worker import LAST_BYTES_SECONDS
-from docker.stack.config import ROOT, load_config
-from docker.stack.ports import free_ports
-from docker.stack.smoke import await_true
+from stack.config import ROOT, load_config
+from stack.host.ports import free_ports
+from stack.smoke import await_true
 from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
 from tests.support.ports import wait_for_port

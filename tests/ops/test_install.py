@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack.config import install_settings
+from stack.config import install_settings
 from tests.support.packages import Index, served, sha256, wheel
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PHONY = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)

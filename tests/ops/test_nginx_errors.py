@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack.ports import free_ports
+from stack.host.ports import free_ports
 from tests.support.patience import PATIENCE
 from tests.support.proxy import NEEDS_NGINX, Proxy, Upstream, running
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
-HOST = [ROOT / "docker" / "__init__.py", *sorted((ROOT / "docker" / "stack").rglob("*.py"))]
+HOST = sorted((ROOT / "stack").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", HOST, ids=lambda path: str(path.relative_to(ROOT)))
@@ -18,7 +18,7 @@ def test_its_syntax_and_imports_are_those_of_python_39(path: Path) -> None:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.split(".")[0] for name in imported}
-    assert roots <= set(sys.stdlib_module_names) | {"docker"}
+    assert roots <= set(sys.stdlib_module_names) | {"stack"}
 
 
 def test_it_calls_nothing_that_python_39_lacks() -> None:

@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from docker.stack import environment, packages, ports, proc
-from docker.stack.base import StackError
-from docker.stack.config import ROOT, load_config, read_env_file
-from docker.stack.fingerprint import fingerprint
-from docker.stack.follow import follow_files
-from docker.stack.handing_on import hand_on
-from docker.stack.readable import readable
-from docker.stack.supervisor import Program, Supervisor, socket_path, start, write_config
-from docker.stack.venvs import PYTHON, ensure_venv
+from stack.config import ROOT, load_config, read_env_file
+from stack.forwarded_settings import hand_on
+from stack.host import ports
+from stack.install import dependencies, packages
+from stack.install.venvs import PYTHON, ensure_venv
+from stack.log_format import readable
+from stack.native import processes
+from stack.native.fingerprint import fingerprint
+from stack.native.follow import follow_files
+from stack.native.supervisor import Program, Supervisor, socket_path, start, write_config
+from stack.protocol import StackError
 from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
 from tests.support.stubs import play
@@ -37,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 def stack_command(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "docker.stack", command],
+        [sys.executable, "-m", "stack", command],
         check=False,
         cwd=ROOT,
         env={**os.environ, "MODE": "native", "MODEL": "smollm2-135m", **environment},
@@ -107,7 +109,7 @@ class TestUp:
         assert re.search(r"^app ended( \(code 3\))?\. Its last words:$", done.stderr, re.MULTILINE)
         assert "cannot start" in done.stderr
         assert "API_KEYS_FILE" in done.stderr
-        assert proc.of_stack(folder) == []
+        assert processes.of_stack(folder) == []
         assert ports.obstacle("127.0.0.1", int(http)) is None
 
     @pytest.mark.native
@@ -150,7 +152,7 @@ class TestUp:
             assert "Prometheus  " in mended.stdout
         finally:
             assert stack_command("down", **environment).returncode == 0
-        assert proc.of_stack(state) == []
+        assert processes.of_stack(state) == []
 
     def test_what_runs_is_current_until_code_settings_or_keys_change(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,7 +243,7 @@ class TestSupervisor:
         assert len(os.fsencode(socket_path(deep))) < 108
         sleeper = Program(name="sleeper", command=["sleep", "1000"], directory=deep, priority=1)
         config = write_config(deep, logs, [sleeper])
-        start(PYTHON, config, {**os.environ, proc.MARKER: str(deep)})
+        start(PYTHON, config, {**os.environ, processes.MARKER: str(deep)})
         control = Supervisor(deep)
         try:
             assert control.programs()["sleeper"]["pid"]
@@ -249,26 +251,26 @@ class TestSupervisor:
             pid = control.pid()
         finally:
             control.shut_down()
-        assert proc.wait([pid], PATIENCE)
+        assert processes.wait([pid], PATIENCE)
         assert not control.alive()
-        assert proc.of_stack(deep) == []
+        assert processes.of_stack(deep) == []
 
 
 class TestProcesses:
     def test_what_ignores_sigterm_is_killed(self, folder: Path) -> None:
         command = ["sh", "-c", "trap '' TERM; echo deaf; while :; do read line; done"]
-        environment = {**os.environ, proc.MARKER: str(folder)}
+        environment = {**os.environ, processes.MARKER: str(folder)}
         with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
                 process.stdout.readline()
-                assert [found.pid for found in proc.of_stack(folder)] == [process.pid]
-                assert proc.of_stack(folder / "another") == []
-                proc.end([process.pid], grace=0.1)
+                assert [found.pid for found in processes.of_stack(folder)] == [process.pid]
+                assert processes.of_stack(folder / "another") == []
+                processes.end([process.pid], grace=0.1)
                 assert process.poll() == -signal.SIGKILL
             finally:
                 process.kill()
-        assert proc.of_stack(folder) == []
+        assert processes.of_stack(folder) == []
 
 
 class TestLogs:
@@ -307,7 +309,9 @@ def test_nothing_is_fetched_where_no_model_can_be_served(
     }
     for name, value in gpus.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(environment, "fetch_model", pytest.fail)
+    monkeypatch.setattr(dependencies, "fetch_model", pytest.fail)
     with pytest.raises(StackError, match="No model can be served"):
-        environment.ensure_model(load_config({"MODEL": gpus["MODEL"], "STATE_DIR": str(tmp_path)}, tmp_path / "none"))
+        dependencies.ensure_model(
+            load_config({"MODEL": gpus["MODEL"], "STATE_DIR": str(tmp_path)}, tmp_path / "none")
+        )
     assert "MODEL=smollm2-135m serves the small model on purpose" in capfd.readouterr().err

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.models.catalogue import DEEPSEEK, HubSource
-from docker.stack import images, weights
-from docker.stack.compose import Compose
-from docker.stack.config import ROOT, load_config
+from stack.config import ROOT, load_config
+from stack.containers import images, weights
+from stack.containers.compose import Compose
 from tests.support.gpu_image import built
 from tests.support.hub import Hub, serve
 

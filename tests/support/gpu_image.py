@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from docker.stack import images
-from docker.stack.compose import Compose
-from docker.stack.config import ROOT, load_config
+from stack.config import ROOT, load_config
+from stack.containers import images
+from stack.containers.compose import Compose
 
 
 def built(torch_build: str) -> Compose:

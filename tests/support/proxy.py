@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from docker.stack import nginx
-from docker.stack.config import load_config
-from docker.stack.ports import free_ports
+from stack import nginx
+from stack.config import load_config
+from stack.host.ports import free_ports
 from tests.support.patience import PATIENCE
 from tests.support.ports import wait_for_port
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.report import Row
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 _LOST = """
 import torch

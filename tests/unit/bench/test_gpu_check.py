@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.gpu_check.report import TABLE_LINES, Check, Report, Row, load_all
 from bench.gpu_check.table import markdown
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 
 def report(out: Path) -> Report:

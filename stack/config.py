@@ -1,0 +1,145 @@
+"""The few settings that the stack itself reads: the environment's, else those of `.env`, else the defaults.
+
+The app's settings (app/settings.py) are checked by the app. What both need (HTTP_HOST, DRAIN_SECONDS, …) is read
+here a second time, because this package runs before the virtual environment exists; a test holds the defaults
+of the two against each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from stack.protocol import StackError
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV_FILE = ROOT / ".env"
+Mode = Literal["", "docker", "native"]
+INSTALL_SETTINGS = (
+    "TORCH_BUILD",
+    "TORCH_CPU_INDEX",
+    "TORCH_CUDA_INDEX",
+    "FLASH_ATTN",
+    "FLASH_ATTN_WHEELS",
+    "FLASH_ATTN_CUDA_ARCHS",
+)
+"""What requirements/install.sh reads from its environment; compose.yaml hands the same names to the image's build."""
+_LISTED = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Paths are absolute; a relative one in the settings is meant from the repository's root."""
+
+    mode: Mode  # "": choose by what the machine has
+    http_host: str
+    http_port: int
+    prometheus_port: int
+    grafana_port: int
+    state_dir: Path
+    models_dir: Path
+    cache_dir: Path
+    models_dir_given: bool
+    model: str
+    api_keys_file: Path | None
+    max_body_bytes: int
+    drain_seconds: int
+    request_timeout: float
+    startup_deadline: float
+    gpu_reserve: float
+
+    @property
+    def stop_seconds(self) -> int:
+        """After which a stopped app is killed: the last rung of the ladder in docker/gunicorn.conf.py."""
+        return self.drain_seconds + 20
+
+    @property
+    def address(self) -> str:
+        """Where this machine itself reaches nginx, `http://HOST:PORT`."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.http_host, self.http_host)
+        return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
+
+
+def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> Config:
+    """Raises StackError, naming the variable, when a value cannot be meant."""
+    values = read_env_file(env_file) | {name: value for name, value in environ.items() if value}
+    state_dir = _path(values.get("STATE_DIR", "var"))
+    keys_file = values.get("API_KEYS_FILE")
+    mode = values.get("MODE", "").lower()
+    if mode not in ("", "docker", "native"):
+        raise StackError(f"MODE={mode}: allowed are docker, native, or nothing to choose by what the machine has.")
+    return Config(
+        mode=cast("Mode", mode),
+        http_host=values.get("HTTP_HOST", "127.0.0.1"),
+        http_port=_port(values, "HTTP_PORT", 6006),
+        prometheus_port=_port(values, "PROMETHEUS_PORT", 9090),
+        grafana_port=_port(values, "GRAFANA_PORT", 3000),
+        state_dir=state_dir,
+        models_dir=_path(values["MODELS_DIR"]) if "MODELS_DIR" in values else state_dir / "models",
+        cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
+        models_dir_given="MODELS_DIR" in values,
+        model=values.get("MODEL", "auto"),
+        api_keys_file=_path(keys_file) if keys_file else None,
+        max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),
+        drain_seconds=int(_number(values, "DRAIN_SECONDS", 30)),
+        request_timeout=_number(values, "REQUEST_TIMEOUT", 600),
+        startup_deadline=_number(values, "STARTUP_DEADLINE", 1800),
+        gpu_reserve=_number(values, "GPU_RESERVE", 2),
+    )
+
+
+def install_settings(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> dict[str, str]:
+    """The INSTALL_SETTINGS that somebody made: an empty one means something, as with TORCH_CPU_INDEX."""
+    values = {**_lines(env_file), **environ}
+    return {name: values[name] for name in INSTALL_SETTINGS if name in values}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """`NAME=value` lines; quotes around a value and ` # comments` behind it are dropped, empty values left out."""
+    return {name: value for name, value in _lines(path).items() if value}
+
+
+def known_settings() -> list[str]:
+    """The names that `.env.example` lists: every setting there is."""
+    example = ROOT / ".env.example"
+    return sorted(set(_LISTED.findall(example.read_text(encoding="utf-8")))) if example.exists() else []
+
+
+def _lines(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    values = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        if not separator or name.startswith("#"):
+            continue
+        value = value.strip()
+        quote = value[:1]
+        value = value[1:].partition(quote)[0] if quote and quote in "'\"" else value.partition(" #")[0].strip()
+        values[name.strip().upper()] = value
+    return values
+
+
+def _path(value: str) -> Path:
+    return (ROOT / Path(value).expanduser()).resolve()
+
+
+def _number(values: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        number = float(values.get(name, default))
+    except ValueError:
+        raise StackError(f"{name}={values[name]}: not a number.") from None
+    if number < 0:
+        raise StackError(f"{name}={values[name]}: less than zero.")
+    return number
+
+
+def _port(values: Mapping[str, str], name: str, default: int) -> int:
+    port = _number(values, name, default)
+    if port != int(port) or not 1 <= port <= 65_535:
+        raise StackError(f"{name}={values[name]}: a port is a whole number from 1 to 65535.")
+    return int(port)

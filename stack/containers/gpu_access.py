@@ -1,0 +1,72 @@
+"""Whether the app's container gets the GPUs: by what they could hold before there is an image, then by trying.
+
+The rule is the app's (docs/decisions/0203): where the GPUs could hold the wanted model and cannot be used, the start
+ends with the reason; where they are too small, the small model is served and a line says why.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from stack.config import Config
+from stack.containers import weights
+from stack.host.gpus import GIB, MODEL, SMALL, Gpus
+from stack.protocol import StackError
+
+ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose."
+TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+
+
+def wants_gpus(config: Config, found: Gpus) -> bool:
+    """Whether the GPU image is worth a try; says why when it is not. Raises StackError by the rule."""
+    if config.model == SMALL or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return False
+    if not found.found:
+        return _without_a_list(config, found)
+    if _could_hold(config, found):
+        return True
+    if config.model != "auto":
+        raise StackError(f"{config.model} does not fit the GPUs ({found}). {_on_the_cpu(config)}")
+    print(f"{MODEL} does not fit the GPUs ({found}): serving {SMALL} on the CPU", flush=True)
+    return False
+
+
+def refuse_gpus_that_containers_cannot_use(image: str) -> None:
+    """Start a container with GPUs: it takes a second, and building the image for them minutes. Raises StackError."""
+    probe = ["docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "true", image]
+    done = subprocess.run(probe, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("See 'docker run")]
+        reason = said[-1] if said else "no reason given"
+        raise StackError(
+            f"The GPUs could hold the model, and containers cannot use them: {reason}\n"
+            f"Install NVIDIA's container toolkit ({TOOLKIT}), run `nvidia-ctk runtime configure` and restart Docker. "
+            f"{ON_PURPOSE}"
+        )
+
+
+def _without_a_list(config: Config, found: Gpus) -> bool:
+    if found.broken:
+        raise StackError(f"{found.problem}. Repair the driver (`nvidia-smi` has to list the GPUs). {ON_PURPOSE}")
+    if config.model == MODEL:
+        raise StackError(f"MODEL={MODEL}: containers serve it on GPUs, and {found.problem or 'there is none'}.")
+    if found.problem:
+        print(f"{found.problem}: serving on the CPU", flush=True)
+    return False
+
+
+def _could_hold(config: Config, found: Gpus) -> bool:
+    """A rule of thumb; the image's own plan has the last word."""
+    if not weights.is_folder(config.model):
+        return found.could_hold_the_model(config.gpu_reserve)
+    if any(gpu.memory is None for gpu in found.found):
+        return True
+    room = sum(max(0.0, (gpu.memory or 0) - config.gpu_reserve * GIB) for gpu in found.found)
+    return room >= weights.size(weights.folder_of(config))
+
+
+def _on_the_cpu(config: Config) -> str:
+    if weights.is_folder(config.model):
+        return "To run it on the CPU, start with CUDA_VISIBLE_DEVICES set to nothing."
+    return ON_PURPOSE

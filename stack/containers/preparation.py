@@ -1,0 +1,94 @@
+"""What containers need before they start: base images, the app's image for this machine, and the model's weights."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from stack.config import Config
+from stack.containers import gpu_access, images, weights
+from stack.containers.compose import Compose
+from stack.host.gpus import SMALL, look
+from stack.protocol import ESSENTIAL, StackError
+
+_COMPOSES_OWN = re.compile(r"^ ?(Container|Network|Volume|time=)")
+
+
+def prepare(config: Config, compose: Compose) -> list[str]:
+    """The services to start; `compose` knows the rest. Raises StackError."""
+    if weights.is_folder(config.model):
+        compose.weights = True
+        compose.variables.update(weights.of_folder(config).variables)
+    compose.variables.update(images.build_arguments())
+    compose.gpus = gpu_access.wants_gpus(config, look(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    if compose.gpus:
+        compose.variables.update(images.gpu_build_arguments())
+    services = _provide(compose)
+    if compose.gpus:
+        _prepare_gpus(config, compose)
+    if not compose.gpus:  # perhaps only now: the image's own plan has the last word
+        compose.run("build", "app")
+    return services
+
+
+def _prepare_gpus(config: Config, compose: Compose) -> None:
+    """The GPU image, and the weights. Takes `compose.gpus` back where the image says that they do not fit."""
+    gpu_access.refuse_gpus_that_containers_cannot_use(compose.services()["app"]["build"]["args"]["PYTHON_IMAGE"])
+    _make_volume()
+    compose.run("build", "app", "models")
+    name = _ask_the_image(compose)
+    if name == SMALL:
+        compose.gpus = False
+        return
+    if compose.weights:
+        return
+    found = weights.of_catalogue(config, name)
+    compose.variables.update(found.variables)
+    if found.fetch:
+        _fetch(compose)
+
+
+def _ask_the_image(compose: Compose) -> str:
+    """The model that the app would serve, said by our own image with the GPUs that its container gets.
+
+    Raises StackError with the app's own reason where it would serve none.
+    """
+    done = compose.ask("run", "--rm", "--no-deps", "-T", "app", "python", "-m", "app", "choose")
+    said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and not _COMPOSES_OWN.match(line))
+    if done.returncode != 0 or not done.stdout.strip():
+        raise StackError(said or "The app's image does not say which model it would serve.")
+    print(said, flush=True)
+    return done.stdout.split()[-1]
+
+
+def _fetch(compose: Compose) -> None:
+    """In the foreground, so that its bar is seen; a model that is there already takes seconds. Raises StackError."""
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    try:
+        compose.run("run", "--rm", *([] if terminal else ["-T"]), "models")
+    except StackError:
+        raise StackError("The model could not be fetched; the reason is above. What arrived is kept.") from None
+
+
+def _make_volume() -> None:
+    """Does nothing when it is there."""
+    made = subprocess.run(["docker", "volume", "create", weights.VOLUME], check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        raise StackError(f"The volume {weights.VOLUME} could not be made: {made.stderr.strip()}")
+
+
+def _provide(compose: Compose) -> list[str]:
+    """Bring base images in; the services whose images can be had."""
+    services = compose.services()
+    wanted = images.wanted(services)
+    sidecars = [name for name in services if name not in ESSENTIAL]
+    missing = images.provide(wanted, optional=sidecars)
+    if needed := [reason for name, reason in missing.items() if name not in sidecars]:
+        raise StackError(". ".join([*needed, ""]).strip())
+    for name, reason in sorted(missing.items()):
+        print(f"Starting without {name}: {reason}.")
+    if stand_ins := images.stand_ins(wanted):
+        print(f"Stand-ins from Debian packages serve as: {', '.join(wanted[name] for name in sorted(stand_ins))}")
+    return [name for name in services if name not in missing]

@@ -1,0 +1,124 @@
+"""The stack in containers: compose.yaml, with what it needs brought in before, and watched until it is healthy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+
+from stack.config import Config
+from stack.containers import preparation
+from stack.containers.compose import Compose, engine_answers, project_name
+from stack.containers.health import wait_until_healthy
+from stack.protocol import ESSENTIAL, StackError
+
+APP_USER = 10001
+"""docker/Dockerfile's USER."""
+
+_PREFIXED = re.compile(r"^(?P<service>\S+?)-\d+\s*\| ?(?P<line>.*)$")
+
+
+class ContainerStack:
+    """A `protocol.Stack` on the Docker engine that the client reaches."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._compose = Compose(config)
+
+    def up(self) -> None:
+        if not engine_answers():
+            raise StackError("No Docker engine answers. Start one, or use MODE=native.")
+        _refuse_unreadable_keys(self._config)
+        fresh = not self.processes()
+        try:
+            self._start(preparation.prepare(self._config, self._compose))
+            without = wait_until_healthy(
+                project_name(self._config), self._config.startup_deadline + 60, essential=ESSENTIAL
+            )
+            for name, reason in without.items():
+                print(f"Serving without {name}: {reason}", flush=True)
+            self._docker("image", "prune", "--force")  # images that builds replaced: nearly 2 GB each
+        except (StackError, KeyboardInterrupt, SystemExit):
+            for service, line in self.log_lines(follow=False, tail=15):
+                print(f"{service}: {line}", flush=True)
+            if fresh:
+                self.down()
+            raise
+
+    def down(self) -> None:
+        if not engine_answers() or not self._remains():
+            return
+        everything = Compose(self._config)
+        everything.gpus = True  # its networks too, whatever was started
+        everything.run("down", "--remove-orphans")
+        if left := self._remains():
+            raise StackError(f"Still there after `down`: {', '.join(left)}")
+
+    def log_lines(self, follow: bool, tail: int | None = None) -> Iterator[tuple[str, str]]:
+        options = [*(["--follow"] if follow else []), *(["--tail", str(tail)] if tail is not None else [])]
+        for line in self._compose.lines("logs", "--no-color", *options):
+            if found := _PREFIXED.match(line):
+                yield found["service"], found["line"]
+
+    def terminate_app(self) -> None:
+        # From inside, as the kernel or an orchestrator does it: after `docker kill` the engine would not start the
+        # app again. Process 1 is the engine's init, which hands the signal on to gunicorn.
+        self._compose.run("exec", "-T", "app", "sh", "-c", "kill -TERM 1")
+
+    def processes(self) -> list[str]:
+        return self._docker("ps", "--format", "{{.Names}} ({{.Status}})")
+
+    def services(self) -> dict[str, str]:
+        addresses = {
+            "model": self._config.address,
+            "Prometheus": f"http://127.0.0.1:{self._config.prometheus_port}",
+            "Grafana": f"http://127.0.0.1:{self._config.grafana_port}",
+        }
+        running = " ".join(name for name in self.processes() if "Restarting" not in name)
+        return {
+            name: address for name, address in addresses.items() if name == "model" or f"-{name.lower()}-" in running
+        }
+
+    def _start(self, services: list[str]) -> None:
+        """All at once; where that fails, what the model needs, and then each of the rest that can be had."""
+        up = ("up", "--detach", "--remove-orphans")
+        try:
+            self._compose.run(*up, *services)
+        except StackError:
+            print("Trying again, with what the model needs first", flush=True)
+        else:
+            return
+        self._compose.run(*up, "--no-deps", *(name for name in services if name in ESSENTIAL))
+        for name in services:
+            if name not in ESSENTIAL and self._compose.ask(*up, "--no-deps", name).returncode != 0:
+                print(f"{name} did not start; the messages above say why", flush=True)
+
+    def _remains(self) -> list[str]:
+        """Everything of the project but its volumes and images, running or not."""
+        return [
+            *self._docker("ps", "--all", "--format", "{{.Names}}"),
+            *self._docker("network", "ls", "--format", "{{.Name}}"),
+        ]
+
+    def _docker(self, *arguments: str) -> list[str]:
+        if shutil.which("docker") is None:
+            return []
+        mine = f"label=com.docker.compose.project={project_name(self._config)}"
+        done = subprocess.run(["docker", *arguments, "--filter", mine], check=False, capture_output=True, text=True)
+        return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _refuse_unreadable_keys(config: Config) -> None:
+    """Better said here than by an app that ends again and again."""
+    keys = config.api_keys_file
+    if keys is None:
+        return
+    if not keys.is_file():
+        raise StackError(f"API_KEYS_FILE={keys}: there is no such file.")
+    about = keys.stat()
+    if about.st_uid != APP_USER and not about.st_mode & stat.S_IROTH:
+        raise StackError(
+            f"API_KEYS_FILE={keys}: the app's user in its container must read it: chown {APP_USER} {keys}"
+        )

@@ -1,0 +1,111 @@
+"""GPUs: the driver against the build of PyTorch, the memory against the plan, and Docker's way to them.
+
+The rule is the app's (app/models/selection.py): cards that could hold the model and cannot be used end the start;
+cards that are too small get the small model, and a line says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stack.config import ENV_FILE, Config, read_env_file
+from stack.doctor import engine, wanted
+from stack.doctor.finding import Finding, failed, passed, warning
+from stack.host.gpus import GIB, MODEL, NEW_DRIVER, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
+
+_ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose"
+_BUILDS = {"cuda": "PyTorch's default CUDA build", "cu126": "PyTorch's CUDA 12.6 build", "cpu": "PyTorch's CPU build"}
+_TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+_CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
+_CDI_SINCE = (29, 2)
+"""From this Docker on `--gpus` may use CDI (moby pull request 50228)."""
+
+
+def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
+    if not gpus.found:
+        yield _without(config, gpus)
+        return
+    if gpus.problem:
+        yield warning("GPUs", gpus.problem, "`nvidia-smi` and the kernel's log (`dmesg`) show which one fails")
+    if not gpus.could_hold_the_model(config.gpu_reserve):
+        yield _too_small(config, gpus)
+    else:
+        yield passed("GPUs", str(gpus))
+    must = wanted.strict(config, gpus)
+    yield _driver(gpus, must=must)
+    if mode == "docker":
+        yield _toolkit(must=must)
+
+
+def _without(config: Config, gpus: Gpus) -> Finding:
+    if not gpus.problem:
+        return passed("GPUs", "none: the model runs on the CPU")
+    remedy = f"Install or repair the driver ({_newest()}); if nvidia-smi fails after an update, restart the machine"
+    if gpus.broken and config.model != SMALL:
+        return failed("GPUs", gpus.problem, f"{remedy}. {_ON_PURPOSE}")
+    return warning("GPUs", f"{gpus.problem}: the model runs on the CPU", remedy)
+
+
+def _too_small(config: Config, gpus: Gpus) -> Finding:
+    need = (
+        f"{MODEL} needs {WEIGHTS / GIB:.2f} GiB for its weights, and {config.gpu_reserve:g} GiB of each GPU stay "
+        f"free (GPU_RESERVE): too much for {gpus}"
+    )
+    if config.model == MODEL:
+        return failed("GPUs", need, f"Leave MODEL away: {SMALL} is served then; `python -m app plan` says more")
+    if config.model == "auto":
+        return warning("GPUs", f"{need}: {SMALL} is served")
+    return passed("GPUs", str(gpus))
+
+
+def _driver(gpus: Gpus, *, must: bool) -> Finding:
+    build = os.environ.get("TORCH_BUILD") or read_env_file(ENV_FILE).get("TORCH_BUILD") or torch_build()
+    if build == "cuda" and gpus.driver_number < NEW_DRIVER:
+        text = f"{_BUILDS[build]} needs driver {NEW_DRIVER} for these cards, and {gpus.driver} is installed"
+        remedy = f"Update the driver to {NEW_DRIVER} or newer"
+        return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
+    if gpus.driver_number >= OLDEST_DRIVER:
+        return passed("driver", f"{gpus.driver}: {_BUILDS.get(build, build)} is installed for it")
+    text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
+    remedy = f"Update the driver ({_newest()})"
+    return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
+
+
+def _newest() -> str:
+    return f"580 or newer is best, {OLDEST_DRIVER} the oldest that works"
+
+
+def _toolkit(*, must: bool) -> Finding:
+    """Docker reaches GPUs by a runtime, by CDI or by a hook: one is enough. The start itself tries it."""
+    told = engine.tell("info", "--format", "{{json .Runtimes}}")
+    runtimes = json.loads(told) if told.startswith("{") else {}
+    ways = {
+        "runtime": "nvidia" in runtimes,
+        "hook": shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli"),
+    }
+    for way, there in ways.items():
+        if there:
+            return passed("toolkit", f"Docker can be given GPUs: NVIDIA's {way} is there")
+    if any(file for folder in _CDI for file in folder.glob("*nvidia*")):
+        return _by_cdi(engine.tell("version", "--format", "{{.Server.Version}}"))
+    if engine.root() is None:
+        return passed("toolkit", "the engine is on another machine, or a virtual one: the start tries it")
+    text = "Docker cannot be given the GPUs: NVIDIA's container toolkit is not here"
+    remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
+    return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)
+
+
+def _by_cdi(version: str) -> Finding:
+    """What only a CDI specification is worth in this version of Docker; "" when it is not known."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number is None or (int(number[1]), int(number[2])) >= _CDI_SINCE:
+        return passed("toolkit", "Docker can be given GPUs: NVIDIA's CDI specification is there")
+    since = ".".join(map(str, _CDI_SINCE))
+    text = f"only NVIDIA's CDI specification is here, which Docker uses from {since} on; this one is {version}"
+    remedy = f"If the start cannot use the GPUs: update Docker, or install the whole container toolkit ({_TOOLKIT})"
+    return warning("toolkit", text, remedy)

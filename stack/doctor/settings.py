@@ -1,0 +1,32 @@
+"""Names and values in `.env` that nobody reads, or that nothing can be made of: said before an installation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from stack.config import ENV_FILE, known_settings, read_env_file
+from stack.doctor.finding import Finding, failed, passed
+from stack.forwarded_settings import NAMES
+
+_ALLOWED = {"FLASH_ATTN": ("auto", "build", "off"), "TORCH_BUILD": ("cpu", "cu126", "cuda")}
+
+
+def check_settings() -> Iterator[Finding]:
+    """The app checks its own values at its start; a wrong name would reach nobody in containers."""
+    written = read_env_file(ENV_FILE)
+    known = set(known_settings())
+    unknown = sorted(name for name in written if known and name not in known and name.upper() not in NAMES)
+    if unknown:
+        yield failed(
+            "settings", f"{ENV_FILE} has unknown names: {', '.join(unknown)}", ".env.example lists all names"
+        )
+    for name, allowed in _ALLOWED.items():
+        value = os.environ.get(name) or written.get(name)
+        if value and value not in allowed:
+            yield failed("settings", f"{name}={value} is not known", f"Allowed are {', '.join(allowed)}")
+            unknown.append(name)
+    if not unknown:
+        yield passed(
+            "settings", "every name in .env is known" if written else "no .env: the defaults and the shell's"
+        )
