@@ -81,12 +81,12 @@ class TestConfig:
 
 class TestUp:
     def test_a_taken_port_is_said_before_anything_starts(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = str(other.getsockname()[1])
-            done = stack_command("up", STATE_DIR=str(folder), HTTP_PORT=port, PROMETHEUS_PORT=port)
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            http, prometheus = (str(taken.getsockname()[1]) for taken in (one, other))
+            done = stack_command("up", STATE_DIR=str(folder), HTTP_PORT=http, PROMETHEUS_PORT=prometheus)
         assert done.returncode == 1
-        assert f"HTTP_PORT={port}" in done.stderr
-        assert f"PROMETHEUS_PORT={port}" in done.stderr
+        assert f"HTTP_PORT={http}" in done.stderr
+        assert f"PROMETHEUS_PORT={prometheus}" in done.stderr
         assert list(folder.iterdir()) == []
 
     @pytest.mark.native
