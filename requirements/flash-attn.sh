@@ -7,6 +7,8 @@
 #        at the memory. FLASH_ATTN_CUDA_ARCHS names the GPUs' architectures; without it those of the GPUs here.
 # off    leaves it out
 #
+# One that is installed and was built for another torch is removed in each mode: it could not be imported.
+#
 # Wheels are looked for where pip looks, and in FLASH_ATTN_WHEELS (a folder, or the address of one; by default
 # flash-attn's own releases): a wheel's name says what it was built for.
 set -euo pipefail
@@ -45,6 +47,19 @@ auto() {
   fi
 }
 
+# A wheel's version says what it was built for; without that, as where it was compiled here, importing it tells.
+remove_misfit() {
+  local there
+  there=$("$python" -c 'from importlib.metadata import version; print(version("flash-attn"))' 2>/dev/null) || return 0
+  if [[ $there = *+* ]]; then
+    if [ "$there" = "$version+$(built_for)" ]; then return; fi
+  elif "$python" -c 'import flash_attn' 2>/dev/null; then
+    return
+  fi
+  pip uninstall --quiet --yes flash-attn
+  echo "flash-attn $there does not fit the torch that is installed: removed"
+}
+
 # Compiled wheels are kept under what they were compiled for: pip's own cache knows nothing of torch.
 build() {
   local kept
@@ -71,11 +86,11 @@ build() {
 }
 
 case $mode in
-  auto) auto ;;
-  build) build ;;
-  off) ;;
+  auto | build | off) ;;
   *)
     echo "FLASH_ATTN=$mode: allowed are auto, build and off" >&2
     exit 2
     ;;
 esac
+remove_misfit
+if [ "$mode" != off ]; then "$mode"; fi

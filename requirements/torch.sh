@@ -40,11 +40,35 @@ cu126() {
   local options=()
   if [ -n "$cuda_index" ]; then options=(--extra-index-url "$cuda_index"); fi
   if ! install "${options[@]}" "$torch+cu126"; then
-    echo "torch $version+cu126 could not be installed from ${cuda_index:-what pip is set up with}. NVIDIA's driver here is" \
-      "older than 580, and PyPI's build of torch does not run on it: update the driver to 580 or newer, or name a" \
-      "source of the CUDA 12.6 wheels in TORCH_CUDA_INDEX. Without the GPUs: TORCH_BUILD=cpu MODEL=smollm2-135m." >&2
+    echo "torch $version+cu126 is needed here (NVIDIA's driver is older than 580, or a card older than Turing), and" \
+      "could not be installed: $(reason "${options[@]}"). Without the GPUs: TORCH_BUILD=cpu MODEL=smollm2-135m." >&2
     exit 1
   fi
+}
+
+# Why pip failed, and what to do: the index did not answer, has no such build, or has it.
+reason() { # reason [OPTIONS OF PIP...]
+  local silence=""
+  if [ -n "$cuda_index" ]; then silence=$(unanswered "$cuda_index"); fi
+  if [ -n "$silence" ]; then
+    echo "$cuda_index did not answer ($silence). Check the network and the proxy (HTTPS_PROXY), or name a source that" \
+      "this machine reaches in TORCH_CUDA_INDEX"
+  elif offers "$version+cu126" "$@"; then
+    echo "${cuda_index:-a source of pip} offers it, and pip's message above says what went wrong"
+  else
+    echo "${cuda_index:-no source of pip} does not offer it for this Python. Update the driver to 580 or newer, or name" \
+      "another source in TORCH_CUDA_INDEX"
+  fi
+}
+
+# Why an index gives no answer to one short question; nothing where it answers, whatever that is.
+unanswered() { # unanswered INDEX
+  local host=${1#*://}
+  host=${host#*@} # pip hides a password
+  pip index versions torch --index-url "$1" --retries 0 --timeout "$patience" -vv 2>&1 |
+    grep -F "${host%/}/torch/: " | sed -nE '/: [45][0-9][0-9] /d
+      s/.*Could not fetch URL (.*) - skipping/\1/; T
+      s/ \(read timeout.*//; s/.*: //; s/\[Errno [-0-9]*\] //; s/["'\'').]*$//p' | head -n 1 || true
 }
 
 case $build in

@@ -162,8 +162,38 @@ def test_an_old_driver_gets_the_cuda_12_wheel(python: Path, pypi: Index, pytorch
 def test_an_old_driver_gets_no_other_build(python: Path, pypi: Index) -> None:
     done = _run("torch.sh", python, "cu126", PIP_INDEX_URL=pypi.url, PIP_RETRIES="0", TORCH_CUDA_INDEX=ABSENT)
     assert done.returncode != 0
-    assert "update the driver to 580" in done.stderr
+    assert f"{ABSENT} did not answer (Connection refused)" in done.stderr
+    assert "Update the driver" not in done.stderr, "that would not help"
     assert _installed(python) is None
+
+
+def test_an_index_without_the_cuda_12_wheel_is_told_from_a_silent_one(
+    python: Path, pypi: Index, pytorch: Index
+) -> None:
+    wheel(pytorch.folder, "torch", f"{VERSION}+cpu")
+    done = _run("torch.sh", python, "cu126", PIP_INDEX_URL=pypi.url, TORCH_CUDA_INDEX=pytorch.url)
+    assert done.returncode != 0
+    assert f"{pytorch.url} does not offer it for this Python. Update the driver to 580" in done.stderr
+    done = _run("torch.sh", python, "cu126", PIP_INDEX_URL=pypi.url, TORCH_CUDA_INDEX=f"{pytorch.url}/nowhere")
+    assert "nowhere does not offer it" in done.stderr, "an answer of 404 is an answer"
+
+
+def test_a_silent_index_of_the_cuda_12_wheel_is_named(
+    python: Path, pypi: Index, silent: tuple[str, list[socket.socket]]
+) -> None:
+    address, _ = silent
+    patience = {"PIP_RETRIES": "0", "PIP_TIMEOUT": "1"}
+    done = _run("torch.sh", python, "cu126", PIP_INDEX_URL=pypi.url, TORCH_CUDA_INDEX=address, **patience)
+    assert done.returncode != 0
+    assert f"{address} did not answer (Read timed out)" in done.stderr
+
+
+def test_a_broken_cuda_12_wheel_is_no_matter_of_the_driver(python: Path, pypi: Index, pytorch: Index) -> None:
+    wheel(pytorch.folder, "torch", f"{VERSION}+cu126").write_bytes(b"no archive")
+    done = _run("torch.sh", python, "cu126", PIP_INDEX_URL=pypi.url, TORCH_CUDA_INDEX=pytorch.url)
+    assert done.returncode != 0
+    assert f"{pytorch.url} offers it, and pip's message above says what went wrong" in done.stderr
+    assert "Update the driver" not in done.stderr
 
 
 def test_a_new_driver_gets_the_default_build_beside_a_folder_of_cpu_wheels(
@@ -325,12 +355,14 @@ def _tag() -> str:
 def test_flash_attention_comes_as_a_wheel_where_one_fits(python: Path, pypi: Index, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     short = ".".join(VERSION.split(".")[:2])
-    wheel(tmp_path / "wheels", "flash-attn", f"{FLASH}+cu12torch{short}cxx11abiTRUE", tag=_tag())
+    other = f"{FLASH}+cu12torch{short}cxx11abiTRUE"
+    _install(python, wheel(tmp_path / "wheels", "flash-attn", other, tag=_tag()))
     settings = {"PIP_INDEX_URL": pypi.url, "FLASH_ATTN_WHEELS": str(tmp_path / "wheels")}
     done = _run("flash-attn.sh", python, "auto", **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert _installed(python, "flash-attn") is None, "it was built for another CUDA"
-    assert done.stdout.count("\n") == 1
+    assert done.stdout.splitlines()[0] == f"flash-attn {other} does not fit the torch that is installed: removed"
+    assert done.stdout.count("\n") == 2
     assert "FLASH_ATTN=build compiles it" in done.stdout
     wheel(tmp_path / "wheels", "flash-attn", f"{FLASH}+cu13torch{short}cxx11abiTRUE", tag=_tag())
     done = _run("flash-attn.sh", python, "auto", **settings)
@@ -341,6 +373,28 @@ def test_flash_attention_comes_as_a_wheel_where_one_fits(python: Path, pypi: Ind
 @pytest.mark.usefixtures("torch")
 def test_flash_attention_can_be_left_out(python: Path) -> None:
     assert _run("flash-attn.sh", python, "off").stdout == ""
+    assert _installed(python, "flash-attn") is None
+
+
+@pytest.mark.usefixtures("torch")
+def test_flash_attention_of_another_torch_is_removed(python: Path, tmp_path: Path) -> None:
+    short = ".".join(VERSION.split(".")[:2])
+    for version, content, stays in (
+        (f"{FLASH}+cu13torch{short}cxx11abiTRUE", "", True),
+        (FLASH, "raise ImportError('undefined symbol')", False),  # compiled here, for the torch of then
+        (FLASH, "", True),
+    ):
+        _install(python, wheel(tmp_path, "flash-attn", version, content))
+        done = _run("flash-attn.sh", python, "off")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert _installed(python, "flash-attn") == (version if stays else None)
+        assert ("removed" in done.stdout) is not stays
+
+
+def test_without_cuda_no_flash_attention_stays(python: Path, pypi: Index, tmp_path: Path) -> None:
+    _install(python, wheel(pypi.folder, "torch", VERSION, TORCH.replace("'13.0'", "None")))
+    _install(python, wheel(tmp_path, "flash-attn", f"{FLASH}+cu13torch2.13cxx11abiTRUE"))
+    assert "removed" in _run("flash-attn.sh", python, "off").stdout
     assert _installed(python, "flash-attn") is None
 
 
