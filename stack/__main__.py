@@ -27,7 +27,7 @@ def up(config: Config) -> None:
     choice = choose(config)
     stack, other = _stacks(config, choice)
     if other.processes():
-        raise StackError("This STATE_DIR's stack runs already in the other MODE: make down first.")
+        raise StackError("The stack of this STATE_DIR is running in the other MODE: stop it first with `make down`.")
     checks.preflight(checks.examine(config, choice, running=bool(stack.processes())))
     print({"docker": "Starting containers", "native": "Starting plain processes"}[choice.mode] + f": {choice.why}")
     stack.up()
@@ -51,7 +51,7 @@ def examine(config: Config) -> None:
 def down(config: Config) -> None:
     for stack in (NativeStack(config), ContainerStack(config)):
         stack.down()
-    print("Nothing runs.")
+    print("Nothing is running.")
 
 
 def restart(config: Config) -> None:
@@ -64,7 +64,7 @@ def status(config: Config) -> None:
     for each in stack.processes():
         print(f"  {each}")
     model = served_model(config)
-    print(f"Serving {model} on {config.address}" if model else "Running, and not ready: see make logs")
+    print(f"Serving {model} on {config.address}" if model else "Running, but not ready: `make logs` shows why")
 
 
 def logs(config: Config) -> None:
@@ -106,7 +106,7 @@ def _running(config: Config) -> Stack:
     for stack in (NativeStack(config), ContainerStack(config)):
         if stack.processes():
             return stack
-    raise StackError("Nothing runs: make up starts the stack.")
+    raise StackError("Nothing is running: `make up` starts the stack.")
 
 
 def _end(number: int, _frame: object) -> None:

@@ -45,7 +45,7 @@ def first_key(config: Config) -> str | None:
         name, separator, key = line.strip().partition(":")
         if separator and not name.startswith("#"):
             return key.strip()
-    raise StackError(f"{config.api_keys_file} holds no `name:key` line.")
+    raise StackError(f"{config.api_keys_file} has no line of the form `name:key`.")
 
 
 def served_model(config: Config) -> str | None:

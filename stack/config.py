@@ -71,7 +71,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
     keys_file = values.get("API_KEYS_FILE")
     mode = values.get("MODE", "").lower()
     if mode not in ("", "docker", "native"):
-        raise StackError(f"MODE={mode}: allowed are docker, native, or nothing to choose by what the machine has.")
+        raise StackError(f"MODE={mode}: use docker, native, or nothing, which means Docker where its engine answers.")
     return Config(
         mode=cast("Mode", mode),
         http_host=values.get("HTTP_HOST", "127.0.0.1"),
@@ -134,12 +134,12 @@ def _number(values: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         raise StackError(f"{name}={values[name]}: not a number.") from None
     if number < 0:
-        raise StackError(f"{name}={values[name]}: less than zero.")
+        raise StackError(f"{name}={values[name]}: must not be negative.")
     return number
 
 
 def _port(values: Mapping[str, str], name: str, default: int) -> int:
     port = _number(values, name, default)
     if port != int(port) or not 1 <= port <= 65_535:
-        raise StackError(f"{name}={values[name]}: a port is a whole number from 1 to 65535.")
+        raise StackError(f"{name}={values[name]}: must be a port, a whole number from 1 to 65535.")
     return int(port)

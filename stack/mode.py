@@ -16,8 +16,8 @@ PATIENCE = 10  # seconds for an engine that may be far away, or hang
 class Docker(enum.Enum):
     ANSWERS = "Docker answers"
     ABSENT = "There is no Docker client"
-    FORBIDDEN = "Docker is here, and this user may not use it"
-    SILENT = "Docker is installed, and its engine does not answer"
+    FORBIDDEN = "Docker is installed, but this user may not use it"
+    SILENT = "Docker is installed, but its engine does not answer"
 
 
 REMEDIES = {
@@ -57,13 +57,15 @@ def choose(config: Config) -> Choice:
     if config.mode == "native":
         if platform.system() == "Linux":
             return Choice("native", "MODE=native")
-        return Choice("native", "MODE=native", "Plain processes need Linux", "Here use Docker: make up MODE=docker")
+        return Choice(
+            "native", "MODE=native", "Plain processes need Linux", "Use Docker instead: make up MODE=docker"
+        )
     docker = ask_docker()
     why = "MODE=docker" if config.mode == "docker" else docker.value
     if docker is Docker.ANSWERS:
         return Choice("docker", why)
     if config.mode == "docker" or docker is Docker.FORBIDDEN or platform.system() != "Linux":
-        other = ", or choose plain processes: make up MODE=native" if platform.system() == "Linux" else ""
+        other = ", or start plain processes instead: make up MODE=native" if platform.system() == "Linux" else ""
         return Choice("docker", why, docker.value, f"{REMEDIES[docker]}{other}")
-    note = f"For containers: {REMEDIES[docker]}" if docker is Docker.SILENT else ""
+    note = f"To use containers: {REMEDIES[docker]}" if docker is Docker.SILENT else ""
     return Choice("native", why, note=note)

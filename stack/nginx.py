@@ -37,7 +37,7 @@ def write(folder: Path, values: Mapping[str, str]) -> None:
 
 def _value(values: Mapping[str, str], name: str) -> str:
     if name not in values:
-        raise StackError(f"nginx's template wants {name}, and nothing sets it.")
+        raise StackError(f"nginx's template needs {name}, and nothing sets it.")
     return values[name]
 
 

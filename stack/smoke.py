@@ -23,7 +23,7 @@ def smoke(config: Config, stack: Stack) -> None:
     body = {"prompt": QUESTION, "history": [], "max_length": 48}
     answer = ask(f"{config.address}/", body, key=first_key(config), timeout=config.request_timeout)
     if answer is None:
-        raise StackError(f"Nobody answers at {config.address}: is the stack up (make up)?")
+        raise StackError(f"Nothing answers at {config.address}: start the stack with `make up`.")
     if answer.status != 200 or not answer.body.get("response"):
         raise StackError(f"The answer was {answer.status}: {json.dumps(answer.body, ensure_ascii=False)}")
     if not answer.request_id:
@@ -32,12 +32,12 @@ def smoke(config: Config, stack: Stack) -> None:
 
     line = await_true(lambda: find_line(stack, "app", "request", answer.request_id), "the app's log line")
     if "prompt" in line and QUESTION not in json.dumps(line["prompt"], ensure_ascii=False):
-        raise StackError("The app's log line has another prompt.")
+        raise StackError("The app's log line has a different prompt.")
     _passed(f"the app's log has request {answer.request_id}")
     await_true(lambda: find_line(stack, "nginx", "access", answer.request_id), "nginx's log line")
     _passed("nginx's log has the same id")
     if "Prometheus" not in stack.services():
-        print("  --  Prometheus does not run: its counters were not looked at", flush=True)
+        print("  --  Prometheus is not running: its counters were not checked", flush=True)
         return
     await_true(lambda: (prometheus_value(config, ANSWERED) or 0) > before, "the request in Prometheus' counters")
     _passed("Prometheus counted it")
@@ -62,7 +62,7 @@ def await_true(look: Callable[[], _Found | None], what: str, patience: float = P
     deadline = time.monotonic() + patience
     while not (found := look()):
         if time.monotonic() > deadline:
-            raise StackError(f"Missing after {patience:g} s: {what}.")
+            raise StackError(f"Not found within {patience:g} s: {what}.")
         time.sleep(0.2)
     return found
 

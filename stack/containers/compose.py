@@ -73,7 +73,7 @@ class Compose:
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
         if subprocess.run(self._command(*arguments), check=False, env=self.variables).returncode != 0:
-            raise StackError(f"`compose {arguments[0]}` failed; its messages are above.")
+            raise StackError(f"`compose {arguments[0]}` failed; see its messages above.")
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What it says, whatever becomes of it."""
@@ -146,4 +146,4 @@ def _locked(package: str) -> str:
 
 def _run(command: list[str]) -> None:
     if subprocess.run(command, check=False).returncode != 0:
-        raise StackError(f"`{' '.join(command)}` failed; its messages are above.")
+        raise StackError(f"`{' '.join(command)}` failed; see its messages above.")

@@ -40,7 +40,7 @@ def refuse_gpus_that_containers_cannot_use(image: str) -> None:
         said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("See 'docker run")]
         reason = said[-1] if said else "no reason given"
         raise StackError(
-            f"The GPUs could hold the model, and containers cannot use them: {reason}\n"
+            f"The model fits the GPUs, but containers cannot use them: {reason}\n"
             f"Install NVIDIA's container toolkit ({TOOLKIT}), run `nvidia-ctk runtime configure` and restart Docker. "
             f"{ON_PURPOSE}"
         )
@@ -50,7 +50,7 @@ def _without_a_list(config: Config, found: Gpus) -> bool:
     if found.broken:
         raise StackError(f"{found.problem}. Repair the driver (`nvidia-smi` has to list the GPUs). {ON_PURPOSE}")
     if config.model == MODEL:
-        raise StackError(f"MODEL={MODEL}: containers serve it on GPUs, and {found.problem or 'there is none'}.")
+        raise StackError(f"MODEL={MODEL}: containers serve it only on GPUs; {found.problem or 'no GPU was found'}.")
     if found.problem:
         print(f"{found.problem}: serving on the CPU", flush=True)
     return False

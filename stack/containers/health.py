@@ -1,4 +1,4 @@
-"""Waits until a project's containers are healthy, and gives up on one that keeps ending.
+"""Waits until a project's containers are healthy, and gives up on one that keeps exiting.
 
 `compose up --wait` cannot be used: it waits for a container that is started again and again until the time-out,
 which is half an hour here because a large model may load for that long. What only looks at the model (Prometheus,
@@ -47,7 +47,7 @@ def wait_until_healthy(project: str, patience: float, essential: Collection[str]
             if not look.late or time.monotonic() > sidecars_until:
                 return {**look.lost, **{name: f"still {state}" for name, state in look.late.items()}}
         elif time.monotonic() > deadline:
-            raise StackError(f"After {patience:g} s still not healthy: {', '.join(look.waiting)}.")
+            raise StackError(f"Not healthy after {patience:g} s: {', '.join(look.waiting)}.")
         waiting = [*look.waiting, *(f"{name} ({state})" for name, state in look.late.items())]
         if told != (told := ", ".join(waiting)):
             print(f"Waiting for {told}", flush=True)
@@ -61,11 +61,11 @@ def _look(project: str, before: Mapping[str, int], essential: Collection[str]) -
         name, state = _name(container), _condition(container["State"])
         ends = container["RestartCount"] - before.get(container["Id"], 0) >= _RESTARTS or state in _OVER
         if name in essential and ends:
-            raise StackError(f"{name} keeps ending; its last words are above.")
+            raise StackError(f"{name} keeps exiting; the end of its log is above.")
         if name in essential and state != "healthy":
             found.waiting.append(f"{name} ({state})")
         elif ends:
-            found.lost[name] = "it did not start" if state == "created" else "it keeps ending; `make logs` shows why"
+            found.lost[name] = "it did not start" if state == "created" else "it keeps exiting; `make logs` shows why"
         elif state != "healthy":
             found.late[name] = state
     return found
@@ -75,7 +75,7 @@ def _containers(project: str) -> list[dict[str, Any]]:
     mine = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
     names = subprocess.run(mine, check=False, capture_output=True, text=True).stdout.split()
     if not names:
-        raise StackError("Docker has no container of this stack any more.")
+        raise StackError("This stack's containers have been removed.")
     inspected = subprocess.run(["docker", "inspect", *names], check=False, capture_output=True, text=True)
     return list(json.loads(inspected.stdout or "[]"))
 

@@ -61,7 +61,7 @@ def provide(images: Mapping[str, str], optional: Collection[str] = ()) -> dict[s
             if (OFFLINE / f"{name}.Dockerfile").is_file():  # does nothing when that stand-in is up to date
                 _build_stand_in(name, image)
             else:
-                missing[name] = f"no registry answers for {image}, and it has no stand-in"
+                missing[name] = f"no registry answers for {image}, and there is no stand-in for it"
         except StackError as error:
             if name not in optional:
                 raise
@@ -91,7 +91,7 @@ def gpu_build_arguments() -> dict[str, str]:
     """What the driver of this machine decides about the GPU image, unless somebody has. Raises StackError."""
     made = install_settings()
     if made.get("FLASH_ATTN", "auto") not in _FLASH_ATTN:
-        raise StackError(f"FLASH_ATTN={made['FLASH_ATTN']}: allowed are {', '.join(_FLASH_ATTN)}.")
+        raise StackError(f"FLASH_ATTN={made['FLASH_ATTN']}: use one of {', '.join(_FLASH_ATTN)}.")
     build = made.get("TORCH_BUILD") or torch_build()
     archs = made.get("FLASH_ATTN_CUDA_ARCHS") or flash_attention_archs()
     arguments = {"TORCH_BUILD": build, "FLASH_ATTN_CUDA_ARCHS": archs}
@@ -125,7 +125,7 @@ def _pull(image: str) -> str | None:
 
 def _build_stand_in(kind: str, image: str) -> None:
     if subprocess.run([str(OFFLINE / "build.sh"), kind, image], check=False).returncode != 0:
-        raise StackError(f"The stand-in for {image} could not be built; the messages above say why.")
+        raise StackError(f"The stand-in for {image} could not be built; see the messages above.")
 
 
 def _pip_settings() -> dict[str, list[str]]:
@@ -156,7 +156,7 @@ def _wheels_image(wheels: list[Path]) -> str:
     image = f"stand-in/wheels:{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
     if _present(image):
         return image
-    print(f"Handing {len(wheels)} wheel(s) of pip's find-links to the build", flush=True)
+    print(f"Passing {len(wheels)} wheel(s) from pip's find-links to the build", flush=True)
     with subprocess.Popen(
         ["docker", "import", "-", image], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as engine:
@@ -165,7 +165,7 @@ def _wheels_image(wheels: list[Path]) -> str:
                 archive.add(wheel, f"wheels/{wheel.name}")
         cast("IO[bytes]", engine.stdin).close()
     if engine.returncode != 0:
-        raise StackError("The engine did not take the wheels of pip's find-links.")
+        raise StackError("Docker could not import the wheels from pip's find-links.")
     return image
 
 

@@ -58,7 +58,7 @@ def _ask_the_image(compose: Compose) -> str:
     done = compose.ask("run", "--rm", "--no-deps", "-T", "app", "python", "-m", "app", "choose")
     said = "\n".join(line for line in done.stderr.splitlines() if line.strip() and not _COMPOSES_OWN.match(line))
     if done.returncode != 0 or not done.stdout.strip():
-        raise StackError(said or "The app's image does not say which model it would serve.")
+        raise StackError(said or "The app's image did not say which model it would serve.")
     print(said, flush=True)
     return done.stdout.split()[-1]
 
@@ -69,14 +69,16 @@ def _fetch(compose: Compose) -> None:
     try:
         compose.run("run", "--rm", *([] if terminal else ["-T"]), "models")
     except StackError:
-        raise StackError("The model could not be fetched; the reason is above. What arrived is kept.") from None
+        raise StackError(
+            "The model could not be downloaded; see the reason above. The next `make up` resumes the download."
+        ) from None
 
 
 def _make_volume() -> None:
     """Does nothing when it is there."""
     made = subprocess.run(["docker", "volume", "create", weights.VOLUME], check=False, capture_output=True, text=True)
     if made.returncode != 0:
-        raise StackError(f"The volume {weights.VOLUME} could not be made: {made.stderr.strip()}")
+        raise StackError(f"The volume {weights.VOLUME} could not be created: {made.stderr.strip()}")
 
 
 def _provide(compose: Compose) -> list[str]:
@@ -90,5 +92,7 @@ def _provide(compose: Compose) -> list[str]:
     for name, reason in sorted(missing.items()):
         print(f"Starting without {name}: {reason}.")
     if stand_ins := images.stand_ins(wanted):
-        print(f"Stand-ins from Debian packages serve as: {', '.join(wanted[name] for name in sorted(stand_ins))}")
+        print(
+            f"Using stand-ins built from Debian packages for: {', '.join(wanted[name] for name in sorted(stand_ins))}"
+        )
     return [name for name in services if name not in missing]

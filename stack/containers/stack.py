@@ -54,7 +54,7 @@ class ContainerStack:
         everything.gpus = True  # its networks too, whatever was started
         everything.run("down", "--remove-orphans")
         if left := self._remains():
-            raise StackError(f"Still there after `down`: {', '.join(left)}")
+            raise StackError(f"Not removed by `down`: {', '.join(left)}")
 
     def log_lines(self, follow: bool, tail: int | None = None) -> Iterator[tuple[str, str]]:
         options = [*(["--follow"] if follow else []), *(["--tail", str(tail)] if tail is not None else [])]
@@ -93,7 +93,7 @@ class ContainerStack:
         self._compose.run(*up, "--no-deps", *(name for name in services if name in ESSENTIAL))
         for name in services:
             if name not in ESSENTIAL and self._compose.ask(*up, "--no-deps", name).returncode != 0:
-                print(f"{name} did not start; the messages above say why", flush=True)
+                print(f"{name} did not start; see the messages above", flush=True)
 
     def _remains(self) -> list[str]:
         """Everything of the project but its volumes and images, running or not."""
@@ -116,7 +116,7 @@ def _refuse_unreadable_keys(config: Config) -> None:
     if keys is None:
         return
     if not keys.is_file():
-        raise StackError(f"API_KEYS_FILE={keys}: there is no such file.")
+        raise StackError(f"API_KEYS_FILE={keys}: this file does not exist.")
     about = keys.stat()
     if about.st_uid != APP_USER and not about.st_mode & stat.S_IROTH:
         raise StackError(

@@ -68,7 +68,7 @@ def folder_of(config: Config) -> Path:
     """MODEL's folder. Raises StackError when there is none with a model's files, or a container could not read it."""
     folder = (ROOT / Path(config.model).expanduser()).resolve()
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise StackError(f"MODEL={config.model}: there is no folder with a config.json and *.safetensors files.")
+        raise StackError(f"MODEL={config.model}: not a folder with a config.json and *.safetensors files.")
     _refuse_unreadable(folder)
     return folder
 
@@ -78,7 +78,9 @@ def _root(folder: Path) -> Path:
     targets = [os.path.realpath(file) for file in folder.iterdir()]
     root = Path(os.path.commonpath([str(folder), *targets]))
     if root == Path(root.anchor):
-        raise StackError(f"{folder}: its links lead all over this machine; copy the files into one folder.")
+        raise StackError(
+            f"{folder}: its links point to folders that have only / in common; copy the files into one folder."
+        )
     return root
 
 
@@ -86,7 +88,7 @@ def _refuse_unreadable(folder: Path) -> None:
     """A container's user is nobody on this machine: it reads what everybody may read."""
     for path in (folder, *folder.iterdir()):
         if not path.exists():
-            raise StackError(f"{path}: it links to nothing; fetch the model again.")
+            raise StackError(f"{path}: a broken link; fetch the model again.")
         mode = path.stat().st_mode
         if not mode & stat.S_IROTH or (stat.S_ISDIR(mode) and not mode & stat.S_IXOTH):
             raise StackError(f"{path}: the app's user in its container must read it: chmod -R o+rX {folder}")

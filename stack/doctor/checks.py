@@ -42,7 +42,7 @@ def report(findings: list[Finding]) -> None:
     count = len(_failures(findings))
     if count:
         checks = "1 check" if count == 1 else f"{count} checks"
-        raise StackError(f"The stack cannot start here: {checks} failed, and each says what to do.")
+        raise StackError(f"The stack cannot start here: {checks} failed. The lines marked FAILED say what to do.")
 
 
 def preflight(findings: list[Finding]) -> None:

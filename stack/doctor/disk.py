@@ -45,10 +45,12 @@ def _judge(needs: list[_Need]) -> Finding:
     where = _existing(needs[0].where)
     free, wanted = shutil.disk_usage(where).free, sum(need.size for need in needs)
     parts = ", ".join(f"{need.size / GB:.1f} GB for {need.what}" for need in needs)
-    text = f"{free / GB:.1f} GB are free at {where}; wanted are {parts}"
+    text = f"{free / GB:.1f} GB are free at {where}; needed: {parts}"
     if free < wanted - DATA:
-        return failed("disk", text, "Make room, or choose other disks (STATE_DIR, MODELS_DIR; Docker's data-root)")
-    return warning("disk", text, "Logs and metrics may end it") if free < wanted else passed("disk", text)
+        return failed(
+            "disk", text, "Free some space, or use another disk (STATE_DIR, MODELS_DIR; Docker's data-root)"
+        )
+    return warning("disk", text, "Logs and metrics may fill the disk") if free < wanted else passed("disk", text)
 
 
 def _needs(config: Config, mode: str, gpus: Gpus) -> Iterator[_Need]:

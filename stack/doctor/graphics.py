@@ -57,7 +57,7 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
         f"free (GPU_RESERVE): too much for {gpus}"
     )
     if config.model == MODEL:
-        return failed("GPUs", need, f"Leave MODEL away: {SMALL} is served then; `python -m app plan` says more")
+        return failed("GPUs", need, f"Unset MODEL to serve {SMALL}; `python -m app plan` has the details")
     if config.model == "auto":
         return warning("GPUs", f"{need}: {SMALL} is served")
     return passed("GPUs", str(gpus))
@@ -66,11 +66,11 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
 def _driver(gpus: Gpus, *, must: bool) -> Finding:
     build = os.environ.get("TORCH_BUILD") or read_env_file(ENV_FILE).get("TORCH_BUILD") or torch_build()
     if build == "cuda" and gpus.driver_number < NEW_DRIVER:
-        text = f"{_BUILDS[build]} needs driver {NEW_DRIVER} for these cards, and {gpus.driver} is installed"
+        text = f"{_BUILDS[build]} needs driver {NEW_DRIVER} for these cards, but {gpus.driver} is installed"
         remedy = f"Update the driver to {NEW_DRIVER} or newer"
         return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
     if gpus.driver_number >= OLDEST_DRIVER:
-        return passed("driver", f"{gpus.driver}: {_BUILDS.get(build, build)} is installed for it")
+        return passed("driver", f"{gpus.driver}: {_BUILDS.get(build, build)} runs on it")
     text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
     remedy = f"Update the driver ({_newest()})"
     return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
@@ -90,12 +90,15 @@ def _toolkit(*, must: bool) -> Finding:
     }
     for way, there in ways.items():
         if there:
-            return passed("toolkit", f"Docker can be given GPUs: NVIDIA's {way} is there")
+            return passed("toolkit", f"Docker can use GPUs: NVIDIA's {way} is installed")
     if any(file for folder in _CDI for file in folder.glob("*nvidia*")):
         return _by_cdi(engine.tell("version", "--format", "{{.Server.Version}}"))
     if engine.root() is None:
-        return passed("toolkit", "the engine is on another machine, or a virtual one: the start tries it")
-    text = "Docker cannot be given the GPUs: NVIDIA's container toolkit is not here"
+        return passed(
+            "toolkit",
+            "Docker's engine is on another machine or in a virtual one: `make up` tries whether it has GPUs",
+        )
+    text = "Docker cannot use the GPUs: NVIDIA's container toolkit is not installed"
     remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
     return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)
 
@@ -104,8 +107,10 @@ def _by_cdi(version: str) -> Finding:
     """What only a CDI specification is worth in this version of Docker; "" when it is not known."""
     number = re.match(r"(\d+)\.(\d+)", version)
     if number is None or (int(number[1]), int(number[2])) >= _CDI_SINCE:
-        return passed("toolkit", "Docker can be given GPUs: NVIDIA's CDI specification is there")
+        return passed("toolkit", "Docker can use GPUs: NVIDIA's CDI specification is installed")
     since = ".".join(map(str, _CDI_SINCE))
-    text = f"only NVIDIA's CDI specification is here, which Docker uses from {since} on; this one is {version}"
+    text = (
+        f"only NVIDIA's CDI specification is installed, which Docker uses from {since} on; this is Docker {version}"
+    )
     remedy = f"If the start cannot use the GPUs: update Docker, or install the whole container toolkit ({_TOOLKIT})"
     return warning("toolkit", text, remedy)

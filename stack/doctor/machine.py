@@ -27,7 +27,7 @@ def check_memory(config: Config, gpus: Gpus, *, running: bool) -> Finding:
     if free is None:
         return passed("memory", "not known on this system")
     needed = WEIGHTS + GIB if config.model == MODEL and not gpus.found else SMALL_NEEDS
-    text = f"{free / GIB:.1f} GiB are free, {needed / GIB:.1f} GiB are wanted"
+    text = f"{free / GIB:.1f} GiB are free, {needed / GIB:.1f} GiB are needed"
     if running or free >= needed:
         return passed("memory", f"{free / GIB:.1f} GiB are free")
     if free >= needed * 0.75:
@@ -56,13 +56,17 @@ def check_permissions(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding
         folders["the virtual environment"] = VENV
     closed = [f"{name} ({folder})" for name, folder in folders.items() if not _can_write(folder)]
     if closed:
-        remedy = "Give them to this user (`sudo chown -R $USER`), or name others (STATE_DIR, MODELS_DIR)"
-        yield failed("permissions", f"this user cannot write {', '.join(closed)}", remedy)
+        remedy = "Give them to this user (`sudo chown -R $USER`), or use others (STATE_DIR, MODELS_DIR)"
+        yield failed("permissions", f"this user cannot write to {', '.join(closed)}", remedy)
     keys = config.api_keys_file
     if keys is not None and not os.access(keys, os.R_OK):
-        yield failed("permissions", f"API_KEYS_FILE={keys} cannot be read", "Write it, or unset API_KEYS_FILE")
+        yield failed(
+            "permissions",
+            f"API_KEYS_FILE={keys} cannot be read",
+            "Create it or make it readable, or unset API_KEYS_FILE",
+        )
     elif not closed:
-        yield passed("permissions", "this user may write what the stack writes")
+        yield passed("permissions", "this user can write to the stack's folders")
 
 
 def _can_write(folder: Path) -> bool:
@@ -77,7 +81,7 @@ def check_clock(root: Path = ROOT) -> Finding:
     now = time.time()
     if now >= newest - _SLACK:
         return passed("clock", _date(now))
-    text = f"it says {_date(now)}, and files here are of {_date(newest)}: certificates will not be valid"
+    text = f"it says {_date(now)}, but files here are from {_date(newest)}: TLS certificates will be rejected"
     return failed("clock", text, "Set it: sudo timedatectl set-ntp true")
 
 

@@ -28,7 +28,7 @@ def check_ports(config: Config, mode: str) -> Iterator[Finding]:
         yield from filter(None, findings)
     else:
         numbers = ", ".join(str(port) for _, port in wanted.values())
-        yield passed("ports", f"{numbers}: free, or this stack's own")
+        yield passed("ports", f"{numbers}: free, or used by this stack itself")
 
 
 def _judge(config: Config, mode: str, name: str, host: str, port: int) -> Finding | None:
@@ -37,7 +37,9 @@ def _judge(config: Config, mode: str, name: str, host: str, port: int) -> Findin
     if obstacle is None or port in _published(config):
         return None
     if obstacle.errno == errno.EADDRNOTAVAIL:
-        return failed("ports", f"HTTP_HOST={host} is no address of this machine", "`ip address` lists its addresses")
+        return failed(
+            "ports", f"HTTP_HOST={host} is not an address of this machine", "`ip address` lists its addresses"
+        )
     another = f"make up {name}={ports.free_ports(1)[0]}"
     holder = listeners.holder(port)
     if obstacle.errno == errno.EACCES and holder == listeners.Holder():

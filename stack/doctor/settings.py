@@ -19,14 +19,15 @@ def check_settings() -> Iterator[Finding]:
     unknown = sorted(name for name in written if known and name not in known and name.upper() not in NAMES)
     if unknown:
         yield failed(
-            "settings", f"{ENV_FILE} has unknown names: {', '.join(unknown)}", ".env.example lists all names"
+            "settings", f"{ENV_FILE} has unknown settings: {', '.join(unknown)}", ".env.example lists all settings"
         )
     for name, allowed in _ALLOWED.items():
         value = os.environ.get(name) or written.get(name)
         if value and value not in allowed:
-            yield failed("settings", f"{name}={value} is not known", f"Allowed are {', '.join(allowed)}")
+            yield failed("settings", f"{name}={value} is not allowed", f"Use one of {', '.join(allowed)}")
             unknown.append(name)
     if not unknown:
         yield passed(
-            "settings", "every name in .env is known" if written else "no .env: the defaults and the shell's"
+            "settings",
+            "every setting in .env is known" if written else "no .env: defaults, and the shell's environment",
         )

@@ -23,4 +23,6 @@ def check_software() -> Iterator[Finding]:
     elif any(package.essential for package in missing):
         yield failed("programs", f"not installed: {names}", packages.remedy(missing))
     else:
-        yield warning("programs", f"not installed: {names}; the model is served without", packages.remedy(missing))
+        yield warning(
+            "programs", f"not installed: {names}; the model is served without them", packages.remedy(missing)
+        )

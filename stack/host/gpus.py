@@ -71,7 +71,7 @@ def look(visible: str | None, pci: Path = _PCI) -> Gpus:
     if visible in _HIDDEN:
         return Gpus()
     if shutil.which("nvidia-smi") is None:
-        return Gpus(problem="an NVIDIA GPU is here, and no driver" if _has_card(pci) else "")
+        return Gpus(problem="this machine has an NVIDIA GPU but no driver" if _has_card(pci) else "")
     ask = ["nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=20)

@@ -43,11 +43,11 @@ def _chosen() -> str:
     command = [str(PYTHON), "-m", "app", "choose"]
     done = subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise StackError("No model can be served; the reason is above.")
+        raise StackError("No model can be served; see the reason above.")
     return done.stdout.strip()
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, check=False, cwd=ROOT, env=environment)
     if done.returncode != 0:
-        raise StackError(f"`{' '.join(command)}` failed with code {done.returncode}; its messages are above.")
+        raise StackError(f"`{' '.join(command)}` failed with code {done.returncode}; see its messages above.")

@@ -102,7 +102,7 @@ def _install(essential: tuple[Package, ...], optional: tuple[Package, ...]) -> N
             try:
                 _apt("install", "--yes", "--no-install-recommends", package.name)
             except StackError as error:
-                print(f"Going on without {package.name}: {error}", flush=True)
+                print(f"Continuing without {package.name}: {error}", flush=True)
     for package in (*essential, *optional):
         if package.service:  # nor at the next boot: the stack starts its own
             subprocess.run(["update-rc.d", package.name, "disable"], check=False, capture_output=True)
@@ -139,4 +139,4 @@ def _apt(*arguments: str) -> None:
     command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *arguments]
     done = subprocess.run(command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     if done.returncode != 0:
-        raise StackError(f"`{' '.join(command)}` failed with code {done.returncode}; its messages are above.")
+        raise StackError(f"`{' '.join(command)}` failed with code {done.returncode}; see its messages above.")

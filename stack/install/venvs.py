@@ -22,10 +22,10 @@ _PLACE = re.compile(rb"(/[^'\"\n]*)/bin/python")
 _LONGEST = 100  # characters of a path that still fit the first line of a script, which the kernel bounds
 
 _MINE = ".".join(map(str, sys.version_info[:2]))
-MISSING = f"Plain processes need Python 3.11 or newer for the app, and python3 is {_MINE}"
+MISSING = f"Plain processes need Python 3.11 or newer for the app, but python3 is {_MINE}"
 REMEDY = (
     "Install one beside it (Ubuntu 22.04: apt-get install python3.11 python3.11-venv; Debian 12, Ubuntu 24.04 and "
-    "newer have one; elsewhere https://docs.astral.sh/uv/guides/install-python/), or use Docker: it needs none"
+    "newer have it; elsewhere https://docs.astral.sh/uv/guides/install-python/), or use Docker, which needs none"
 )
 
 
@@ -49,10 +49,10 @@ def ensure_venv(venv: Path = VENV) -> None:
     python = find_python()
     if python is None:
         raise StackError(f"{MISSING}. {REMEDY}.")
-    print(f"Making the virtual environment {venv}", flush=True)
+    print(f"Creating the virtual environment {venv}", flush=True)
     command = [python, "-m", "venv", "--clear", str(venv)]
     if subprocess.run(command, check=False).returncode != 0:
-        raise StackError(f"`{' '.join(command)}` failed; its messages are above.")
+        raise StackError(f"`{' '.join(command)}` failed; see its messages above.")
 
 
 def _works(python: Path) -> bool:
@@ -81,7 +81,7 @@ def _mend_after_a_move(venv: Path) -> None:
     if len(here) > _LONGEST or " " in here:
         shutil.rmtree(here)
         return
-    print(f"The virtual environment has moved to {here}: mending its scripts", flush=True)
+    print(f"The virtual environment has moved to {here}: updating its scripts", flush=True)
     for script in (*scripts.iterdir(), Path(here) / "pyvenv.cfg"):
         if script.is_file() and not script.is_symlink():
             content = script.read_bytes()

@@ -35,13 +35,13 @@ class NativeStack:
     def up(self) -> None:
         running = self._supervisor.alive()
         if not running and processes.of_stack(self._config.state_dir):
-            print("Processes of an earlier start are left: stopping them", flush=True)
+            print("Stopping processes that an earlier start left behind", flush=True)
             self.down()
         packages.ensure(packages.RUNTIME, venvs.find_python())
         ensure_dependencies("runtime")
         ensure_model(self._config)
         if running and not self._is_current():
-            print("What runs was started from other settings or other code: starting it anew", flush=True)
+            print("The stack runs with other settings or code, or a service has stopped: restarting it", flush=True)
             self.down()
             running = False
         watch = Watch(self._supervisor, self._logs)
@@ -61,14 +61,14 @@ class NativeStack:
         if self._supervisor.alive():
             pid = self._supervisor.pid()
             self._supervisor.shut_down()
-            print(f"Stopping; running answers get up to {self._config.drain_seconds} s", flush=True)
+            print(f"Stopping; running requests get up to {self._config.drain_seconds} s to finish", flush=True)
             processes.wait([pid], 2 * self._config.stop_seconds)
         processes.end(
             [process.pid for process in processes.of_stack(self._config.state_dir)], grace=self._config.stop_seconds
         )
         left = self.processes()
         if left:
-            raise StackError("These do not end: " + "; ".join(left))
+            raise StackError("These processes do not end: " + "; ".join(left))
         self._fingerprint.unlink(missing_ok=True)
 
     def log_lines(self, follow: bool, tail: int | None = None) -> Iterator[tuple[str, str]]:
@@ -137,7 +137,7 @@ class NativeStack:
         for name in not_installed():
             print(f"Serving without {name}, which is not installed: apt-get install {SIDECARS[name]}", flush=True)
         for name, words in watch.lost().items():
-            print(f"Serving without {name}, which keeps ending. Its last words:\n{words}", flush=True)
+            print(f"Serving without {name}, which keeps exiting. The end of its log:\n{words}", flush=True)
 
     def _environment(self, app: str) -> dict[str, str]:
         host, _, port = app.partition(":")

@@ -46,7 +46,7 @@ def write_config(folder: Path, logs: Path, programs: list[Program]) -> Path:
     control = socket_path(folder)
     control.parent.mkdir(mode=0o700, exist_ok=True)
     if control.parent.stat().st_uid != os.getuid():
-        raise StackError(f"{control.parent} belongs to another user: remove it.")
+        raise StackError(f"{control.parent} belongs to another user: remove that folder.")
     sections = [
         _section("unix_http_server", file=control, chmod="0600"),
         _section(

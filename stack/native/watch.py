@@ -60,7 +60,7 @@ class Watch:
         if info["statename"] in _ENDED or self._pids.setdefault(name, pid) != pid:
             # supervisor forgets the code of what ended in its first seconds, or was started again
             code = f" (code {info['exitstatus']})" if info["statename"] == "EXITED" else ""
-            raise StackError(f"{name} ended{code}. Its last words:\n{self._last_words(name)}")
+            raise StackError(f"{name} exited{code}. The end of its log:\n{self._last_words(name)}")
 
     def _keeps_ending(self, name: str) -> bool:
         ends = len(self._starts[name]) - 1 + (self._states[name] in _ENDED)

@@ -84,4 +84,4 @@ def test_an_old_driver_is_told_to_be_updated(with_cards: Machine) -> None:
 def test_the_driver_chooses_the_build_of_torch(with_cards: Machine, build: str) -> None:
     doctor = with_cards.run("make doctor", user=with_cards.user)
     assert doctor.code == 0, doctor.output
-    assert f"{build} is installed for it" in doctor.output
+    assert f"{build} runs on it" in doctor.output

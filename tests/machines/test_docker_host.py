@@ -72,11 +72,11 @@ def test_somebody_outside_the_group_docker_is_told_so(machine: Machines) -> None
     assert Path(SOCKET).stat().st_mode & 0o007 == 0
     up = machine(image("client", "bullseye"), user="somebody", options=shared).up(patience=SOON)
     assert up.code != 0
-    assert "this user may not use it" in up.output
+    assert "Docker is installed, but this user may not use it" in up.output
     assert "usermod -aG docker" in up.output
 
 
 def test_a_stopped_engine_is_not_taken_for_no_docker(machine: Machines) -> None:
     up = machine(image("client", "bullseye")).up("MODE=docker", patience=SOON)
     assert up.code != 0
-    assert "Docker is installed, and its engine does not answer" in up.output
+    assert "Docker is installed, but its engine does not answer" in up.output

@@ -4,7 +4,7 @@ from tests.machines.conftest import Machines
 from tests.machines.images import image
 from tests.machines.machine import SOON
 
-NOTHING_BEGUN = "Making the virtual environment"
+NOTHING_BEGUN = "Creating the virtual environment"
 
 
 def test_taken_ports_are_named_with_their_holder_and_another_choice(machine: Machines) -> None:
@@ -26,6 +26,6 @@ def test_a_small_disk_is_told_what_is_wanted(machine: Machines) -> None:
     debian = machine(image("prepared"), user="somebody", disk=200 * 1024**2)
     up = debian.up(patience=SOON)
     assert up.code != 0
-    assert "GB are free at /srv/checkout; wanted are" in up.output
+    assert "GB are free at /srv/checkout; needed:" in up.output
     assert "for PyTorch and the packages" in up.output
     assert NOTHING_BEGUN not in up.output

@@ -16,4 +16,4 @@ def test_without_nginx_the_preflight_names_the_packages(machine: Machines) -> No
     up = machine(image("python"), user="somebody").up(patience=SOON)
     assert up.code != 0
     assert "apt-get install --no-install-recommends nginx" in up.output
-    assert "Making the virtual environment" not in up.output
+    assert "Creating the virtual environment" not in up.output

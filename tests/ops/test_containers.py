@@ -139,7 +139,7 @@ def test_healthy_ends_the_wait(docker: Docker, tmp_path: Path) -> None:
 def test_a_container_that_keeps_ending_is_not_waited_for(docker: Docker, tmp_path: Path) -> None:
     again = {"Status": "restarting"}
     _states(docker, tmp_path, _containers(STARTING, restarts=5), _containers(again, restarts=7))
-    with pytest.raises(StackError, match="service0 keeps ending"):
+    with pytest.raises(StackError, match="service0 keeps exiting"):
         health.wait_until_healthy("project", 30, ESSENTIAL)
 
 
@@ -147,7 +147,7 @@ def test_a_sidecar_that_keeps_ending_takes_nothing_down(docker: Docker, tmp_path
     again, never = {"Status": "restarting"}, {"Status": "created"}
     _states(docker, tmp_path, _containers(HEALTHY, again, never), _containers(HEALTHY, again, never, restarts=2))
     without = health.wait_until_healthy("project", 30, [])
-    assert without["service1"].startswith("it keeps ending")
+    assert without["service1"].startswith("it keeps exiting")
     assert without["service2"] == "it did not start"
 
 
@@ -170,7 +170,7 @@ def test_a_sidecar_without_a_check_has_to_run_for_a_while(
 
 def test_patience_ends(docker: Docker, tmp_path: Path) -> None:
     _states(docker, tmp_path, _containers(STARTING, HEALTHY))
-    with pytest.raises(StackError, match=r"still not healthy: service0 \(starting\)"):
+    with pytest.raises(StackError, match=r"Not healthy after 0 s: service0 \(starting\)"):
         health.wait_until_healthy("project", 0, ESSENTIAL)
 
 

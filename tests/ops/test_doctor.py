@@ -280,7 +280,7 @@ class TestMode:
 
     def test_on_macos_it_is_docker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(platform, "system", lambda: "Darwin")
-        assert "use Docker" in self.choose(tmp_path, monkeypatch, "echo 27.0", MODE="native").remedy
+        assert "Use Docker" in self.choose(tmp_path, monkeypatch, "echo 27.0", MODE="native").remedy
         assert "Docker Desktop" in self.choose(tmp_path, monkeypatch, self.SILENT).remedy
         assert self.choose(tmp_path, monkeypatch, None).problem
 
@@ -342,7 +342,7 @@ class TestPorts:
     def test_an_address_of_another_machine_is_not_called_a_taken_port(self, tmp_path: Path) -> None:
         (found,) = network.check_ports(self.free(tmp_path, HTTP_HOST="192.0.2.1"), "native")
         assert found.level is Level.FAILED
-        assert "HTTP_HOST=192.0.2.1 is no address of this machine" in found.text
+        assert "HTTP_HOST=192.0.2.1 is not an address of this machine" in found.text
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
     def test_another_users_process_is_known_by_its_user(self, tmp_path: Path) -> None:

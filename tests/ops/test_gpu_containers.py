@@ -139,7 +139,7 @@ def test_a_model_by_name_that_fits_no_gpu_is_refused(machine: Machine, tmp_path:
     with pytest.raises(StackError, match="does not fit the GPUs"):
         _prepare(_config(tmp_path, MODEL=MODEL))
     machine()
-    with pytest.raises(StackError, match="containers serve it on GPUs"):
+    with pytest.raises(StackError, match="containers serve it only on GPUs"):
         _prepare(_config(tmp_path, MODEL=MODEL))
 
 
@@ -159,7 +159,7 @@ def test_a_wrong_flash_attn_is_said_before_the_build(
 ) -> None:
     machine(24, 24)
     monkeypatch.setenv("FLASH_ATTN", "yes")
-    with pytest.raises(StackError, match="FLASH_ATTN=yes: allowed are auto, build, off"):
+    with pytest.raises(StackError, match="FLASH_ATTN=yes: use one of auto, build, off"):
         images.gpu_build_arguments()
 
 
@@ -227,7 +227,7 @@ def test_a_folder_that_the_container_could_not_read_is_said(tmp_path: Path) -> N
     (folder / "model.safetensors").chmod(0o600)
     with pytest.raises(StackError, match=r"chmod -R o\+rX"):
         weights.of_folder(_config(tmp_path, MODEL=str(folder)))
-    with pytest.raises(StackError, match="there is no folder"):
+    with pytest.raises(StackError, match="not a folder with a config"):
         weights.of_folder(_config(tmp_path, MODEL=str(tmp_path / "other")))
 
 
@@ -264,5 +264,5 @@ def test_a_broken_driver_ends_the_start(tmp_path: Path) -> None:
     broken = Gpus(problem="nvidia-smi lists no GPU", broken=True)
     with pytest.raises(StackError, match="Repair the driver"):
         gpu_access.wants_gpus(_config(tmp_path), broken)
-    absent = Gpus(problem="an NVIDIA GPU is here, and no driver")
+    absent = Gpus(problem="this machine has an NVIDIA GPU but no driver")
     assert not gpu_access.wants_gpus(_config(tmp_path), absent)

@@ -106,7 +106,7 @@ class TestUp:
         )
         assert done.returncode == 1, done.stdout
         assert "Starting nginx, app" in done.stdout
-        assert re.search(r"^app ended( \(code 3\))?\. Its last words:$", done.stderr, re.MULTILINE)
+        assert re.search(r"^app exited( \(code 3\))?\. The end of its log:$", done.stderr, re.MULTILINE)
         assert "cannot start" in done.stderr
         assert "API_KEYS_FILE" in done.stderr
         assert processes.of_stack(folder) == []
@@ -135,7 +135,7 @@ class TestUp:
             done = stack_command("up", **environment)
             assert done.returncode == 0, done.stderr
             for name, program in (("prometheus", "prometheus"), ("nginx-exporter", "prometheus-nginx-exporter")):
-                assert f"Serving without {name}, which keeps ending" in done.stdout
+                assert f"Serving without {name}, which keeps exiting" in done.stdout
                 assert f"{program} is broken" in done.stdout
             assert "Serving smollm2-135m" in done.stdout
             assert "Prometheus  " not in done.stdout
