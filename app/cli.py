@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from app.models.catalogue import CATALOGUE, Hub, look_up
-from app.models.driver import available_memory
 from app.models.errors import DoesNotFit, ModelError, ModelNotAvailable
 from app.models.gpus import as_given, ask_torch, find_gpus
 from app.models.info import read_config
 from app.models.manifest import is_complete
+from app.models.memory import available_memory
 from app.models.placement import Gpu, Plan, plan_for
 from app.models.selection import select, select_for_next_start
 from app.models.units import gib, parse_size

@@ -4,8 +4,8 @@ from app.contract.engine import Capacity
 from app.contract.telemetry import Observers
 from app.engine.config import EngineConfig
 from app.engine.local import LocalEngine
-from app.models.driver import available_memory
 from app.models.info import read_config, read_model_info
+from app.models.memory import available_memory
 from app.models.placement import Plan, plan_for
 from app.models.selection import Selection
 from app.settings import Settings

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=100_000_000,
-        description="size of the KV cache in tokens; 0: all that fits the GPUs, without a GPU 24576",
+        description="size of the KV cache in tokens; 0: all that fits the GPUs; without a GPU up to 24576",
     )
     prefill_chunk: int = Field(
         0,

@@ -12,6 +12,7 @@ from app.engine.config import EngineConfig
 from app.engine.execution.cleanup import Cleaner, memory_of
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
+from app.engine.execution.most_memory import say_most_memory
 from app.engine.execution.pool_size import free_beside_a_step, pages_that_fit
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
@@ -55,6 +56,7 @@ def build_runner(
         sequences=config.capacity.sequences,
         measure=free_beside_a_step,
     )
+    say_most_memory(decoder, pages)
     pool = PagePool(pages, PAGE_SIZE, share_prefixes=config.share_prefixes)
     return Runner(
         executor=Executor(decoder, decoder.new_cache(pool.count)),

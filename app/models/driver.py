@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pynvml
 
+from app.models.memory import available_memory, total_memory
 from app.models.placement import Gpu
 from app.settings import SettingsError
 
@@ -70,15 +70,6 @@ def ask_driver() -> Driver:
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
-
-
-def available_memory() -> int:
-    """Bytes of the machine's memory that can be taken without swapping."""
-    return int(psutil.virtual_memory().available)
-
-
-def total_memory() -> int:
-    return int(psutil.virtual_memory().total)
 
 
 def _without_driver(error: pynvml.NVMLError) -> Driver:

@@ -6,7 +6,7 @@ the least memory per token limits their number.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.contract.options import DType
@@ -16,7 +16,11 @@ from app.models.units import GIB, gib
 from app.settings import Settings
 
 CPU_KV_TOKENS = 24_576
-"""The KV cache's size without a GPU, where KV_TOKENS is 0."""
+"""The KV cache's size without a GPU, where KV_TOKENS is 0. It is smaller where the memory is too small for that."""
+
+CPU_WORKING_MEMORY = 700_000_000
+"""Bytes that a server without a GPU needs at most beside weights and KV cache: interpreter, libraries, compiled
+kernels, a step's tensors. `make bench ONLY=memory` holds it to that."""
 
 LEAST_KV_TOKENS = 2048
 """A model that leaves less for the KV cache is refused: it could hardly hold one request."""
@@ -98,8 +102,7 @@ def plan_for(settings: Settings, config: Mapping[str, Any], gpus: Sequence[Gpu],
         size = 4 if settings.dtype is DType.FLOAT32 else 2
         return plan(config, gpus, reserve_gib=settings.gpu_reserve, dtype_bytes=size)
     size = 4 if settings.dtype in {DType.AUTO, DType.FLOAT32} else 2
-    tokens = settings.kv_tokens or CPU_KV_TOKENS
-    return plan_cpu(config, available=memory, kv_tokens=tokens, dtype_bytes=size)
+    return plan_cpu(config, available=memory, kv_tokens=settings.kv_tokens, dtype_bytes=size)
 
 
 def plan(config: Mapping[str, Any], gpus: Sequence[Gpu], *, reserve_gib: float, dtype_bytes: int = 2) -> Plan:
@@ -122,19 +125,24 @@ def plan(config: Mapping[str, Any], gpus: Sequence[Gpu], *, reserve_gib: float, 
     return _total(sizes, dtype_bytes, fits, shares)
 
 
-def plan_cpu(config: Mapping[str, Any], *, available: int, kv_tokens: int, dtype_bytes: int = 4) -> Plan:
-    """Everything in the machine's memory, of which `available` bytes are free.
+def plan_cpu(config: Mapping[str, Any], *, available: int, kv_tokens: int = 0, dtype_bytes: int = 4) -> Plan:
+    """Everything in the machine's memory, of which this process may take `available` bytes.
 
-    Raises DoesNotFit, UnknownArchitecture.
+    `kv_tokens` 0: CPU_KV_TOKENS, or what fits. Raises DoesNotFit, UnknownArchitecture.
     """
-    whole = _total(sizes_of(config), dtype_bytes, kv_tokens, ())
-    needed = whole.weights + kv_tokens * whole.kv_per_token
-    if needed > available:
-        raise DoesNotFit(
-            f"{gib(whole.weights)} of weights and {gib(needed - whole.weights)} for a KV cache of {kv_tokens:,} "
-            f"tokens need {gib(needed)} of memory; {gib(available)} are free, {gib(needed - available)} are missing"
-        )
-    return whole
+    sizes = sizes_of(config)
+    most = _total(sizes, dtype_bytes, kv_tokens or CPU_KV_TOKENS, ())
+    beside = most.weights + CPU_WORKING_MEMORY
+    fits = max(0, available - beside) // most.kv_per_token
+    if fits >= (kv_tokens or LEAST_KV_TOKENS):
+        return replace(most, kv_tokens=min(most.kv_tokens, fits))
+    tokens = kv_tokens or LEAST_KV_TOKENS
+    cache = tokens * most.kv_per_token
+    raise DoesNotFit(
+        f"{gib(most.weights)} of weights, {gib(cache)} for a KV cache of {tokens:,} tokens and "
+        f"{gib(CPU_WORKING_MEMORY)} to work in need {gib(beside + cache)} of memory; {gib(available)} are free, "
+        f"{gib(beside + cache - available)} are missing"
+    )
 
 
 def _total(sizes: Sizes, dtype_bytes: int, kv_tokens: int, shares: tuple[Share, ...]) -> Plan:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED, local_folder
-from app.models.driver import available_memory, total_memory
 from app.models.errors import DoesNotFit, GpusUnusable, ModelNotAvailable
 from app.models.gpus import Gpus, find_gpus
 from app.models.info import read_config
 from app.models.manifest import is_complete
+from app.models.memory import available_memory, total_memory
 from app.models.placement import Gpu, Plan, plan_for
 from app.models.units import gib
 from app.settings import Settings

@@ -35,6 +35,14 @@ class RunningStack:
         found = processes.of_stack(self._config.state_dir)
         return [psutil.Process(each.pid) for each in found if "gunicorn" in each.command]
 
+    def said(self, field: str) -> float:
+        """The last value of a field in the app's log. Raises Failed."""
+        lines = [line for service, line in NativeStack(self._config).log_lines(follow=False) if service == "app"]
+        values = [json.loads(line)[field] for line in lines if f'"{field}"' in line]
+        if not values:
+            raise Failed(f"the app's log has no {field}")
+        return float(values[-1])
+
     def counted(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """The outcomes with their numbers of generated tokens, from the app's log."""
         wanted = {outcome.request_id for outcome in outcomes if outcome.error is None}

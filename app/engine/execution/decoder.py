@@ -17,6 +17,7 @@ from app.engine.errors import UnsupportedModel
 from app.engine.kv.cache import KvCache
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.experts import ExpertsPolicy
+from app.engine.layers.packed import PackedLinear
 
 
 class Decoder:
@@ -46,6 +47,13 @@ class Decoder:
     @property
     def embed_device(self) -> torch.device:
         return _device_of(self._embed)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights. A head that is tied to the embedding counts twice where it was packed."""
+        parts = nn.ModuleList([self._embed, *self._layers, self._norm, self._head])
+        packed = sum(module.weight_bytes for module in parts.modules() if isinstance(module, PackedLinear))
+        return packed + sum(weight.numel() * weight.itemsize for weight in parts.parameters())
 
     def new_cache(self, pages: int) -> KvCache:
         """A KV cache for this model. Raises torch.OutOfMemoryError."""

@@ -22,6 +22,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), EXPECTED_ROWS)  # noqa: SLF001  # torch's only name for it
         self._bias = bias
+        self.weight_bytes = weight.numel() * weight.itemsize
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")  # noqa: SLF001  # likewise

@@ -93,7 +93,15 @@ def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, in
     if not on_gpu:
         adapted["fused_layers"] = fuse(model)
         adapted["packed_linears"] = pack(model) if can_pack(dtype) else 0
+        let_go_of_the_file(model)
     return adapted
+
+
+def let_go_of_the_file(model: nn.Module) -> None:
+    """Copy the parameters that are left. Until then they are parts of a mapped file, which stays in memory whole
+    beside the packed weights."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def warm_up(decoder: Decoder) -> None:

@@ -8,7 +8,7 @@ import pynvml
 import pytest
 
 from app.models import driver as devices
-from app.models.driver import ask_driver, available_memory, use_bus_order
+from app.models.driver import ask_driver, use_bus_order
 from app.models.units import GIB
 from app.settings import SettingsError
 
@@ -99,7 +99,3 @@ def test_another_order_of_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SettingsError, match="CUDA_DEVICE_ORDER=FASTEST_FIRST"):
         use_bus_order()
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
-
-
-def test_there_is_memory() -> None:
-    assert available_memory() > 0

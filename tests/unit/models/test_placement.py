@@ -12,7 +12,16 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from app.models.catalogue import CATALOGUE, DEEPSEEK, EMBEDDED
 from app.models.errors import DoesNotFit, UnknownArchitecture
 from app.models.parameter_count import sizes_of
-from app.models.placement import LEAST_KV_TOKENS, Gpu, Plan, plan, plan_cpu, plan_for
+from app.models.placement import (
+    CPU_KV_TOKENS,
+    CPU_WORKING_MEMORY,
+    LEAST_KV_TOKENS,
+    Gpu,
+    Plan,
+    plan,
+    plan_cpu,
+    plan_for,
+)
 from app.models.units import GIB, MIB, gib, parse_size
 from app.settings import Settings
 
@@ -146,15 +155,27 @@ def test_memory_that_others_use_is_not_planned_with() -> None:
         plan(CONFIG, [Gpu(0, "test", 24 * GIB, 24 * GIB), Gpu(1, "test", 24 * GIB, 8 * GIB)], reserve_gib=2)
 
 
-def test_without_gpus_weights_and_cache_must_fit_the_memory() -> None:
+def test_without_gpus_what_the_operator_wants_must_fit_the_memory() -> None:
     config = EMBEDDED.config()
     settings = Settings(_env_file=None, kv_tokens=1000)
     cpu = plan_for(settings, config, [], 4 * GIB)
     assert (cpu.weights, cpu.kv_tokens, cpu.device_map, cpu.max_memory) == (134_515_008 * 4, 1000, {}, {})
-    needed = cpu.weights + 1000 * cpu.kv_per_token
-    assert plan_cpu(config, available=needed, kv_tokens=1000)
+    needed = cpu.weights + CPU_WORKING_MEMORY + 1000 * cpu.kv_per_token
+    assert plan_cpu(config, available=needed, kv_tokens=1000).kv_tokens == 1000
     with pytest.raises(DoesNotFit, match="missing"):
         plan_cpu(config, available=needed - MIB, kv_tokens=1000)
+
+
+def test_without_gpus_the_cache_shrinks_to_what_the_memory_holds() -> None:
+    config = EMBEDDED.config()
+    whole = plan_cpu(config, available=64 * GIB)
+    assert whole.kv_tokens == CPU_KV_TOKENS
+    beside = whole.weights + CPU_WORKING_MEMORY
+    assert plan_cpu(config, available=beside + 9000 * whole.kv_per_token).kv_tokens == 9000
+    least = beside + LEAST_KV_TOKENS * whole.kv_per_token
+    assert plan_cpu(config, available=least).kv_tokens == LEAST_KV_TOKENS
+    with pytest.raises(DoesNotFit, match=rf"KV cache of {LEAST_KV_TOKENS:,} tokens.*missing"):
+        plan_cpu(config, available=least - MIB)
 
 
 def test_another_architecture_is_refused_by_name() -> None:

@@ -75,6 +75,15 @@ class Started:
         return driver.ask("a", prompt)
 
 
+def test_without_a_gpu_the_file_of_the_weights_leaves_memory(make: Callable[[], Any], tmp_path: Path) -> None:
+    stock = make()
+    stock.save_pretrained(tmp_path)
+    expected = reference(stock, PROMPT)
+    started = Started(tmp_path, 0)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert started.ask(PROMPT) == expected
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_saved_model_answers_as_generate_does(make: Callable[[], Any], count: int, tmp_path: Path) -> None:
     stock = make()
