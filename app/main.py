@@ -119,10 +119,12 @@ def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
 
 def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
     """Random tokens, as text through the embedded model's tokenizer."""
+    from app.engine.grammars import Grammars  # noqa: PLC0415
     from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine  # noqa: PLC0415
     from app.local_engine import CPU_SEQUENCES  # noqa: PLC0415
     from app.models.catalogue import EMBEDDED  # noqa: PLC0415
 
     sequences = settings.max_sequences or CPU_SEQUENCES
     capacity = Capacity(sequences, sequences * SCRIPTED_MODEL.context_tokens)
-    return ScriptedEngine(capacity=capacity), settings.models_dir / EMBEDDED.name
+    folder = settings.models_dir / EMBEDDED.name
+    return ScriptedEngine(capacity=capacity, grammars=Grammars(folder, SCRIPTED_MODEL)), folder

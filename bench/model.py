@@ -1,6 +1,5 @@
 """The embedded model, which every measurement uses, and its tokens."""
 
-import asyncio
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -25,19 +24,16 @@ def token_prompts(texts: Sequence[str]) -> list[list[int]]:
     info = read_model_info(FOLDER, EMBEDDED)
     prompts = Prompts(FOLDER, info)
 
-    async def prepare(text: str) -> list[int]:
+    def prepare(text: str) -> list[int]:
         request = GenerationRequest(
             id="bench",
             operation=Operation.CHAT,
             sampling=SamplingParams(seed=0),
             messages=(Message("user", text),),
         )
-        return list((await prompts.prepare(request, info.context_tokens)).tokens)
+        return list(prompts.prepare(request, info.context_tokens).tokens)
 
-    async def prepare_all() -> list[list[int]]:
-        return [await prepare(text) for text in texts]
-
-    return asyncio.run(prepare_all())
+    return [prepare(text) for text in texts]
 
 
 def text_tokens(text: str) -> int:

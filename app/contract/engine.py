@@ -1,6 +1,6 @@
 """The protocol of engines."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -85,11 +85,12 @@ class Engine(Protocol):
     async def stop(self) -> None:
         """End running requests with ShuttingDown, free all memory, and return when the engine's thread has ended."""
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
+    async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """The request's events as they come; the last one is a Finished.
 
-        Errors of the request are not raised, they are in `Finished.error`. Raises NotReady at the first `anext` when
-        the engine takes no requests. Closing the iterator, or cancelling its task, cancels the request and frees its
-        slot within one step.
+        Raises NotReady when the engine takes no requests, and InvalidRequest for a grammar that it cannot enforce.
+        All other errors are in `Finished.error`. The request begins at the first `anext`, which raises NotReady when
+        the engine has stopped taking requests since. Closing the events, or cancelling the task that waits for one,
+        cancels the request and frees its slot within one step.
         """
         ...

@@ -10,7 +10,7 @@ Times called `…_at` are seconds of the monotonic clock; durations are seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from app.contract.errors import ServingError
 
@@ -145,17 +145,28 @@ class GenerationRequest:
         return tuple(tool for tool in self.shown_tools if wanted in (None, tool.name))
 
 
-class Constraint(Protocol):
-    """A grammar at work on one sequence. Pure: no torch. The engine calls it from its own thread, once per token."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonGrammar:
+    """The answer is JSON that fits a schema."""
 
-    def allowed(self) -> bytes:
-        """The tokens that may come next: a bit for each, the lowest bit of a byte first. Stop tokens are allowed
-        where the grammar may end."""
-        ...
+    schema: str  # JSON text
+    param: str  # the client's field that it comes from: refusals name it
 
-    def accept(self, token: int) -> None:
-        """The token was chosen."""
-        ...
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LarkGrammar:
+    """The answer follows rules in llguidance's dialect of Lark, beginning with the rule `start`.
+
+    The rules may use rules that are not among them: each name in `schemas` is one for JSON that fits a schema.
+    """
+
+    rules: str
+    schemas: Mapping[str, str]  # from a rule's name to the JSON text of its schema
+    param: str  # as JsonGrammar's
+
+
+Grammar = JsonGrammar | LarkGrammar
+"""What an answer must follow, as data: each engine enforces it by its own means, or refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +178,7 @@ class EngineRequest:
     max_tokens: int  # at least 1; len(tokens) + max_tokens fits the model's context
     sampling: SamplingParams
     stop_tokens: frozenset[int] = frozenset()  # one of these ends the answer, and is its last token
-    constraint: Constraint | None = None  # belongs to this request alone: it has state
+    grammar: Grammar | None = None
     tenant: str = ANONYMOUS  # cached prefixes are not shared between tenants
     deadline_at: float | None = None
 

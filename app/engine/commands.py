@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from app.contract.messages import EngineRequest
+from app.engine.constraint import Constraint
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
     request: EngineRequest
     arrived_at: float  # monotonic
+    constraint: Constraint | None = None  # what the request's grammar was compiled to
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
@@ -22,6 +22,8 @@ from app.contract.readiness import refusal
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
+from app.engine.constraint import Constraint
+from app.engine.grammars import Grammars
 from app.engine.health import Health
 from app.models.driver import use_bus_order
 
@@ -39,6 +41,7 @@ class LocalEngine:
         self._health = Health(observers)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._listeners: dict[str, asyncio.Queue[EngineEvent]] = {}
+        self._grammars = Grammars(config.folder, config.model)
         self._idle = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -78,11 +81,20 @@ class LocalEngine:
         if self._health.phase is not Phase.FAILED:
             self._health.enter(Phase.STOPPED, "")
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
+    async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        self._refuse_unless_ready()
+        constraint = None
+        if request.grammar is not None:
+            constraint = await self._grammars.constraint(request.grammar, request.tenant)
+        return self._events(request, constraint)
+
+    async def _events(
+        self, request: EngineRequest, constraint: Constraint | None
+    ) -> AsyncGenerator[EngineEvent, None]:
         self._refuse_unless_ready()
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()
         self._listeners[request.id] = events
-        self._commands.put(Submit(request, time.monotonic()))
+        self._commands.put(Submit(request, time.monotonic(), constraint))
         over = False
         try:
             while not over:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.contract.errors import DeadlineExceeded, GenerationFailed, ServingError
+from app.contract.errors import DeadlineExceeded, GenerationFailed, InvalidRequest, ServingError
 from app.contract.messages import (
     EngineEvent,
     EngineRequest,
@@ -23,6 +23,8 @@ from app.contract.messages import (
     Usage,
 )
 from app.contract.readiness import refusal, shutting_down
+from app.engine.constraint import Constraint
+from app.engine.grammars import Grammars
 
 SCRIPTED_MODEL = ModelInfo(
     name="scripted",
@@ -36,8 +38,9 @@ SCRIPTED_MODEL = ModelInfo(
 class ScriptedEngine:
     """Every request gets the tokens of `script` and a stop token, again and again until it ends.
 
-    Without a script the tokens follow from the prompt and the seed. Where a request's constraint does not allow the
-    next token, it gets a stop token if that is allowed, else the lowest one that is. `gates[n]` holds every request
+    Without a script the tokens follow from the prompt and the seed. Where a request's grammar does not allow the
+    next token, it gets a stop token if that is allowed, else the lowest one that is. Without `grammars`, which know a
+    tokenizer, requests with a grammar are refused. `gates[n]` holds every request
     before its n-th token (counted from 0) until the event is set. After `fail[0]` tokens a request ends with the
     error `fail[1]`. `cached` tokens of every prompt count as known.
     """
@@ -52,9 +55,11 @@ class ScriptedEngine:
         fail: tuple[int, ServingError] | None = None,
         ready: bool = True,
         cached: int = 0,
+        grammars: Grammars | None = None,
     ) -> None:
         self.model = model
         self.capacity = capacity
+        self.grammars = grammars
         self.cancelled: list[str] = []  # ids of the requests whose reader left, in that order
         self._script = script
         self._gates = gates or {}
@@ -93,14 +98,23 @@ class ScriptedEngine:
         for timer in self._timers:
             timer.reschedule(asyncio.get_running_loop().time())
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        error = refusal(self.status())
-        if error is not None:
-            raise error
+    async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        self._refuse_unless_ready()
+        constraint = None
+        if request.grammar is not None:
+            if self.grammars is None:
+                raise InvalidRequest("This engine enforces no grammars.", param=request.grammar.param)
+            constraint = await self.grammars.constraint(request.grammar, request.tenant)
+        return self._events(request, constraint)
+
+    async def _events(
+        self, request: EngineRequest, constraint: Constraint | None
+    ) -> AsyncGenerator[EngineEvent, None]:
+        self._refuse_unless_ready()
         self._running += 1
         self._idle.clear()
         try:
-            async with aclosing(self._play(request)) as events:
+            async with aclosing(self._play(request, constraint)) as events:
                 async for event in events:
                     yield event
         except (asyncio.CancelledError, GeneratorExit):
@@ -111,7 +125,12 @@ class ScriptedEngine:
             if not self._running:
                 self._idle.set()
 
-    async def _play(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+    def _refuse_unless_ready(self) -> None:
+        error = refusal(self.status())
+        if error is not None:
+            raise error
+
+    async def _play(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
         clock = _Clock()
         count = 0
         has_slot = False
@@ -122,7 +141,7 @@ class ScriptedEngine:
             for wanted in itertools.islice(self._tokens(request), request.max_tokens):
                 self._fail_after(count)
                 await self._pause(self._gates.get(count), request)
-                token = _constrained(wanted, request)
+                token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
                 count += 1
                 clock.token()
                 start = Start(clock.timings().queued, self._cached) if count == 1 else None
@@ -179,16 +198,13 @@ def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> T
     return TokenEvent(token, -0.5, others, start)
 
 
-def _constrained(wanted: int, request: EngineRequest) -> int:
+def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -> int:
     """The wanted token, or what the constraint allows instead. Raises GenerationFailed when that is nothing."""
-    if request.constraint is None:
-        return wanted
     try:
-        allowed = request.constraint.allowed()
-        stops = sorted(request.stop_tokens)
-        choices = itertools.chain([wanted], stops, range(len(allowed) * 8))
+        allowed = constraint.allowed()
+        choices = itertools.chain([wanted], sorted(stop_tokens), range(len(allowed) * 8))
         token = next(t for t in choices if t // 8 < len(allowed) and allowed[t // 8] >> t % 8 & 1)
-        request.constraint.accept(token)
+        constraint.accept(token)
     except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
         raise GenerationFailed("The model gave no token that this request may use.") from None
     return token

@@ -7,9 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
-from app.contract.engine import Engine
 from app.contract.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
 from app.contract.messages import (
     EngineEvent,
@@ -47,7 +46,8 @@ class Answer:
         *,
         request: GenerationRequest,
         engine_request: EngineRequest,
-        engine: Engine,
+        events: AsyncGenerator[EngineEvent, None],
+        model: str,
         output: OutputStream,
         reservation: Reservation,
         observers: Observer,
@@ -57,7 +57,8 @@ class Answer:
         self.began = asyncio.Event()  # set at the first token, or at the end if there is none
         self.new_tokens = 0
         self._engine_request = engine_request
-        self._engine = engine
+        self._engine_events = events
+        self._model = model
         self._output = output
         self._reservation = reservation
         self._observers = observers
@@ -89,7 +90,7 @@ class Answer:
 
     async def _run(self) -> AsyncGenerator[ServiceEvent, None]:
         try:
-            async with aclosing(self._engine_events()) as events:
+            async with aclosing(self._until_deadline()) as events:
                 async for event in events:
                     if isinstance(event, Finished):
                         self._finished = event
@@ -115,7 +116,7 @@ class Answer:
         self._tell(self._finished)
         yield self._finished
 
-    async def _engine_events(self) -> AsyncGenerator[EngineEvent, None]:
+    async def _until_deadline(self) -> AsyncGenerator[EngineEvent, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.
 
         The engine checks the deadline itself, and its Finished has exact figures. But it checks between two steps,
@@ -123,9 +124,7 @@ class Answer:
         """
         deadline = self._engine_request.deadline_at
         give_up_at = None if deadline is None else deadline + _ENGINE_GRACE
-        # By the protocol the iterator can be closed, which cancels the request.
-        events = cast("AsyncGenerator[EngineEvent, None]", self._engine.generate(self._engine_request))
-        async with aclosing(events):
+        async with aclosing(self._engine_events) as events:
             while True:
                 try:
                     async with asyncio.timeout_at(give_up_at):  # the loop's clock is the monotonic one
@@ -178,7 +177,7 @@ class Answer:
             RequestEnded(
                 id=self.request.id,
                 request=self.request,
-                model=self._engine.model.name,
+                model=self._model,
                 status=finished.error.status if finished.error else 200,
                 error_code=finished.error.code if finished.error else None,
                 response="".join(self._response),

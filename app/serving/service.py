@@ -8,19 +8,22 @@ from contextlib import ExitStack, contextmanager
 
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
-from app.contract.messages import Constraint, EngineRequest, GenerationRequest
+from app.contract.messages import EngineRequest, GenerationRequest, Grammar
 from app.contract.readiness import refusal
 from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer
 from app.serving.choices import Choices, MergedEnd, each_choice
-from app.serving.constrained.grammar import Grammars
+from app.serving.constrained.grammar import grammar_of
 from app.serving.detokenizer import Detokenizer
 from app.serving.output import OutputStream, Parser, PlainParser
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
 from app.serving.tools.stream import ToolParser
 from app.settings import Settings
+from app.work_pool import WorkPool
+
+_THREADS = 4  # that read prompts at once: a short one takes a millisecond, one of 2 MB a second or two
 
 
 class GenerationService:
@@ -29,7 +32,7 @@ class GenerationService:
     def __init__(self, engine: Engine, prompts: Prompts, observers: Observers, settings: Settings) -> None:
         self._engine = engine
         self._prompts = prompts
-        self._grammars = Grammars(prompts.model_tokenizer, engine.model)
+        self._work = WorkPool("prompts", threads=_THREADS)
         self._observers = observers
         self._timeout = settings.request_timeout
         self._admission = Admission(settings.max_waiting, settings.max_wait)
@@ -81,35 +84,38 @@ class GenerationService:
             reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
             # Each may use an equal share, so that an idle server can always admit all of them.
             share = self._admission.limits(capacity).tokens // len(requests)
-            prompts = await self._prepare(requests, min(self.context, share))
-            constraints = [await self._grammars.constraint(request) for request in requests]  # each has its own state
+            limit = min(self.context, share)
+            prompts, grammar = await self._work.run(requests[0].tenant, self._prepare, requests, limit)
             self._refuse_unless_ready()  # the status may have changed meanwhile
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)
+            deadline_at = arrived_at + self._timeout
             answers = [
-                self._answer(
+                await self._answer(
                     request,
-                    self._engine_request(request, prompt, constraint, arrived_at + self._timeout),
+                    self._engine_request(request, prompt, grammar, deadline_at),
                     place,
                     observers,
                     arrived_at,
                 )
-                for request, prompt, constraint, place in zip(
-                    requests, prompts, constraints, reservations, strict=True
-                )
+                for request, prompt, place in zip(requests, prompts, reservations, strict=True)
             ]
             stack.pop_all()  # from here on the answers release them
         return answers
 
-    async def _prepare(self, requests: Sequence[GenerationRequest], limit: int) -> list[PreparedPrompt]:
-        """One prompt for each request; the `n` requests with the same prompt share it."""
+    def _prepare(
+        self, requests: Sequence[GenerationRequest], limit: int
+    ) -> tuple[list[PreparedPrompt], Grammar | None]:
+        """On a thread: one prompt for each request, and the grammar of them all. The `n` requests with the same
+        prompt share it."""
+        grammar = grammar_of(requests[0])
         prompts: list[PreparedPrompt] = []
         for index, request in enumerate(requests):
             again = index % request.n > 0
-            prompts.append(prompts[-1] if again else await self._prompts.prepare(request, limit))
-        return prompts
+            prompts.append(prompts[-1] if again else self._prompts.prepare(request, limit))
+        return prompts, grammar
 
-    def _answer(
+    async def _answer(
         self,
         request: GenerationRequest,
         engine_request: EngineRequest,
@@ -117,10 +123,12 @@ class GenerationService:
         observers: Observer,
         arrived_at: float,
     ) -> Answer:
+        """Raises what the engine refuses."""
         return Answer(
             request=request,
             engine_request=engine_request,
-            engine=self._engine,
+            events=await self._engine.open(engine_request),
+            model=self.model.name,
             output=OutputStream(Detokenizer(self._prompts.tokenizer), _parser(request)),
             reservation=reservation,
             observers=observers,
@@ -128,7 +136,7 @@ class GenerationService:
         )
 
     def _engine_request(
-        self, request: GenerationRequest, prompt: PreparedPrompt, constraint: Constraint | None, deadline_at: float
+        self, request: GenerationRequest, prompt: PreparedPrompt, grammar: Grammar | None, deadline_at: float
     ) -> EngineRequest:
         return EngineRequest(
             id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice, but the engine needs unique ids
@@ -136,7 +144,7 @@ class GenerationService:
             max_tokens=prompt.max_tokens,
             sampling=request.sampling,
             stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens,
-            constraint=constraint,
+            grammar=grammar,
             tenant=request.tenant,
             deadline_at=deadline_at,
         )

@@ -94,7 +94,7 @@ async def times(engine: LocalEngine, prompt: list[int], tokens: int, first: asyn
         sampling=SamplingParams(seed=0, temperature=0.0),  # without stop tokens: exactly max_tokens
     )
     came = []
-    async for event in engine.generate(request):
+    async for event in await engine.open(request):
         if isinstance(event, TokenEvent):
             came.append(time.monotonic())
             first.set()

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.contract.telemetry import Observers
+from app.engine.grammars import Grammars
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
@@ -33,12 +34,18 @@ def script(prompts: Prompts) -> list[int]:
     return prompts.tokenizer.encode(ANSWER, add_special_tokens=False).ids
 
 
+@pytest.fixture(scope="session")
+def grammars(embedded_model: Path) -> Grammars:
+    return Grammars(embedded_model, SCRIPTED_MODEL)
+
+
 MakeApp = Callable[..., FastAPI]
 
 
 @pytest.fixture
-def make_app(prompts: Prompts, recorder: Recorder) -> MakeApp:
+def make_app(prompts: Prompts, grammars: Grammars, recorder: Recorder) -> MakeApp:
     def make(engine: ScriptedEngine, **settings: Any) -> FastAPI:
+        engine.grammars = grammars
         return create_app(
             Settings(**settings), engine, prompts, Observers([recorder]), lambda _: (b"up 1\n", "text/x")
         )

@@ -14,6 +14,7 @@ import requests
 
 from app.contract.engine import Capacity
 from app.contract.messages import EngineEvent, EngineRequest
+from app.engine.constraint import Constraint
 from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER, LiveServer
 from tests.support.recorder import Recorder
@@ -44,9 +45,9 @@ def test_a_client_that_leaves_is_cancelled(serve: Serve, recorder: Recorder, scr
     gate, began = asyncio.Event(), threading.Event()
 
     class Watched(ScriptedEngine):
-        def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        def _events(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
             began.set()
-            return super().generate(request)
+            return super()._events(request, constraint)
 
     engine = Watched(script, gates={2: gate}, capacity=Capacity(sequences=1, kv_tokens=4096))
     server = serve(engine, max_waiting=0)

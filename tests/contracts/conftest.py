@@ -9,17 +9,20 @@ import pytest
 from app.contract.engine import Engine, Phase
 from app.contract.options import DType
 from app.contract.telemetry import Observers
-from app.engine.scripted import ScriptedEngine
+from app.engine.grammars import Grammars
+from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.local_engine import local_engine
 from app.models.selection import Selection
 from app.settings import Settings
-from tests.support.tiny import tiny_deepseek, tiny_llama
+from tests.support.tiny import save_tiny_tokenizer, tiny_deepseek, tiny_llama
 
 Build = Callable[[pytest.FixtureRequest], Engine]
 """Makes an engine that is not started. It takes what fixtures it needs from the request."""
 
 BUILDERS: dict[str, Build] = {
-    "scripted": lambda _: ScriptedEngine(),
+    "scripted": lambda request: ScriptedEngine(
+        grammars=Grammars(request.getfixturevalue("llama_folder"), SCRIPTED_MODEL)
+    ),
     "local llama": lambda request: _local(request.getfixturevalue("llama_folder")),
     "local deepseek": lambda request: _local(request.getfixturevalue("deepseek_folder")),
 }
@@ -35,6 +38,7 @@ def _local(folder: Path) -> Engine:
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     tiny_llama().save_pretrained(folder)
+    save_tiny_tokenizer(folder)
     return folder
 
 
@@ -42,6 +46,7 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deepseek_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-deepseek"
     tiny_deepseek(yarn=True).save_pretrained(folder)
+    save_tiny_tokenizer(folder)
     return folder
 
 

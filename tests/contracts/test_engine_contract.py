@@ -4,23 +4,22 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import cast
 
 import pytest
 
 from app.contract.engine import Engine, Phase
-from app.contract.errors import DeadlineExceeded, GenerationFailed, NotReady, ShuttingDown
+from app.contract.errors import DeadlineExceeded, GenerationFailed, InvalidRequest, NotReady, ShuttingDown
 from app.contract.messages import (
-    Constraint,
     EngineEvent,
     EngineRequest,
     Finished,
     FinishReason,
+    JsonGrammar,
+    LarkGrammar,
     SamplingParams,
     Start,
     TokenEvent,
 )
-from tests.support.constraints import Broken, Table
 
 PROMPT = tuple(range(100, 120))
 
@@ -32,7 +31,7 @@ def ask(**changes: object) -> EngineRequest:
 
 async def play(engine: Engine, request: EngineRequest) -> tuple[list[int], Finished]:
     """Tokens and the end. Fails unless there is exactly one Finished, and it comes last."""
-    events: list[EngineEvent] = [event async for event in engine.generate(request)]
+    events: list[EngineEvent] = [event async for event in await engine.open(request)]
     *tokens, end = events
     assert isinstance(end, Finished)
     assert all(isinstance(event, TokenEvent) for event in tokens)
@@ -40,8 +39,8 @@ async def play(engine: Engine, request: EngineRequest) -> tuple[list[int], Finis
 
 
 async def begin(engine: Engine, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-    """The request's events after its first token. The protocol promises that they can be closed."""
-    events = cast("AsyncGenerator[EngineEvent, None]", engine.generate(request))
+    """The request's events after its first token."""
+    events = await engine.open(request)
     assert isinstance(await anext(events), TokenEvent)
     return events
 
@@ -59,7 +58,7 @@ async def test_max_tokens_are_never_exceeded_and_counted_exactly(engine: Engine)
 
 async def test_the_first_token_tells_what_the_end_will(engine: Engine) -> None:
     await play(engine, ask())  # so that the next one finds its prompt known, if the engine keeps prompts
-    *tokens, end = [event async for event in engine.generate(ask(id="again"))]
+    *tokens, end = [event async for event in await engine.open(ask(id="again"))]
     assert isinstance(end, Finished)
     first, *others = [event.start for event in tokens if isinstance(event, TokenEvent)]
     assert first == Start(end.timings.queued, end.usage.cached_tokens)
@@ -68,7 +67,7 @@ async def test_the_first_token_tells_what_the_end_will(engine: Engine) -> None:
 
 async def test_log_probabilities_come_when_they_are_wanted(engine: Engine) -> None:
     for wanted in (None, 0, 2):
-        events = engine.generate(ask(sampling=SamplingParams(seed=7, top_logprobs=wanted)))
+        events = await engine.open(ask(sampling=SamplingParams(seed=7, top_logprobs=wanted)))
         tokens = [event async for event in events if isinstance(event, TokenEvent)]
         assert [len(token.top_logprobs) for token in tokens] == [wanted or 0] * 8
         assert [token.logprob is None for token in tokens] == [wanted is None] * 8
@@ -95,26 +94,44 @@ async def test_a_seed_repeats_its_answer_and_another_gives_another(engine: Engin
 
 
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
-async def test_a_constraint_is_kept_and_hears_every_token(engine: Engine, temperature: float) -> None:
-    table = Table(lambda n: {200 + n, 300 + n} if n < 5 else {2})
+async def test_a_grammar_is_kept_and_disturbs_no_other_request(engine: Engine, temperature: float) -> None:
+    ten = " ".join(f"<[{200 + n},{300 + n}]>" for n in range(10))  # token ids: a choice of two, ten times
+    grammar = LarkGrammar(rules=f"start: {ten}", schemas={}, param="tools")
     sampling = SamplingParams(seed=7, temperature=temperature)
     free = ask(id="free", sampling=sampling)
     alone, _ = await play(engine, free)
-    (tokens, end), (beside, _) = await asyncio.gather(
-        play(engine, ask(sampling=sampling, max_tokens=20, stop_tokens=frozenset({2}), constraint=table)),
-        play(engine, free),
+    asked = ask(sampling=sampling, max_tokens=20, stop_tokens=frozenset({2}), grammar=grammar)
+    (tokens, end), (again, _), (beside, _) = await asyncio.gather(
+        play(engine, asked), play(engine, replace(asked, id="again")), play(engine, free)
     )
-    assert [token % 100 for token in tokens[:5]] == [0, 1, 2, 3, 4]
-    assert tokens[5:] == [2]
-    assert table.taken == tokens
+    assert [token % 100 for token in tokens[:-1]] == list(range(10))
+    assert {token // 100 for token in tokens[:-1]} <= {2, 3}
+    assert tokens[-1] == 2
     assert end.reason is FinishReason.STOP
+    assert again == tokens
     assert beside == alone
 
 
-@pytest.mark.parametrize("bad", [Table(lambda _: set()), Broken("allowed"), Broken("accept")])
-async def test_a_bad_constraint_ends_its_own_request(engine: Engine, bad: Constraint) -> None:
+async def test_json_fits_its_schema(engine: Engine) -> None:
+    grammar = JsonGrammar(schema='{"enum": ["left", "right"]}', param="response_format")
+    tokens, end = await play(engine, ask(max_tokens=20, stop_tokens=frozenset({2}), grammar=grammar))
+    assert end.reason is FinishReason.STOP
+    assert len(tokens) - 1 in (len('"left"'), len('"right"'))  # the tests' tokenizer has a token for each byte
+
+
+async def test_a_grammar_that_cannot_be_enforced_is_refused_before_anything_is_computed(engine: Engine) -> None:
+    refused = JsonGrammar(schema='{"properties": {"sesame": {"type": 7}}}', param="response_format")
+    for grammar in (refused, LarkGrammar(rules="start: (", schemas={}, param="response_format")):
+        with pytest.raises(InvalidRequest) as refusal:
+            await engine.open(ask(grammar=grammar))
+        assert refusal.value.param == "response_format"
+        assert "sesame" not in refusal.value.message
+
+
+async def test_a_grammar_that_grows_too_complex_ends_its_own_request(engine: Engine) -> None:
+    endless = JsonGrammar(schema='{"type": "string", "pattern": "^(a?){500}a{500}$"}', param="response_format")
     (_, failed), (tokens, end) = await asyncio.gather(
-        play(engine, ask(id="bad", constraint=bad)), play(engine, ask(id="good"))
+        play(engine, ask(id="bad", grammar=endless)), play(engine, ask(id="good"))
     )
     assert failed.reason is FinishReason.ERROR
     assert isinstance(failed.error, GenerationFailed)
@@ -143,7 +160,7 @@ async def test_cancelling_the_task_frees_the_slot(engine: Engine) -> None:
     began = asyncio.Event()
 
     async def read() -> None:
-        async for _ in engine.generate(ask(max_tokens=500)):
+        async for _ in await engine.open(ask(max_tokens=500)):
             began.set()
             await asyncio.sleep(0)
 
@@ -179,13 +196,13 @@ async def test_the_deadline_ends_with_an_error(engine: Engine) -> None:
 
 async def test_before_it_is_ready_it_refuses(unstarted: Engine) -> None:
     with pytest.raises(NotReady):
-        await anext(unstarted.generate(ask()))
+        await unstarted.open(ask())
     assert unstarted.status().phase is Phase.STARTING
     assert unstarted.model.vocabulary > 0  # known before the weights are
 
 
 async def test_stopping_ends_what_runs_with_shutting_down(engine: Engine) -> None:
-    running = [engine.generate(ask(id=str(n), max_tokens=500)) for n in range(engine.capacity.sequences)]
+    running = [await engine.open(ask(id=str(n), max_tokens=500)) for n in range(engine.capacity.sequences)]
     for events in running:
         assert isinstance(await anext(events), TokenEvent)
 
@@ -201,17 +218,17 @@ async def test_stopping_ends_what_runs_with_shutting_down(engine: Engine) -> Non
         assert isinstance(end.error, ShuttingDown)
     assert engine.status().phase is Phase.STOPPED
     with pytest.raises(NotReady):
-        await anext(engine.generate(ask()))
+        await engine.open(ask())
 
 
 async def test_draining_finishes_what_runs_and_takes_nothing_new(engine: Engine) -> None:
-    events = engine.generate(ask(max_tokens=20))
+    events = await engine.open(ask(max_tokens=20))
     await anext(events)
     drain = asyncio.create_task(engine.drain())
     while engine.status().phase is not Phase.DRAINING:  # noqa: ASYNC110  # the protocol has no event for it
         await asyncio.sleep(0)
     with pytest.raises(NotReady):
-        await anext(engine.generate(ask()))
+        await engine.open(ask())
     *_, end = [event async for event in events]
     assert isinstance(end, Finished)
     assert end.usage.completion_tokens == 20

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -80,6 +82,17 @@ def tiny_llama(*, seed: int = 0, **changes: Any) -> LlamaForCausalLM:
         "eos_token_id": 2,
     }
     return _made(LlamaForCausalLM, LlamaConfig(**(settings | changes)), seed)
+
+
+def save_tiny_tokenizer(folder: Path) -> None:
+    """Three special tokens, and one for each byte. The other ids of the models' vocabulary are unused."""
+    special = ["<unk>", "<s>", "</s>"]
+    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _made(kind: Callable[[Any], Model], config: Any, seed: int) -> Model:

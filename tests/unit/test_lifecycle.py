@@ -55,7 +55,7 @@ async def test_a_running_answer_finishes_within_the_drain() -> None:
     engine = ScriptedEngine(gates={1: gate})
     lifecycle = Lifecycle(engine, Settings(drain_seconds=60))
     await lifecycle.start()
-    events = engine.generate(REQUEST)
+    events = await engine.open(REQUEST)
     await anext(events)
     shutdown = asyncio.create_task(lifecycle.shut_down())
     while engine.status().phase is not Phase.DRAINING:  # noqa: ASYNC110  # the protocol has no event for it
@@ -72,7 +72,7 @@ async def test_one_that_takes_longer_ends_with_an_error() -> None:
     engine = ScriptedEngine(gates={1: asyncio.Event()})
     lifecycle = Lifecycle(engine, Settings(drain_seconds=0))
     await lifecycle.start()
-    events = engine.generate(REQUEST)
+    events = await engine.open(REQUEST)
     await anext(events)
     rest = asyncio.ensure_future(anext(events))
     await asyncio.gather(lifecycle.shut_down(), lifecycle.shut_down())  # asked twice, done once

@@ -27,7 +27,7 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
         ids = await unless_client_leaves(request, _ids(body, request))
         answer = TokenizedText(count=len(ids), max_model_len=service.context, tokens=list(ids))
         if body.return_token_strs:
-            answer["token_strs"] = await unless_client_leaves(request, tokenization.names(ids))
+            answer["token_strs"] = await unless_client_leaves(request, tokenization.names(request.state.tenant, ids))
         return _json(answer)
 
     @router.post("/v1/chat/completions/render")
@@ -41,14 +41,14 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
     async def detokenize(request: Request) -> Response:
         body = TokensToText.parse(await read_json(request))
         body.refuse_other_models(service.model)
-        text = await unless_client_leaves(request, tokenization.text(body.tokens))
+        text = await unless_client_leaves(request, tokenization.text(request.state.tenant, body.tokens))
         return _json(DetokenizedText(prompt=text))
 
     async def _ids(body: ConversationToTokens | TextToTokens, request: Request) -> Sequence[int]:
         if isinstance(body, ConversationToTokens):
             return (await tokenization.of_conversation(_generation(body, request))).tokens
         body.refuse_other_models(service.model)
-        return await tokenization.of_text(body.prompt, leading=body.add_special_tokens)
+        return await tokenization.of_text(request.state.tenant, body.prompt, leading=body.add_special_tokens)
 
     def _generation(body: ChatBody, request: Request) -> GenerationRequest:
         """The request that the chat route would make."""

@@ -68,7 +68,7 @@ class Runner:
         return self._scheduler.kv.tokens
 
     def submit(self, command: Submit) -> None:
-        running = RunningRequest(command.request, command.arrived_at)
+        running = RunningRequest(command.request, command.arrived_at, command.constraint)
         try:
             self._scheduler.add(running.sequence)
         except ValueError as error:  # admission refuses such requests earlier

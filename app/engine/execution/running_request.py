@@ -1,10 +1,11 @@
 """A request on the inference thread, from its arrival to its end."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 
 from app.contract.errors import ServingError
 from app.contract.messages import EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.engine.constraint import Constraint
 from app.engine.sampling.sampler import SamplingState
 from app.engine.scheduling.sequence import Sequence
 
@@ -15,17 +16,18 @@ class RunningRequest:
 
     request: EngineRequest
     arrived_at: float
+    constraint: InitVar[Constraint | None] = None
     sequence: Sequence = field(init=False)
     sampling: SamplingState = field(init=False)
     started_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, constraint: Constraint | None) -> None:
         request = self.request
         self.sequence = Sequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
         self.sampling = SamplingState(
-            request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=request.constraint
+            request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=constraint
         )
 
     def started(self, now: float) -> None:

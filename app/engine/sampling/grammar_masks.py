@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.contract.messages import Constraint
+from app.engine.constraint import Constraint
 
 _log = logging.getLogger(__name__)
 

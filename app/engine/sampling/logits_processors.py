@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from app.contract.messages import Constraint, SamplingParams
+from app.contract.messages import SamplingParams
+from app.engine.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
 
 

@@ -6,7 +6,6 @@ keywords whose answers a validator would reject. So schemas are checked here fir
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -37,16 +36,21 @@ _SCHEMAS_IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA = ("items", "additionalProperties")
 
 
-def check_schema(schema: Mapping[str, Any], param: str) -> None:
-    """Raises InvalidRequest for a schema that cannot be enforced; the message names the keyword and quotes nothing
-    else. `param` is the field that holds the schema."""
+def schema_text(schema: Mapping[str, Any], param: str) -> str:
+    """The schema as JSON text of at most MOST_BYTES. Raises InvalidRequest. `param` is the field that holds it."""
     _check_depth(schema, param)
     try:
-        size = len(json.dumps(schema, allow_nan=False))
+        text = json.dumps(schema, allow_nan=False)
     except ValueError:
         raise InvalidRequest("The JSON schema has a number that JSON cannot represent.", param=param) from None
-    if size > MOST_BYTES:
+    if len(text) > MOST_BYTES:
         raise InvalidRequest(f"The JSON schema is larger than {MOST_BYTES} bytes.", param=param)
+    return text
+
+
+def check_schema(schema: Mapping[str, Any], param: str) -> None:
+    """Raises InvalidRequest for a schema that cannot be enforced; the message names the keyword and quotes nothing
+    else. `schema_text` has taken it."""
     parts = list(_walk(schema))
     if not all(isinstance(part, Mapping | bool) for part in parts):
         raise InvalidRequest("A part of the JSON schema is neither an object nor a boolean.", param=param)
@@ -60,12 +64,6 @@ def check_schema(schema: Mapping[str, Any], param: str) -> None:
 def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:
     """The error for a schema. `why` follows the keyword in the message, and must not quote the schema."""
     return InvalidRequest(f"The JSON schema cannot be enforced: {keyword}{why and f' {why}'}.", param=param)
-
-
-def name_keyword(complaint: str) -> str | None:
-    """The keyword in an error message of the library, if there is one. The rest may quote the schema."""
-    first = re.search(rf"\b({'|'.join(_NAMED)})\b", complaint)
-    return None if first is None else first[1]
 
 
 def _check_depth(value: Any, param: str) -> None:
@@ -205,5 +203,3 @@ _RULES: dict[str, _Rule] = {
     "$ref": (_is_local, "must point into the schema itself"),
     "$schema": (_is_dialect, "must be draft 7, 2019-09 or 2020-12"),
 }
-
-_NAMED = tuple(word for word in (*_RULES, "additionalProperties", "const") if not word.startswith("$"))

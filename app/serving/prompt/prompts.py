@@ -1,6 +1,5 @@
 """From a conversation or a raw prompt to token ids that fit the model."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,17 +44,13 @@ class Prompts:
         """The published tokenizer, for decoding."""
         return self._tokenizer.published
 
-    @property
-    def model_tokenizer(self) -> ModelTokenizer:
-        return self._tokenizer
-
-    async def prepare(self, request: GenerationRequest, limit: int) -> PreparedPrompt:
-        """Tokenizes in a thread: a long prompt takes tens of milliseconds, which would block the event loop.
+    def prepare(self, request: GenerationRequest, limit: int) -> PreparedPrompt:
+        """A long prompt takes tens of milliseconds: not on the event loop. Safe under threads.
 
         `limit` is the most tokens of prompt and answer together. A larger `max_tokens` is reduced to what fits.
         Raises PromptTooLong, InvalidRequest.
         """
-        tokens = await asyncio.to_thread(self._tokens, request)
+        tokens = self._tokens(request)
         field = "messages" if request.prompt is None else "prompt"
         if not tokens:
             raise InvalidRequest("The prompt is empty.", param=field)

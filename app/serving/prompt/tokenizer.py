@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-_LOOKS_LIKE_CONTROL = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+from app.contract.control_tokens import control_tokens
 
 
 class TokenizerUnusable(Exception):
@@ -32,7 +32,7 @@ class ModelTokenizer:
             self.published = Tokenizer.from_str(json.dumps(data))
         except (OSError, ValueError) as error:
             raise TokenizerUnusable(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
-        self.control_tokens = _control_tokens(data)
+        self.control_tokens = control_tokens(data)
         self.vocabulary = self.published.get_vocab_size(with_added_tokens=True)
         nonce = secrets.token_hex(8)  # so that text of users cannot contain a secret name
         self._secret = {text: f"\U000f0000{nonce}:{n}\U000f0001" for n, text in enumerate(self.control_tokens)}
@@ -44,14 +44,6 @@ class ModelTokenizer:
         for text, secret in self._secret.items():
             if self._encoder.token_to_id(secret) != self.control_tokens[text]:
                 raise TokenizerUnusable(f"the control token {text} of {folder} changes its id when it is renamed")
-
-    def with_control_tokens_marked(self) -> str:
-        """The published tokenizer as JSON, with its control tokens marked as special, so that grammars do not use
-        them as text."""
-        data = json.loads(self.published.to_str())
-        for token in data["added_tokens"]:
-            token["special"] = token["special"] or token["content"] in self.control_tokens
-        return json.dumps(data)
 
     def shield(self, text: str) -> str:
         """Text of a user in which control strings are marked as text, for `encode`."""
@@ -78,11 +70,6 @@ class ModelTokenizer:
     def names(self, tokens: Sequence[int]) -> list[str | None]:
         """The ids' names in the vocabulary, where a space may be written as `Ġ` or `▁`; None for an unused id."""
         return [self.published.id_to_token(token) for token in tokens]
-
-
-def _control_tokens(data: dict[str, Any]) -> dict[str, int]:
-    added = data.get("added_tokens") or []
-    return {t["content"]: t["id"] for t in added if t["special"] or _LOOKS_LIKE_CONTROL.fullmatch(t["content"])}
 
 
 def _any_of(strings: dict[str, str]) -> re.Pattern[str]:

@@ -21,12 +21,17 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     return {"type": "object", **tool.parameters}
 
 
-def call_rules(names: Sequence[str], arguments: Sequence[str], *, several: bool) -> str:
-    """The rule `calls`: everything after the first OPEN. `arguments` has the body of a rule for each of `names`. At
+def arguments_rule(number: int) -> str:
+    """The name of the rule for the arguments of a function: JSON that fits its schema."""
+    return f"arguments{number}"
+
+
+def call_rules(names: Sequence[str], *, several: bool) -> str:
+    """The rule `calls`: everything after the first OPEN. For each of `names` it uses a rule for the arguments. At
     most MOST_CALLS calls, or one."""
     functions = [
-        f"function{number}: {json.dumps(call_head(name))} {body} {json.dumps(CALL_TAIL)}"
-        for number, (name, body) in enumerate(zip(names, arguments, strict=True))
+        f"function{number}: {json.dumps(call_head(name))} {arguments_rule(number)} {json.dumps(CALL_TAIL)}"
+        for number, name in enumerate(names)
     ]
     options = " | ".join(f"function{number}" for number in range(len(functions)))
     again = json.dumps(f"\n{OPEN}")
@@ -41,7 +46,5 @@ TEXT: /(?s:.*)/"""
 
 CALLS = f"start: {json.dumps(OPEN)} calls"
 
-
-def json_or_calls(body: str) -> str:
-    """JSON of the rule's body, or calls."""
-    return f"start: json | {json.dumps(OPEN)} calls\njson: {body}"
+JSON_OR_CALLS = f"start: json | {json.dumps(OPEN)} calls"
+"""JSON by the rule `json`, or calls."""

@@ -17,7 +17,8 @@ class Watch:
 sys.meta_path.insert(0, Watch())
 from app.engine.local import LocalEngine
 from app.contract.telemetry import Observers
-LocalEngine(None, Observers())._run_thread()
+from types import SimpleNamespace
+LocalEngine(SimpleNamespace(folder=None, model=None), Observers())._run_thread()
 """
 
 

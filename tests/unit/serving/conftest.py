@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from app.engine.grammars import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
-from app.serving.constrained.grammar import Grammars
 from app.serving.prompt.prompts import Prompts
 from app.serving.prompt.tokenizer import ModelTokenizer
 from tests.support.walking import Walker
@@ -22,8 +22,8 @@ def model_tokenizer(embedded_model: Path) -> ModelTokenizer:
 
 
 @pytest.fixture(scope="session")
-def grammars(model_tokenizer: ModelTokenizer) -> Grammars:
-    return Grammars(model_tokenizer, SCRIPTED_MODEL)
+def grammars(embedded_model: Path) -> Grammars:
+    return Grammars(embedded_model, SCRIPTED_MODEL)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from app.contract.messages import (
     TokenEvent,
     ToolCall,
 )
+from app.engine.constraint import Constraint
+from app.engine.grammars import Grammars
 from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from app.serving.tools.format import call_text
@@ -87,9 +89,13 @@ async def test_an_engines_error_is_the_end_and_keeps_the_text(prompts: Prompts, 
     assert (told.status, told.error_code, told.response) == (503, "out_of_memory", "one two")
 
 
-async def test_calls_come_as_events_end_the_answer_and_are_logged(prompts: Prompts, recorder: Recorder) -> None:
+async def test_calls_come_as_events_end_the_answer_and_are_logged(
+    prompts: Prompts, recorder: Recorder, grammars: Grammars
+) -> None:
     call = ToolCall("", "add", '{"numbers": [1, 2]}')
-    service = await serve(ScriptedEngine(script(prompts, f"I add.\n{call_text(call)}")), prompts, recorder)
+    service = await serve(
+        ScriptedEngine(script(prompts, f"I add.\n{call_text(call)}"), grammars=grammars), prompts, recorder
+    )
     events = await collect(service, replace(request(stop=("numbers",), max_tokens=100), tools=TOOLS))
     assert text_of(events) == "I add.\n"
     (heard,) = calls_of(events)
@@ -101,8 +107,12 @@ async def test_calls_come_as_events_end_the_answer_and_are_logged(prompts: Promp
     assert 'add {"numbers": [1, 2]}' in told.response
 
 
-async def test_words_of_an_answer_with_tools_end_as_ever(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(script(prompts, "one two <tool three")), prompts, recorder)
+async def test_words_of_an_answer_with_tools_end_as_ever(
+    prompts: Prompts, recorder: Recorder, grammars: Grammars
+) -> None:
+    service = await serve(
+        ScriptedEngine(script(prompts, "one two <tool three"), grammars=grammars), prompts, recorder
+    )
     events = await collect(service, replace(request(), tools=TOOLS))
     assert text_of(events) == "one two <tool three"
     assert isinstance(events[-1], Finished)
@@ -115,20 +125,22 @@ async def test_words_of_an_answer_with_tools_end_as_ever(prompts: Prompts, recor
 
 @pytest.mark.parametrize("max_tokens", [3, 50], ids=["cut", "ended"])
 async def test_a_stop_string_in_words_that_waited_to_become_a_call(
-    prompts: Prompts, recorder: Recorder, max_tokens: int
+    prompts: Prompts, recorder: Recorder, grammars: Grammars, max_tokens: int
 ) -> None:
     text = "one two <"
     assert len(script(prompts, text)) == 3
-    service = await serve(ScriptedEngine(script(prompts, text)), prompts, recorder)
+    engine = ScriptedEngine(script(prompts, text), grammars=grammars)
+    service = await serve(engine, prompts, recorder)
     events = await collect(service, replace(request(stop=(" <",), max_tokens=max_tokens), tools=TOOLS))
     assert text_of(events) == "one two"
     assert isinstance(events[-1], Finished)
     assert events[-1].reason is FinishReason.STOP
 
 
-async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: Recorder) -> None:
+async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: Recorder, grammars: Grammars) -> None:
     call = ToolCall("", "add", '{"numbers": [1, 2]}')
-    service = await serve(ScriptedEngine(script(prompts, call_text(call))), prompts, recorder)
+    engine = ScriptedEngine(script(prompts, call_text(call)), grammars=grammars)
+    service = await serve(engine, prompts, recorder)
     length = len(script(prompts, call_text(call).split("2]")[0]))
     events = await collect(service, replace(request(max_tokens=length), tools=TOOLS))
     assert isinstance(events[-1], Finished)
@@ -137,7 +149,9 @@ async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: R
 
 
 class BrokenEngine(ScriptedEngine):
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+    async def _events(
+        self, request: EngineRequest, constraint: Constraint | None
+    ) -> AsyncGenerator[EngineEvent, None]:
         yield TokenEvent(100)
         raise ValueError("secret prompt text")
 
@@ -156,7 +170,9 @@ async def test_the_deadline(
     prompts: Prompts, recorder: Recorder, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class HangingEngine(ScriptedEngine):
-        async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        async def _events(
+            self, request: EngineRequest, constraint: Constraint | None
+        ) -> AsyncGenerator[EngineEvent, None]:
             yield TokenEvent(100)
             await asyncio.Event().wait()
 

@@ -26,6 +26,7 @@ from app.contract.messages import (
     Usage,
 )
 from app.contract.telemetry import Observers
+from app.engine.constraint import Constraint
 from app.engine.scripted import ScriptedEngine
 from app.serving.choices import Choices, each_choice, overall, summed_usage
 from app.serving.prompt.prompts import Prompts
@@ -150,7 +151,9 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
     seeds = [choice.sampling.seed for choice in each_choice([REQUEST])]
 
     class Failing(ScriptedEngine):
-        async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        async def _events(
+            self, request: EngineRequest, constraint: Constraint | None
+        ) -> AsyncGenerator[EngineEvent, None]:
             yield TokenEvent(100)
             if request.sampling.seed == seeds[2]:
                 yield Finished(FinishReason.ERROR, Usage(3, 1), Timings(), OutOfMemory("no room"))
@@ -198,10 +201,10 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
     seeds: list[int] = []
 
     class Watched(ScriptedEngine):
-        def generate(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        def _events(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
             seeds.append(request.sampling.seed)
             asked.set()
-            return super().generate(request)
+            return super()._events(request, constraint)
 
     service = await serve(Watched(gates={0: gate}), prompts, recorder)
     reading = asyncio.create_task(read(await service.open(REQUEST)))

@@ -20,14 +20,17 @@ from app.contract.messages import (
     GenerationRequest,
     JsonFormat,
 )
+from app.engine.grammars import Grammars
 from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 
 
-async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(script(prompts, '{"a": 12} and more'))
+async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(
+    prompts: Prompts, recorder: Recorder, grammars: Grammars
+) -> None:
+    engine = ScriptedEngine(script(prompts, '{"a": 12} and more'), grammars=grammars)
     service = await serve(engine, prompts, recorder)
     schema = {
         "type": "object",
@@ -80,8 +83,8 @@ async def test_an_engine_that_stops_while_a_prompt_is_tokenized_refuses_it(
     service = await serve(engine, prompts, recorder)
     prepare = prompts.prepare
 
-    async def prepare_slowly(generation: GenerationRequest, room: int) -> PreparedPrompt:
-        prompt = await prepare(generation, room)
+    def prepare_slowly(generation: GenerationRequest, limit: int) -> PreparedPrompt:
+        prompt = prepare(generation, limit)
         engine.become(Phase.DRAINING)
         return prompt
 

@@ -17,10 +17,11 @@ from app.contract.messages import (
     ToolCall,
     ToolChoice,
 )
-from app.serving.constrained.grammar import Grammars
+from app.engine.grammars import Grammars
 from app.serving.prompt.tokenizer import ModelTokenizer
 from app.serving.tools.format import MOST_CALLS, call_text
 from app.serving.tools.stream import ToolParser
+from tests.support.grammars import constraint_of
 from tests.support.tools import ADD, TOOLS, WEATHER, assert_valid, calls_of
 from tests.support.walking import Walker, takes
 
@@ -36,14 +37,14 @@ class Trial:
     def __init__(self, grammars: Grammars, tokenizer: ModelTokenizer, walker: Walker) -> None:
         self._grammars, self._tokenizer, self._walker = grammars, tokenizer, walker
 
-    async def takes(self, text: str, **changes: Any) -> bool:
+    def takes(self, text: str, **changes: Any) -> bool:
         """Whether an answer may be just this text."""
-        constraint = await self._grammars.constraint(request(**changes))
+        constraint = constraint_of(request(**changes), self._grammars)
         assert constraint is not None
         return takes(constraint, [*self._tokenizer.encode_text(text), 2])
 
-    async def walk(self, begin: str, seed: int, **changes: Any) -> tuple[list[ServiceEvent], bool]:
-        constraint = await self._grammars.constraint(request(**changes))
+    def walk(self, begin: str, seed: int, **changes: Any) -> tuple[list[ServiceEvent], bool]:
+        constraint = constraint_of(request(**changes), self._grammars)
         assert constraint is not None
         begun = self._tokenizer.encode_text(begin)
         for token in begun:
@@ -70,11 +71,11 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_random_walk_calls_what_exists_with_what_fits(trial: Trial, mode: str) -> None:
+def test_a_random_walk_calls_what_exists_with_what_fits(trial: Trial, mode: str) -> None:
     begin, changes = MODES[mode]
     finished = 0
     for seed in range(12):
-        events, ended = await trial.walk(begin, seed, **changes)
+        events, ended = trial.walk(begin, seed, **changes)
         calls = calls_of(events)
         if not ended:
             continue
@@ -85,41 +86,41 @@ async def test_a_random_walk_calls_what_exists_with_what_fits(trial: Trial, mode
     assert finished >= 4
 
 
-async def test_auto_is_words_or_words_and_calls(trial: Trial) -> None:
+def test_auto_is_words_or_words_and_calls(trial: Trial) -> None:
     call = call_text(ToolCall("", "add", '{"numbers": [1]}'))
-    assert await trial.takes("The answer is {3} <b>, and é 你好.")
-    assert await trial.takes(f"I add:\n{call}")
-    assert await trial.takes(call)
-    assert await trial.takes(f"{call}\n{call}")
-    assert not await trial.takes(f"{call}\n{call}", parallel_tool_calls=False)
-    assert not await trial.takes(f"{call} Done.")
-    assert not await trial.takes("<tool_call>whatever")
-    assert not await trial.takes(call.replace("add", "subtract"))
-    assert not await trial.takes(call.replace("[1]", "[true]"))
+    assert trial.takes("The answer is {3} <b>, and é 你好.")
+    assert trial.takes(f"I add:\n{call}")
+    assert trial.takes(call)
+    assert trial.takes(f"{call}\n{call}")
+    assert not trial.takes(f"{call}\n{call}", parallel_tool_calls=False)
+    assert not trial.takes(f"{call} Done.")
+    assert not trial.takes("<tool_call>whatever")
+    assert not trial.takes(call.replace("add", "subtract"))
+    assert not trial.takes(call.replace("[1]", "[true]"))
 
 
-async def test_the_choice_of_tools(trial: Trial) -> None:
+def test_the_choice_of_tools(trial: Trial) -> None:
     add = call_text(ToolCall("", "add", '{"numbers": [1]}'))
     weather = call_text(ToolCall("", "get_weather", '{"city": "Paris", "days": 3}'))
     required = ToolChoice("required")
-    assert await trial.takes(weather, tool_choice=required)
-    assert not await trial.takes("words", tool_choice=required)
-    assert not await trial.takes(f"words {weather}", tool_choice=required)
-    assert await trial.takes(add, tool_choice=NAMED)
-    assert not await trial.takes(weather, tool_choice=NAMED)
-    assert await trial.takes('{"a": 1}', response_format=JsonFormat())
-    assert await trial.takes(add, response_format=JsonFormat())
-    assert not await trial.takes("words", response_format=JsonFormat())
+    assert trial.takes(weather, tool_choice=required)
+    assert not trial.takes("words", tool_choice=required)
+    assert not trial.takes(f"words {weather}", tool_choice=required)
+    assert trial.takes(add, tool_choice=NAMED)
+    assert not trial.takes(weather, tool_choice=NAMED)
+    assert trial.takes('{"a": 1}', response_format=JsonFormat())
+    assert trial.takes(add, response_format=JsonFormat())
+    assert not trial.takes("words", response_format=JsonFormat())
 
 
-async def test_none_is_free(grammars: Grammars) -> None:
-    assert await grammars.constraint(request(tool_choice=ToolChoice("none"))) is None
+def test_none_is_free(grammars: Grammars) -> None:
+    assert constraint_of(request(tool_choice=ToolChoice("none")), grammars) is None
 
 
-async def test_calls_end(trial: Trial) -> None:
+def test_calls_end(trial: Trial) -> None:
     call = call_text(ToolCall("", "add", '{"numbers": []}'))
-    assert await trial.takes("\n".join([call] * MOST_CALLS))
-    assert not await trial.takes("\n".join([call] * (MOST_CALLS + 1)))
+    assert trial.takes("\n".join([call] * MOST_CALLS))
+    assert not trial.takes("\n".join([call] * (MOST_CALLS + 1)))
 
 
 @pytest.mark.parametrize(
@@ -132,34 +133,32 @@ async def test_calls_end(trial: Trial) -> None:
         Tool("f", "", {"properties": {"sesame": {"enum": ["sesame" * 30_000]}}}),
     ],
 )
-async def test_a_function_that_cannot_be_enforced_is_refused(grammars: Grammars, tool: Tool) -> None:
+def test_a_function_that_cannot_be_enforced_is_refused(grammars: Grammars, tool: Tool) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        await grammars.constraint(request(tools=(ADD, tool)))
+        constraint_of(request(tools=(ADD, tool)), grammars)
     assert refusal.value.param == "tools"
     assert "sesame" not in refusal.value.message
 
 
-async def test_many_tools_are_fine_and_too_many_are_refused(trial: Trial, grammars: Grammars) -> None:
+def test_many_tools_are_fine_and_too_many_are_refused(trial: Trial, grammars: Grammars) -> None:
     many = tuple(Tool(f"function_{number}", "", WEATHER.parameters) for number in range(128))
-    assert await trial.takes(
+    assert trial.takes(
         call_text(ToolCall("", "function_77", '{"city": "x", "days": 1}')),
         tools=many,
         tool_choice=ToolChoice("required"),
     )
     large = {"type": "object", "properties": {"x": {"enum": ["x" * 100_000]}}}
     with pytest.raises(InvalidRequest, match="all tools together"):
-        await grammars.constraint(request(tools=tuple(Tool(f"f{n}", "", large) for n in range(4))))
+        constraint_of(request(tools=tuple(Tool(f"f{n}", "", large) for n in range(4))), grammars)
 
 
 @pytest.mark.parametrize(
     ("field", "changes"),
     [("ignore_eos", {"ignore_eos": True}), ("min_tokens", {"sampling": SamplingParams(seed=1, min_tokens=5)})],
 )
-async def test_an_answer_with_tools_ends_where_it_ends(
-    grammars: Grammars, field: str, changes: dict[str, Any]
-) -> None:
+def test_an_answer_with_tools_ends_where_it_ends(grammars: Grammars, field: str, changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        await grammars.constraint(request(**changes))
+        constraint_of(request(**changes), grammars)
     assert refusal.value.param == field
 
 

@@ -1,0 +1,101 @@
+"""Threads for work that takes too long for the event loop, shared fairly between tenants.
+
+A thread cannot be stopped. So a caller that is cancelled while a thread works for it waits until the thread has
+ended, and holds its place as long: a client that asks and leaves again and again takes no more than its share.
+"""
+
+import asyncio
+import contextvars
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from app.contract.errors import Overloaded
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_MOST_WAITING = 128
+"""Jobs of one tenant that wait for a thread."""
+
+
+class WorkPool:
+    """Threads, of which one tenant uses at most half at once. Used on one event loop.
+
+    Waiting tenants take turns, however many jobs each of them has.
+    """
+
+    def __init__(self, name: str, *, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._threads = threads
+        self._per_tenant = max(1, threads // 2)
+        self._working: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # whose turn is next comes first
+
+    async def run(
+        self, tenant: str, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
+    ) -> Result:
+        """What `work` returns or raises, on a thread. Raises Overloaded when too many jobs of the tenant wait.
+
+        When the caller is cancelled, it is so once the thread has ended; a job that still waits never begins.
+        """
+        await self._turn(tenant)
+        try:
+            job = partial(contextvars.copy_context().run, work, *given, **named)
+            return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._executor, job))
+        finally:
+            self._release(tenant)
+
+    async def _turn(self, tenant: str) -> None:
+        """Wait for a thread, and take it."""
+        queue = self._waiting.setdefault(tenant, deque())
+        if len(queue) >= _MOST_WAITING:
+            raise Overloaded("Too many requests of this key wait for their prompts to be read.", retry_after=1)
+        turn = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        self._hand_out()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # a thread was handed over at the same time
+                self._release(tenant)
+            elif turn in queue:
+                queue.remove(turn)
+            raise
+
+    def _release(self, tenant: str) -> None:
+        self._working -= Counter({tenant: 1})
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give the free threads to the tenants in turn."""
+        while self._working.total() < self._threads:
+            tenant = self._next()
+            if tenant is None:
+                return
+            queue = self._waiting.pop(tenant)
+            turn = queue.popleft()
+            self._waiting[tenant] = queue  # behind all others
+            if not turn.cancelled():
+                self._working[tenant] += 1
+                turn.set_result(None)
+
+    def _next(self) -> str | None:
+        self._waiting = {tenant: queue for tenant, queue in self._waiting.items() if queue}
+        return next((tenant for tenant in self._waiting if self._working[tenant] < self._per_tenant), None)
+
+
+async def _to_its_end(work: asyncio.Future[Result]) -> Result:
+    """The result; a cancellation is raised when the work has ended."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # looked at, so that asyncio does not complain
+        raise cancelled
+    return work.result()

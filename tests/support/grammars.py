@@ -1,0 +1,12 @@
+"""What becomes of a request's grammar: serving makes it, the engine compiles it."""
+
+from app.contract.messages import GenerationRequest
+from app.engine.constraint import Constraint
+from app.engine.grammars import Grammars
+from app.serving.constrained.grammar import grammar_of
+
+
+def constraint_of(request: GenerationRequest, grammars: Grammars) -> Constraint | None:
+    """Raises what either of them refuses."""
+    grammar = grammar_of(request)
+    return None if grammar is None else grammars.compile(grammar)
