@@ -29,6 +29,7 @@ from app.serving.prompt.tokenization import Tokenization
 from app.serving.prompt.tokenizer import TokenizerUnusable
 from app.serving.service import GenerationService
 from app.settings import Settings, SettingsError, load_settings
+from app.work_pool import WorkPool
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def create_app(
         ],
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},
     )
+    app.state.body_threads = WorkPool("bodies", threads=2)
     app.include_router(classic_router(service))
     app.include_router(chat_router(service))
     app.include_router(completions_router(service))

@@ -1,14 +1,11 @@
 """The app over a scripted engine, within the test's process."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -18,6 +15,7 @@ from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
+from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
 ANSWER = " 你好! return a + b"
@@ -71,42 +69,6 @@ def make_client(make_app: MakeApp) -> Iterator[MakeClient]:
 @pytest.fixture
 def client(make_client: MakeClient, script: list[int]) -> TestClient:
     return make_client(ScriptedEngine(script))
-
-
-class LiveServer:
-    """A real uvicorn on a free port, in a thread: for what a test client cannot do, such as leaving."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
-        self._loop = asyncio.new_event_loop()
-        self._up = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self._up.wait(30)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/"
-
-    def _run(self) -> None:
-        async def serve() -> None:
-            startup = self._server.startup
-
-            async def tell(**kwargs: object) -> None:
-                await startup(**kwargs)  # type: ignore[arg-type]
-                self._up.set()
-
-            self._server.startup = tell  # type: ignore[method-assign, assignment]
-            await self._server.serve()
-
-        self._loop.run_until_complete(serve())
-
-    def call(self, function: Callable[[], object]) -> None:
-        """On the server's event loop."""
-        self._loop.call_soon_threadsafe(function)
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(30)
-        self._loop.close()
 
 
 @pytest.fixture

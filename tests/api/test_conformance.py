@@ -9,8 +9,8 @@ from schemathesis import Case
 
 from app.api.openapi.document import openapi_document
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
-from tests.api.conftest import LiveServer
 from tests.support.conformance import conforms, settings
+from tests.support.live import LiveServer
 
 schema = schemathesis.openapi.from_dict(openapi_document(SCRIPTED_MODEL.name))
 

@@ -16,7 +16,8 @@ from app.contract.engine import Capacity
 from app.contract.messages import EngineEvent, EngineRequest
 from app.engine.constraint import Constraint
 from app.engine.scripted import ScriptedEngine
-from tests.api.conftest import ANSWER, LiveServer
+from tests.api.conftest import ANSWER
+from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
 Serve = Callable[..., LiveServer]

@@ -10,7 +10,8 @@ from openai import OpenAI
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from app.engine.scripted import ScriptedEngine
-from tests.api.conftest import ANSWER, LiveServer
+from tests.api.conftest import ANSWER
+from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
 Serve = Callable[..., LiveServer]

@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 
 from app.api.playground.files import HERE, load_page
 from app.engine.scripted import ScriptedEngine
-from tests.api.conftest import LiveServer, MakeClient
+from tests.api.conftest import MakeClient
+from tests.support.live import LiveServer
 
 
 def _addresses(client: TestClient) -> list[str]:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body_model import Body
+from app.api.http.body_model import Body, Items
 from app.api.http.field_json_schemas import PAIR, OrFalsy, accepts
 from app.contract.messages import LEAST_TEMPERATURE
 
@@ -15,21 +15,24 @@ def _falsy_means(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: value or default)
 
 
-def _pair(turn: list[str]) -> list[str]:
-    if len(turn) != 2:
+def _pair(turn: Any) -> Any:
+    if isinstance(turn, list) and len(turn) != 2:
         raise PydanticCustomError("pair", "must have two strings, the question and the answer")
     return turn
 
 
-Turn = Annotated[list[str], AfterValidator(_pair), accepts(PAIR)]
+Turn = Annotated[Items[str], BeforeValidator(_pair), accepts(PAIR)]
+_MOST_TURNS = 4096
 
 
 class ClassicBody(Body):
     """Bounds are wide: they refuse what no model can use, not what is unusual."""
 
     prompt: str = Field(min_length=1, description="The user's turn.")
-    history: Annotated[list[Turn], _falsy_means([]), OrFalsy()] = Field(
-        default_factory=list, description="Earlier turns, oldest first: pairs of a question and its answer."
+    history: Annotated[Items[Turn], _falsy_means([]), OrFalsy()] = Field(
+        default_factory=list,
+        max_length=_MOST_TURNS,
+        description="Earlier turns, oldest first: pairs of a question and its answer.",
     )
     max_length: Annotated[int, _falsy_means(1024), OrFalsy()] = Field(
         1024, ge=1, le=1_000_000, description="The most new tokens, despite its name."

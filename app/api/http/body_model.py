@@ -1,18 +1,28 @@
 """Strict models of request bodies, and the errors for bodies that do not fit them."""
 
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError, model_validator
 
 from app.contract.errors import InvalidRequest, UnsupportedField
 
 _LONGEST_NAME = 64  # characters of a client's field name that an error repeats
 
 
+class _FailFast(FailFast):
+    __hash__ = object.__hash__  # of an annotation in a union, which pydantic's own lacks
+
+
+Item = TypeVar("Item")
+Items = Annotated[list[Item], _FailFast()]
+"""A list that is read up to its first wrong item: errors for a million of them would take seconds and gigabytes."""
+
+
 class Body(BaseModel):
     """Strict: unknown fields and values that would have to be converted are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    null_is_absent: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Self:
@@ -22,14 +32,26 @@ class Body(BaseModel):
         except ValidationError as error:
             raise _refusal(error) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _to_known_fields(cls, value: Any) -> Any:
+        """Of unknown fields only the first: pydantic would make an error for each."""
+        if not isinstance(value, dict):
+            return value
+        present = value
+        if cls.null_is_absent:
+            present = {name: item for name, item in value.items() if item is not None}
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [name for name in present if name not in known]
+        if len(unknown) > 1:
+            return {name: item for name, item in present.items() if name in known} | {unknown[0]: None}
+        return present
+
 
 class NullableBody(Body):
     """For OpenAI's clients: null means that the field is absent, for every field."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
+    null_is_absent = True
 
 
 _SAID: dict[str, str] = {

@@ -13,15 +13,20 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 
 from app.contract.errors import BodyTimeout, ClientClosed, InvalidRequest, UnsupportedMediaType
+from app.work_pool import WorkPool
 
 BODY_SECONDS = 30.0
 """The most time that a body may take to arrive."""
+
+_AT_ONCE = 65_536
+"""Bytes that are parsed on the event loop. A hostile body of 2 MB takes a second, so larger ones go to a thread."""
 
 _LONGEST_NUMBER = 400  # digits; the largest double has 309
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body's object. Raises UnsupportedMediaType, BodyTimeout, BodyTooLarge, ClientClosed, InvalidRequest."""
+    """The body's object. Raises UnsupportedMediaType, BodyTimeout, BodyTooLarge, ClientClosed, InvalidRequest,
+    Overloaded."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("The body must be JSON and be declared as such: Content-Type: application/json.")
@@ -34,7 +39,10 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise BodyTimeout(f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except ClientDisconnect:
         raise ClientClosed from None
-    return parse_object(raw)
+    if len(raw) <= _AT_ONCE:
+        return parse_object(raw)
+    threads: WorkPool = request.app.state.body_threads
+    return await threads.run(request.state.tenant, parse_object, raw)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from app.api.http.body_model import Items
 from app.api.openai.bodies.message_fields import MessageFields, conversation
 from app.api.openai.bodies.sampling_fields import SamplingFields
 from app.api.openai.bodies.tool_fields import (
@@ -25,7 +26,7 @@ MOST_TOOLS = 128  # OpenAI's
 class ChatBody(SamplingFields):
     """The fields of a chat request beside those of every completion."""
 
-    messages: list[MessageFields] = Field(
+    messages: Items[MessageFields] = Field(
         min_length=1, max_length=MOST_MESSAGES, description="The conversation, oldest turn first."
     )
     max_completion_tokens: int | None = Field(
@@ -46,7 +47,7 @@ class ChatBody(SamplingFields):
         None,
         description="Text, any JSON object, or JSON of a schema. The answer fits it, unless max_tokens cuts it off.",
     )
-    tools: list[ToolFields] = Field(
+    tools: Items[ToolFields] = Field(
         default_factory=list,
         max_length=MOST_TOOLS,
         description="Functions that the model may call, with different names.",
@@ -56,7 +57,7 @@ class ChatBody(SamplingFields):
         description="Whether the model calls tools: never, if it wants to, at least one, or the named one.",
     )
     parallel_tool_calls: bool = Field(True, description="False: at most one call in an answer.")
-    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1, description="Only text.")
+    modalities: Items[Literal["text"]] = Field(default_factory=list, max_length=1, description="Only text.")
 
     @model_validator(mode="after")
     def _logprobs_agree(self) -> Self:

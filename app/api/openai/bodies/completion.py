@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api.http.body_model import Items
 from app.api.http.field_json_schemas import PROMPT, accepts
 from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields
 from app.contract.engine import ModelInfo
@@ -26,6 +27,8 @@ def _prompts(value: Any) -> list[RawPrompt]:
         value = [value]
     if not isinstance(value, list):
         raise PydanticCustomError("prompt", _FORMS)
+    if len(value) > MOST_ANSWERS:
+        raise PydanticCustomError("prompt", f"must have at most {MOST_ANSWERS} prompts")
     if not value or [] in value:
         raise PydanticCustomError("prompt", "must not be empty")
     if all(isinstance(one, str) for one in value):
@@ -42,7 +45,7 @@ def _is_tokens(value: Any) -> bool:
 class CompletionBody(SamplingFields):
     """The fields of a plain completion beside those of every completion."""
 
-    prompt: Annotated[list[Any], BeforeValidator(_prompts), accepts(PROMPT)] = Field(
+    prompt: Annotated[Items[Any], BeforeValidator(_prompts), accepts(PROMPT)] = Field(
         description="A text, token ids, or a list of either. Control tokens in a text are read as text. Empty only "
         "with a suffix."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body_model import NullableBody
+from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import CONTENT, accepts
 from app.api.http.read_json import parse_object
 from app.contract.errors import InvalidRequest
@@ -17,6 +17,7 @@ NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 
 _LONGEST_ID = 256
 _MOST_CALLS = 128
+_MOST_PARTS = 1024
 
 
 def _as_parts(content: Any) -> Any:
@@ -24,7 +25,21 @@ def _as_parts(content: Any) -> Any:
         return [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise PydanticCustomError("content", "must be a string or a list of text parts")
+    if len(content) > _MOST_PARTS:
+        raise PydanticCustomError("content", f"must have at most {_MOST_PARTS} parts")
+    if content and all(map(_is_text_part, content)):
+        # As they are joined in any case: many parts of many turns would take a second, one by one.
+        return [{"type": "text", "text": "\n".join(part["text"] for part in content)}]
     return content
+
+
+def _is_text_part(part: Any) -> bool:
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and (isinstance(part["text"], str))
+    )
 
 
 class TextPart(NullableBody):
@@ -50,10 +65,10 @@ class MessageFields(NullableBody):
     role: Literal["system", "developer", "user", "assistant", "tool"] = Field(
         description="developer is another name of system."
     )
-    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = Field(
+    content: Annotated[Items[TextPart] | None, BeforeValidator(_as_parts), accepts(CONTENT)] = Field(
         None, description="A string, or a list of text parts, which are joined by line breaks."
     )
-    tool_calls: list[CallFields] = Field(
+    tool_calls: Items[CallFields] = Field(
         default_factory=list, max_length=_MOST_CALLS, description="The calls that the assistant made in this turn."
     )
     tool_call_id: str | None = Field(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body_model import NullableBody
+from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import accepts, labels, numbers_by_token, text_or_list
 from app.api.openai.bodies.model_field import ForModel
 from app.contract.engine import ModelInfo
@@ -146,7 +146,7 @@ class SamplingFields(ForModel):
         "random seed.",
     )
     n: int = Field(1, ge=1, le=MOST_CHOICES, description="The number of answers to each prompt.")
-    stop: Annotated[list[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
+    stop: Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
         Field(
             default_factory=list,
             description="The answer ends before any of these strings, at most 16. Tool calls are not searched for "

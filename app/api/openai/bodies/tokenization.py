@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.api.http.body_model import Items
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.model_field import ForModel
 
@@ -28,4 +29,4 @@ class ConversationToTokens(ChatBody):
 
 
 class TokensToText(ForModel):
-    tokens: Annotated[list[Token], Field(max_length=1_000_000, description="Ids of the model's vocabulary.")]
+    tokens: Annotated[Items[Token], Field(max_length=1_000_000, description="Ids of the model's vocabulary.")]
