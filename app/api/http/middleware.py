@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -20,11 +21,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.api_keys import tenant_of
 from app.api.http.error_response import error_response
-from app.contract.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ServingError, Unauthorized
+from app.contract.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ServingError,
+    Unauthorized,
+)
 from app.contract.messages import ANONYMOUS
 from app.contract.telemetry import Observers, RequestEnded
 
 _log = logging.getLogger(__name__)
+_MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half of that
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -155,11 +165,14 @@ class Keys:
 
 
 class BodyLimit:
-    """Refuses a body that is too large: by its Content-Length before reading it, else while reading it."""
+    """Refuses a body that is too large: by its Content-Length before reading it, else while reading it. And any body
+    while the bodies of all requests, or those of one tenant, take too much memory: nginx passes them on as they come.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._held: Counter[str] = Counter()  # bytes of the bodies of requests that have not ended, by tenant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -168,17 +181,30 @@ class BodyLimit:
         length = Headers(scope=scope).get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
+        tenant = scope["state"]["tenant"]
         received = 0
 
         async def bounded() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._held[tenant] += size
             if received > self._max_bytes:
                 raise self._too_large()
+            if size:
+                self._refuse_above_share(tenant)
             return message
 
-        await self._app(scope, bounded, send)
+        try:
+            await self._app(scope, bounded, send)
+        finally:
+            self._held -= Counter({tenant: received})
+
+    def _refuse_above_share(self, tenant: str) -> None:
+        most = _MOST_BODIES * self._max_bytes
+        if self._held[tenant] > most // 2 or self._held.total() > most:
+            raise Overloaded("The server holds as many bodies of requests as it can.", retry_after=1)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes, the limit of this server.")
