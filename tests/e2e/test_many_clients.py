@@ -7,9 +7,9 @@ import pytest
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
-from docker.stack.client import prometheus_value
-from docker.stack.config import Config
-from docker.stack.smoke import await_true
+from stack.client import prometheus_value
+from stack.config import Config
+from stack.smoke import await_true
 from tests.e2e.conftest import Running
 
 PATIENCE = 120  # seconds

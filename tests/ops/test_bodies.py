@@ -86,7 +86,7 @@ def test_unfinished_bodies_of_one_key_leave_the_other_its_share(guarded: Proxy) 
             connection = stack.enter_context(begin(guarded, "key-of-blue"))
             answered.register(connection, selectors.EVENT_READ)
             connection.sendall(b" " * (SIZE - 1))
-        refused = set()
+        refused: set[socket.socket] = set()
         while len(refused) < 8:
             ready = answered.select(PATIENCE)
             assert ready, f"{len(refused)} of 40 were refused"

@@ -201,10 +201,13 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
     seeds: list[int] = []
 
     class Watched(ScriptedEngine):
-        def _events(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
+        async def _events(
+            self, request: EngineRequest, constraint: Constraint | None
+        ) -> AsyncGenerator[EngineEvent, None]:
             seeds.append(request.sampling.seed)
             asked.set()
-            return super()._events(request, constraint)
+            async for event in super()._events(request, constraint):
+                yield event
 
     service = await serve(Watched(gates={0: gate}), prompts, recorder)
     reading = asyncio.create_task(read(await service.open(REQUEST)))
