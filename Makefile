@@ -7,6 +7,8 @@ VENV := .venv
 STACK := $(PYTHON) -m stack
 # On every core, and ending with a list of what took longest.
 PYTEST := $(VENV)/bin/python -m pytest -n auto --durations=30 --durations-min=1
+# Prints the total, and fails below pyproject.toml's fail_under; `.venv/bin/coverage report -m` has the lines.
+COVERAGE := --cov --cov-report=
 # Starts a Docker engine where none answers, and stops it with the shell.
 ENGINE := docker version >/dev/null 2>&1 || { trap 'docker/offline/engine.sh stop' EXIT; docker/offline/engine.sh start; };
 
@@ -55,7 +57,7 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) -m "not docker and not machines and not long"
+	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long"
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -108,5 +110,5 @@ vendor: prepare ## Write app/api/playground/vendor anew, from the packages that 
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
-	rm -rf $(VENV) tests/e2e/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
+	rm -rf $(VENV) .coverage tests/e2e/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

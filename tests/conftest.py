@@ -27,7 +27,15 @@ LONGEST = ("tests/e2e/", "tests/contracts/", "tests/unit/engine/", "tests/page/"
 """What takes longest, longest first, so that no process is left alone with it at the end."""
 
 
+NOT_MEASURED = ("model", "native", "docker", "machines", "long")
+"""Markers of tests in which coverage pauses: they compute for minutes, or start the app as a process of its own."""
+
+
+@pytest.hookimpl(trylast=True)  # tests/e2e/conftest.py marks its tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(name) for name in NOT_MEASURED):
+            item.add_marker("no_cover")  # pytest-cov's
     if IN_PARALLEL:
         ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
         items.sort(key=lambda item: next((ranks[f] for f in LONGEST if item.nodeid.startswith(f)), len(ranks)))

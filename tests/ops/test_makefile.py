@@ -1,7 +1,10 @@
 """The Makefile documents itself, and its help is true."""
 
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,17 @@ def test_make_alone_prints_every_target() -> None:
 
 def test_only_the_bootstrap_is_undocumented() -> None:
     assert set(PHONY) - set(DOCUMENTED) == {"python"}
+
+
+def test_make_test_fails_when_too_little_of_the_code_is_run(tmp_path: Path) -> None:
+    (options,) = re.findall(r"^COVERAGE := (.+)$", MAKEFILE, re.MULTILINE)
+    assert options in make("--dry-run", "test")
+    command = [sys.executable, "-m", "pytest", "-q", *options.split(), "tests/unit/contract"]
+    environment = {**os.environ, "COVERAGE_FILE": str(tmp_path / "coverage")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert " passed" in done.stdout
+    assert re.search(r"Required test coverage of \d+\.\d% not reached", done.stdout + done.stderr)
 
 
 @pytest.mark.parametrize("target", DOCUMENTED)
