@@ -73,7 +73,7 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
         return
     if not _built(config):
         yield _Need("the images", root, _IMAGE["gpu" if _serves_on_gpus(config, gpus) else "cpu"])
-    if missing_model(config, gpus) == MODEL and not _in_the_volume(MODEL):  # the small one lies in its image
+    if missing_model(config, gpus) == MODEL and not _in_the_volume(MODEL):  # the small one is in its image
         where = config.models_dir if config.models_dir_given else root
         yield _Need(f"the weights of {MODEL}", where, _WEIGHTS[MODEL] - _partial(config.models_dir, MODEL))
     yield _Need("logs and metrics", root, DATA)

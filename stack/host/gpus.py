@@ -55,8 +55,8 @@ class Gpus:
         """By the memory that the cards have altogether, with `reserve` GiB of each left free."""
         if any(gpu.memory is None for gpu in self.found):
             return True  # the plan will tell
-        rooms = (max(0, (gpu.memory or 0) - reserve * GIB) for gpu in self.found)
-        return sum(rooms) >= WEIGHTS + LEAST_KV
+        usable = (max(0, (gpu.memory or 0) - reserve * GIB) for gpu in self.found)
+        return sum(usable) >= WEIGHTS + LEAST_KV
 
     def __str__(self) -> str:
         names = ", ".join(f"{gpu.name} ({_gib(gpu.memory)})" for gpu in self.found)

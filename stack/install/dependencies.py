@@ -26,7 +26,7 @@ def ensure_node_client() -> None:
 
 
 def ensure_model(config: Config) -> None:
-    """The model that the app will serve lies in MODELS_DIR. Raises StackError, before any download where none can be
+    """Put the model that the app will serve into MODELS_DIR. Raises StackError, before any download where none can be
     served."""
     name = _chosen()
     if not Path(config.model).is_dir():
@@ -34,7 +34,7 @@ def ensure_model(config: Config) -> None:
 
 
 def fetch_model(config: Config, name: str) -> None:
-    """A model of the catalogue lies in MODELS_DIR; quick when it is there. Raises StackError."""
+    """Put a model of the catalogue into MODELS_DIR; quick when it is there. Raises StackError."""
     _run([str(PYTHON), "-m", "app", "models", "fetch", name, "--dir", str(config.models_dir)])
 
 

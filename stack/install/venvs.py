@@ -1,4 +1,4 @@
-"""The virtual environment's folder: made with a Python that the app runs on, mended after a move, or made anew."""
+"""The virtual environment's folder: made with a Python that the app runs on, corrected after a move, or made anew."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A host of containers with an old Debian: the host's tool on Python 3.9, and the engine of this machine.
 
-The checkout lies in a folder of this machine, under the same path, because the engine mounts files from there.
+The checkout is a folder of this machine, under the same path, because the engine mounts files from there.
 """
 
 import re

@@ -161,7 +161,7 @@ def test_grafana_is_provisioned_from_the_repository_alone() -> None:
 def test_grafana_opens_on_our_dashboard() -> None:
     grafana = yaml.safe_load((MONITORING.parent / "compose.yaml").read_text())["services"]["grafana"]
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    mounts = dict(volume.split(":")[1::-1] for volume in grafana["volumes"])  # where it lies inside → here
+    mounts = dict(volume.split(":")[1::-1] for volume in grafana["volumes"])  # the path in the container → here
     assert MONITORING.parent / mounts[str(home.parent)] / home.name in DASHBOARDS
 
 

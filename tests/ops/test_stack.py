@@ -117,7 +117,7 @@ class TestUp:
     def test_sidecars_that_keep_ending_are_named_and_the_model_is_served(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also: what it writes is this user's alone, and an operator who mends them gets them with the next `up`."""
+        """Also: only this user may read what it writes; the next `up` reads files that an operator has corrected."""
         real = {program: packages.program(program) for program in ("prometheus", "prometheus-nginx-exporter")}
         for program in real:
             play(folder / "bin", monkeypatch, program, f"echo {program} is broken; exit 1")

@@ -21,7 +21,8 @@ LEAST_TOKENS = 2048
 """A smaller KV cache is not worth a start: it holds less than one modest request."""
 
 MARGIN = 512 * 2**20
-"""Bytes of each GPU that stay free beside a measured step: libraries load kernels later, and blocks fragment."""
+"""Bytes of each GPU that stay free beside a measured step: libraries load kernels later, memory fragments, and a long
+context takes a block's scratch (`attention/partial.py`) that the measured step did not."""
 
 FreeAfterStep = Callable[[Decoder, int, int], dict[torch.device, int]]
 """Bytes that are left on each GPU beside the largest step, of (decoder, prompt tokens, sequences)."""
