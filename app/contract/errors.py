@@ -14,6 +14,7 @@
     ├── Overloaded               429 overloaded
     ├── ClientClosed             499 client_closed        (logged and counted, never sent)
     ├── GenerationFailed         500 generation_failed
+    │   ├── GrammarExhausted     500 grammar_exhausted    (ends an answer early, which keeps its text)
     │   └── OutOfMemory          503 out_of_memory
     ├── NotReady                 503 not_ready
     │   ├── ModelLoading         503 model_loading
@@ -110,6 +111,14 @@ class ClientClosed(ServingError):
 
 class GenerationFailed(ServingError):
     code = "generation_failed"
+
+
+class GrammarExhausted(GenerationFailed):
+    code = "grammar_exhausted"
+    default_message = (
+        "The answer ends here, incomplete: its schema became too complex to follow. Bound its strings and lists, or "
+        "make its patterns simpler."
+    )
 
 
 class OutOfMemory(GenerationFailed):

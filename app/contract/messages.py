@@ -34,7 +34,7 @@ class FinishReason(StrEnum):
     """Why an answer ended."""
 
     STOP = "stop"  # the model's own end, or a stop string
-    LENGTH = "length"  # max_tokens
+    LENGTH = "length"  # max_tokens, or see Finished.error
     TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
     CANCELLED = "cancelled"  # the client disconnected, or the server stopped it
     ERROR = "error"  # see Finished.error
@@ -64,11 +64,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call. `parameters` is the JSON schema of its arguments."""
+    """A function that the model may call. `parameters` is the JSON schema of its arguments. `strict`: it is enforced
+    in full or refused."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +249,19 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event. `error` is set if and only if the reason is ERROR or CANCELLED."""
+    """The last event. `error` is set if the reason is ERROR or CANCELLED. It is also set if something other than
+    max_tokens ended the answer with LENGTH: then the tokens so far are the answer."""
 
     reason: FinishReason
     usage: Usage
     timings: Timings
     error: ServingError | None = None
     preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
+
+    @property
+    def failed(self) -> bool:
+        """There is no answer, and `error` says why."""
+        return self.reason not in SUCCESSES
 
 
 EngineEvent = TokenEvent | Finished

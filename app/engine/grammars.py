@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from app.contract.control_tokens import control_tokens
 from app.contract.engine import ModelInfo
-from app.contract.errors import GenerationFailed, InvalidRequest
+from app.contract.errors import GenerationFailed, GrammarExhausted, InvalidRequest
 from app.contract.messages import Grammar, JsonGrammar
 from app.engine.constraint import Constraint
 from app.work_pool import WorkPool
@@ -33,6 +33,7 @@ _STYLE = {
     "lenient": False,
     "coerce_one_of": False,
 }
+_NOT_ALLOWED = "doesn't satisfy the grammar"  # in the library's complaint about a token
 _KEYWORD = re.compile(
     r"\b(type|enum|const|anyOf|oneOf|allOf|prefixItems|items|properties|patternProperties|additionalProperties|"
     r"required|pattern|format|min(?:imum|Length|Items|Properties)|max(?:imum|Length|Items|Properties)|"
@@ -58,19 +59,16 @@ class Matcher:
         self._matcher = matcher
 
     def allowed(self) -> bytes:
-        """Raises GenerationFailed when the grammar exceeds its limits."""
+        """Raises GrammarExhausted when the grammar exceeds its limits."""
         mask = self._matcher.compute_bitmask()
-        self._refuse_errors()
+        if self._matcher.is_error():
+            raise GrammarExhausted
         return mask
 
     def accept(self, token: int) -> None:
-        """Raises GenerationFailed when the token was not allowed."""
-        self._matcher.consume_token(token)  # a token that is not allowed sets its error
-        self._refuse_errors()
-
-    def _refuse_errors(self) -> None:
-        if self._matcher.is_error():
-            raise GenerationFailed("The answer's grammar became too complex to follow.")
+        """Raises GrammarExhausted as `allowed` does, GenerationFailed when the token was not allowed."""
+        if not self._matcher.consume_token(token):
+            raise GenerationFailed if _NOT_ALLOWED in self._matcher.get_error() else GrammarExhausted
 
 
 class Grammars:

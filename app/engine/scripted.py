@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.contract.errors import DeadlineExceeded, GenerationFailed, InvalidRequest, ServingError
+from app.contract.errors import DeadlineExceeded, GenerationFailed, GrammarExhausted, InvalidRequest, ServingError
 from app.contract.messages import (
     EngineEvent,
     EngineRequest,
@@ -152,7 +152,8 @@ class ScriptedEngine:
             else:
                 self._fail_after(count)
         except ServingError as failure:
-            reason, error = FinishReason.ERROR, failure
+            error = failure
+            reason = FinishReason.LENGTH if isinstance(failure, GrammarExhausted) else FinishReason.ERROR
         finally:
             if has_slot:
                 self._slots.release()
@@ -199,12 +200,15 @@ def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> T
 
 
 def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -> int:
-    """The wanted token, or what the constraint allows instead. Raises GenerationFailed when that is nothing."""
+    """The wanted token, or what the constraint allows instead. Raises GenerationFailed when that is nothing,
+    GrammarExhausted."""
     try:
         allowed = constraint.allowed()
         choices = itertools.chain([wanted], sorted(stop_tokens), range(len(allowed) * 8))
         token = next(t for t in choices if t // 8 < len(allowed) and allowed[t // 8] >> t % 8 & 1)
         constraint.accept(token)
+    except GrammarExhausted:
+        raise
     except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
         raise GenerationFailed("The model gave no token that this request may use.") from None
     return token

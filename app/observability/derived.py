@@ -1,11 +1,10 @@
 """Figures computed from one ended request, so that its log line and the histograms have the same numbers."""
 
-from app.contract.messages import SUCCESSES
 from app.contract.telemetry import RequestEnded
 
 
 def succeeded(event: RequestEnded) -> bool:
-    return event.finished is not None and event.finished.reason in SUCCESSES
+    return event.finished is not None and not event.finished.failed
 
 
 def time_per_output_token(event: RequestEnded) -> float | None:

@@ -132,7 +132,7 @@ class Metrics:
         """`served` are two label values: the operation and the model."""
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._requests.requests.labels(outcome, str(event.status)).inc()
-        error = "" if succeeded(event) else event.error_code or outcome
+        error = event.error_code or ("" if succeeded(event) else outcome)
         self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event))
         if event.finished is None:
             return

@@ -110,7 +110,7 @@ class Answer:
             yield piece
         self._finished = self._finished or self._ended(FinishReason.ERROR, GenerationFailed())
         if self._output.stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
-            self._finished = replace(self._finished, reason=FinishReason.STOP)
+            self._finished = replace(self._finished, reason=FinishReason.STOP, error=None)
         if self._output.calls and self._finished.reason is FinishReason.STOP:
             self._finished = replace(self._finished, reason=FinishReason.TOOL_CALLS)
         self._tell(self._finished)
@@ -178,7 +178,7 @@ class Answer:
                 id=self.request.id,
                 request=self.request,
                 model=self._model,
-                status=finished.error.status if finished.error else 200,
+                status=finished.error.status if finished.failed and finished.error else 200,
                 error_code=finished.error.code if finished.error else None,
                 response="".join(self._response),
                 finished=finished,

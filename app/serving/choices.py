@@ -105,7 +105,7 @@ class Choices:
             yield event
             if isinstance(event[1], Finished):
                 running -= 1
-                if event[1].error is not None:
+                if event[1].failed:
                     return
 
     async def _pump(self, index: int) -> None:

@@ -1,12 +1,17 @@
 """Tools and structured output at `/v1/chat/completions`."""
 
 import json
+from typing import Any
 
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from starlette.testclient import TestClient
 
+from app.engine.scripted import ScriptedEngine
+from app.serving.prompt.prompts import Prompts
 from tests.api.chatting import PATH, USER, ask, refused, stream
+from tests.api.conftest import MakeClient
+from tests.support.openai_types import frames
 from tests.support.recorder import Recorder
 
 CITY = {
@@ -64,3 +69,41 @@ def test_deep_schemas_are_answered_or_refused(client: TestClient, depth: int) ->
         body = '{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, ' + field % text + "}"
         response = client.post(PATH, content=body, headers={"Content-Type": "application/json"})
         assert response.status_code in (200, 400)
+
+
+COMPLEX = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}, "b": {"type": "string", "pattern": "^(a?){500}a{500}$"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+def test_a_grammar_that_grows_too_complex_ends_the_answer_which_keeps_its_text(
+    make_client: MakeClient, prompts: Prompts, recorder: Recorder
+) -> None:
+    script = prompts.tokenizer.encode('{"a": "kept words", "b": "aaaa', add_special_tokens=False).ids
+    client = make_client(ScriptedEngine(script))
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": COMPLEX}}
+    body = {"messages": [USER], "response_format": schema, "n": 2, "max_tokens": 100}
+    for choice in client.post(PATH, json=body).json()["choices"]:
+        assert choice["message"]["content"].startswith('{"a": "kept words"')
+        assert choice["finish_reason"] == "length"
+        assert choice["error"]["code"] == "grammar_exhausted"
+        assert "too complex" in choice["error"]["message"]
+    told = recorder.request()
+    assert (told.status, told.error_code) == (200, "grammar_exhausted")
+    chunks = frames(client.post(PATH, json=body | {"stream": True, "n": 1}).text)
+    assert "kept words" in "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    last = chunks[-1]["choices"][0]
+    assert (last["finish_reason"], last["error"]["code"]) == ("length", "grammar_exhausted")
+
+
+def test_a_bound_that_is_too_high_is_dropped_for_a_tool_and_refused_where_it_is_strict(client: TestClient) -> None:
+    long = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 100_000}}}
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": long}}
+    ask(client, tools=[tool], max_tokens=5)
+    tool["function"]["strict"] = True
+    assert "maxLength" in refused(client, {"messages": [USER], "tools": [tool]}).message
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": long}}
+    assert "maxLength" in refused(client, {"messages": [USER], "response_format": schema}).message

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.contract.engine import Engine, Phase
-from app.contract.errors import DeadlineExceeded, GenerationFailed, InvalidRequest, NotReady, ShuttingDown
+from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NotReady, ShuttingDown
 from app.contract.messages import (
     EngineEvent,
     EngineRequest,
@@ -133,8 +133,8 @@ async def test_a_grammar_that_grows_too_complex_ends_its_own_request(engine: Eng
     (_, failed), (tokens, end) = await asyncio.gather(
         play(engine, ask(id="bad", grammar=endless)), play(engine, ask(id="good"))
     )
-    assert failed.reason is FinishReason.ERROR
-    assert isinstance(failed.error, GenerationFailed)
+    assert failed.reason is FinishReason.LENGTH  # its tokens so far are kept
+    assert isinstance(failed.error, GrammarExhausted)
     assert len(tokens) == 8
     assert end.error is None
 

@@ -154,6 +154,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("minimum", {"type": "integer", "minimum": 1e30}),
     ("exclusiveMinimum", {"type": "integer", "minimum": 1, "exclusiveMinimum": True}),
     ("minLength", {"type": "string", "minLength": -1}),
+    ("minLength", {"type": "string", "minLength": 8001}),
+    ("maxLength", {"type": "string", "maxLength": 8001}),
     ("minProperties", {"type": "object", "minProperties": 2}),
     ("items", {"items": [{"type": "string"}]}),
     ("type", {"type": "sesame"}),

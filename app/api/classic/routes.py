@@ -63,7 +63,7 @@ async def _whole(choices: Choices, body: ClassicBody) -> Response:
         async for _, event in choices:
             if isinstance(event, TextEvent):
                 text.append(event.text)
-            elif isinstance(event, Finished) and event.error is not None:
+            elif isinstance(event, Finished) and event.failed and event.error is not None:
                 raise event.error
     return JSONResponse(_answer(body, "".join(text)))
 
@@ -75,7 +75,8 @@ async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, No
             text.append(event.text)
             yield frame(ClassicDelta(delta=event.text))
         elif isinstance(event, Finished):
-            yield frame(classic_error(event.error) if event.error else _answer(body, "".join(text)))
+            failed = event.error if event.failed else None
+            yield frame(classic_error(failed) if failed else _answer(body, "".join(text)))
 
 
 def _answer(body: ClassicBody, response: str) -> ClassicAnswer:

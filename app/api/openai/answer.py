@@ -82,7 +82,7 @@ class Output(Generic[Whole, Part]):
         async for index, event in choices:
             if not isinstance(event, Finished):
                 pieces.setdefault(index, []).append(event)
-            elif event.error is not None:
+            elif event.failed and event.error is not None:
                 raise event.error
             else:
                 ends[index] = event
@@ -95,7 +95,7 @@ class Output(Generic[Whole, Part]):
         begun: set[int] = set()
         ends: dict[int, Finished] = {}
         async for index, event in choices:
-            if isinstance(event, Finished) and event.error is not None:
+            if isinstance(event, Finished) and event.failed and event.error is not None:
                 yield frame(openai_error(event.error))
                 yield DONE
                 return

@@ -11,6 +11,7 @@ from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.sampling_fields import StreamOptions
+from app.api.openai.errors import error_detail
 from app.api.openai.header import HeaderFactory
 from app.api.openai.logprobs import BytesOf, chat_logprobs
 from app.api.openai.responses import (
@@ -58,12 +59,15 @@ class ChatWriter:
         if calls:
             message["content"] = content or None
             message["tool_calls"] = calls
-        return {
+        choice: ChatChoice = {
             "index": index,
             "message": message,
             "logprobs": self._logprobs(texts),
             "finish_reason": finished.reason,
         }
+        if finished.error is not None:
+            choice["error"] = error_detail(finished.error)
+        return choice
 
     def first(self, index: int) -> ChatChunkChoice:
         return _chunk_choice(index, {"role": "assistant", "content": ""})
@@ -74,7 +78,10 @@ class ChatWriter:
         return _chunk_choice(index, {"content": piece.text}, self._logprobs([piece]))
 
     def last(self, index: int, finished: Finished) -> ChatChunkChoice:
-        return _chunk_choice(index, {}, finish_reason=finished.reason)
+        choice = _chunk_choice(index, {}, finish_reason=finished.reason)
+        if finished.error is not None:
+            choice["error"] = error_detail(finished.error)
+        return choice
 
     def completion(self, header: Header, choices: list[ChatChoice], end: Counts) -> ChatCompletion:
         return {**header, "object": "chat.completion", "choices": choices, **end}

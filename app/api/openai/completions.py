@@ -1,6 +1,5 @@
 """`/v1/completions`: continuations of texts, for OpenAI's older clients, IDEs and load generators."""
 
-import asyncio
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -25,6 +24,7 @@ from app.api.openai.responses import (
 )
 from app.contract.messages import Finished, FinishReason, Piece, TextEvent
 from app.serving.service import GenerationService
+from app.work_pool import WorkPool
 
 
 def completions_router(service: GenerationService) -> APIRouter:
@@ -35,7 +35,10 @@ def completions_router(service: GenerationService) -> APIRouter:
     async def complete(request: Request) -> Response:
         body = CompletionBody.parse(await read_json(request))
         generations = body.generations(request.state.request_id, request.state.tenant, service.model)
-        echoes = await asyncio.to_thread(_echoes, body, service.token_bytes) if body.echo else []
+        echoes: list[str] = []
+        if body.echo:
+            threads: WorkPool = request.app.state.body_threads
+            echoes = await threads.run(request.state.tenant, _echoes, body, service.token_bytes)
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
         output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, generations, output))

@@ -42,11 +42,13 @@ class OpenAIError(TypedDict):
 
 
 def openai_error(error: ServingError) -> OpenAIError:
+    return {"error": error_detail(error)}
+
+
+def error_detail(error: ServingError) -> OpenAIErrorDetail:
     return {
-        "error": {
-            "message": error.message,
-            "type": next(TYPES[kind] for kind in type(error).__mro__ if kind in TYPES),
-            "param": error.param,
-            "code": CODES.get(type(error), error.code),
-        }
+        "message": error.message,
+        "type": next(TYPES[kind] for kind in type(error).__mro__ if kind in TYPES),
+        "param": error.param,
+        "code": CODES.get(type(error), error.code),
     }

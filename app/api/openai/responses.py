@@ -5,10 +5,14 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+from app.api.openai.errors import OpenAIErrorDetail
 from app.contract.messages import SUCCESSES
 
 Success = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(reason.value for reason in SUCCESSES)})]
 """A finish reason. An answer that failed has none: it ends with an error."""
+
+CutBy = Annotated[OpenAIErrorDetail, Field(description="What ended a choice early, where that was not max_tokens.")]
+"""Our addition to OpenAI's form. Only a grammar does it, which plain completions do not have."""
 
 Context = Annotated[int, Field(description="The most tokens of a prompt and its answer together.")]
 
@@ -130,6 +134,7 @@ class ChatChoice(TypedDict):
     message: AnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: Success
+    error: NotRequired[CutBy]
 
 
 class TextChoice(TypedDict):
@@ -182,6 +187,7 @@ class ChatChunkChoice(TypedDict):
     delta: Delta
     logprobs: ChatLogprobs | None
     finish_reason: LastReason
+    error: NotRequired[CutBy]
 
 
 class TextChunkChoice(TypedDict):

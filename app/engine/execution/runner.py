@@ -16,6 +16,7 @@ import torch
 from app.contract.errors import (
     DeadlineExceeded,
     GenerationFailed,
+    GrammarExhausted,
     InvalidRequest,
     OutOfMemory,
     ServingError,
@@ -142,6 +143,9 @@ class Runner:
         now = time.monotonic()
         for chunk, event in zip(chunks, sampled, strict=True):
             running = self._requests[chunk.sequence.id]
+            if isinstance(event, GrammarExhausted):
+                self._finish(running, FinishReason.LENGTH, event)
+                continue
             if not isinstance(event, TokenEvent):
                 self._finish(running, FinishReason.ERROR, event, keep=False)
                 continue

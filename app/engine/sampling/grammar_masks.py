@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from app.contract.errors import GenerationFailed, GrammarExhausted
 from app.engine.constraint import Constraint
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ class GrammarMasks:
     def __init__(self, constraints: Sequence[Constraint | None], vocabulary: int) -> None:
         self._rows = [(row, constraint) for row, constraint in enumerate(constraints) if constraint is not None]
         self._vocabulary = vocabulary
+        self.failures: dict[int, GenerationFailed] = {}
+        """Why a row's constraint failed in the last step, where it says so."""
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -30,7 +33,8 @@ class GrammarMasks:
     def apply(self, scores: Tensor) -> None:
         """Forbid in `scores` `[rows, vocabulary]`, in place, what is not allowed. A constraint that fails allows
         nothing."""
-        forbidden = np.stack([self._forbidden(constraint) for _, constraint in self._rows])
+        self.failures.clear()
+        forbidden = np.stack([self._forbidden(row, constraint) for row, constraint in self._rows])
         mask = torch.from_numpy(forbidden).to(scores.device)
         for (row, _), one in zip(self._rows, mask, strict=True):
             scores[row].masked_fill_(one, -torch.inf)
@@ -43,18 +47,24 @@ class GrammarMasks:
             try:
                 if token is not None:
                     constraint.accept(token)
-            except Exception:  # noqa: BLE001  # a constraint may raise anything
-                _log.exception("a constraint refused a token that it had allowed")
+            except Exception as error:  # noqa: BLE001  # a constraint may raise anything
+                self._note(row, error)
                 taken[row] = None
         return taken
 
-    def _forbidden(self, constraint: Constraint) -> NDArray[np.bool_]:
+    def _forbidden(self, row: int, constraint: Constraint) -> NDArray[np.bool_]:
         try:
             allowed = constraint.allowed()
-        except Exception:  # noqa: BLE001  # a constraint may raise anything
-            _log.exception("a constraint failed")
+        except Exception as error:  # noqa: BLE001  # a constraint may raise anything
+            self._note(row, error)
             allowed = b""
         bits = np.unpackbits(np.frombuffer(allowed, np.uint8), count=self._vocabulary, bitorder="little")
         # `count` adds zeros: tokens that only the model's padded vocabulary has are forbidden, too.
         forbidden: NDArray[np.bool_] = bits == 0
         return forbidden
+
+    def _note(self, row: int, error: Exception) -> None:
+        if isinstance(error, GrammarExhausted):  # its schema's fault; the request's log line tells it
+            self.failures[row] = error
+        else:
+            _log.error("a constraint failed", exc_info=error)

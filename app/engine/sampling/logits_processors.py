@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from app.contract.errors import GenerationFailed
 from app.contract.messages import SamplingParams
 from app.engine.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
@@ -67,6 +68,11 @@ class LogitsProcessors:
         if self._frequency.seen:
             self._frequency.seen.accept(tokens)
         return tokens
+
+    def failure(self, row: int) -> GenerationFailed:
+        """Why no token could be chosen for a row in the last step."""
+        unexplained = GenerationFailed("The model gave no token that this request may use.")
+        return self._constraints.failures.get(row, unexplained)
 
 
 class _Cells:

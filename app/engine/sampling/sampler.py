@@ -90,10 +90,7 @@ class Sampler:
             if token is not None:
                 state.output.append(token)
         events: list[Sampled] = [
-            GenerationFailed("The model gave no token that this request may use.")
-            if token is None
-            else TokenEvent(token)
-            for token in tokens
+            batch.processors.failure(row) if token is None else TokenEvent(token) for row, token in enumerate(tokens)
         ]
         if batch.reported:
             _add_logprobs(events, logits, batch.reported, states)

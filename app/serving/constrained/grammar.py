@@ -3,12 +3,13 @@
 See docs/decisions/0700-llguidance.md for what is enforced, and 0702 for who compiles it.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar
-from app.serving.constrained.json_schema import check_schema, schema_text
+from app.contract.messages import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, Tool
+from app.serving.constrained.json_schema import check_schema, schema_text, without_long_counts
 from app.serving.tools.grammar import (
     CALLS,
     FREE_OR_CALLS,
@@ -37,13 +38,10 @@ def grammar_of(request: GenerationRequest) -> Grammar | None:
 def _grammar_of_tools(request: GenerationRequest) -> LarkGrammar:
     """Calls, or text and calls, or JSON or calls."""
     tools = request.callable_tools
-    of_arguments = [arguments_schema(tool) for tool in tools]
-    texts = [schema_text(schema, "tools") for schema in of_arguments]  # bounds first: checking takes longer
-    if sum(map(len, texts)) > _MOST_BYTES:
+    size = sum(len(schema_text(tool.parameters, "tools")) for tool in tools)  # bounds first: checking takes longer
+    if size > _MOST_BYTES:
         raise InvalidRequest(f"The schemas of all tools together are larger than {_MOST_BYTES} bytes.", param="tools")
-    for schema in of_arguments:
-        check_schema(schema, "tools")
-    schemas = {arguments_rule(number): text for number, text in enumerate(texts)}
+    schemas = {arguments_rule(number): _arguments(tool) for number, tool in enumerate(tools)}
     start = FREE_OR_CALLS
     if request.tool_choice.mode == "required":
         start = CALLS
@@ -52,6 +50,15 @@ def _grammar_of_tools(request: GenerationRequest) -> LarkGrammar:
         schemas["json"] = _schema(request.response_format)
     rules = call_rules([tool.name for tool in tools], several=request.parallel_tool_calls)
     return LarkGrammar(rules=f"{start}\n{rules}", schemas=schemas, param="tools")
+
+
+def _arguments(tool: Tool) -> str:
+    """The JSON text of the checked schema of a function's arguments."""
+    schema = arguments_schema(tool)
+    if not tool.strict:
+        schema = without_long_counts(schema)
+    check_schema(schema, "tools")
+    return json.dumps(schema)
 
 
 def _schema(wanted: JsonFormat | None) -> str:

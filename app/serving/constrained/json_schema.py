@@ -5,6 +5,7 @@ keywords whose answers a validator would reject. So schemas are checked here fir
 `tests/unit/serving/constrained/test_grammar.py` validate answers with the `jsonschema` package.
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,9 @@ MOST_BYTES = 131_072
 DEEPEST = 48  # levels of JSON: far below where the library's own recursion ends (128)
 MOST_PROPERTIES = 1000  # of one object: the time to compile optional ones grows with their square
 _SAFE_INTEGER = 2**53
+LONGEST_COUNTED = 8000
+"""Characters of a string up to which its length is enforced: the states that counting takes are a request's own, but
+limited (`app/engine/grammars.py`)."""
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 
@@ -59,6 +63,16 @@ def check_schema(schema: Mapping[str, Any], param: str) -> None:
         for keyword, value in part.items():
             _check(keyword, value, param, root=part is schema)
     _check_references(schema, objects, param)
+
+
+def without_long_counts(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without bounds of lengths that are too high to be enforced. `schema_text` has taken it."""
+    copied: dict[str, Any] = copy.deepcopy(dict(schema))
+    for part in _walk(copied):
+        for keyword in ("minLength", "maxLength") if isinstance(part, dict) else ():
+            if _is_count(part.get(keyword)) and part[keyword] > LONGEST_COUNTED:
+                del part[keyword]
+    return copied
 
 
 def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:
@@ -160,6 +174,10 @@ def _is_dialect(value: Any) -> bool:
 
 _Rule = tuple[Callable[[Any], bool], str]
 _COUNT: _Rule = (_is_count, "must be a whole number from 0 to 2**53")
+_LENGTH: _Rule = (
+    lambda value: _is_count(value) and value <= LONGEST_COUNTED,
+    f"must be a whole number from 0 to {LONGEST_COUNTED}: longer strings are not counted",
+)
 _BOUND: _Rule = (_is_bound, "must be a number from -2**53 to 2**53")
 _LIST: _Rule = (lambda value: isinstance(value, list) and bool(value), "must be a list that is not empty")
 _PROPERTIES: _Rule = (_are_properties, f"must be an object of at most {MOST_PROPERTIES} members")
@@ -186,8 +204,8 @@ _RULES: dict[str, _Rule] = {
         f"is enforced for {', '.join(sorted(FORMATS))} only",
     ),
     "required": (_is_text_list, "must be a list of names"),
-    "minLength": _COUNT,
-    "maxLength": _COUNT,
+    "minLength": _LENGTH,
+    "maxLength": _LENGTH,
     "minItems": _COUNT,
     "maxItems": _COUNT,
     "maxProperties": _COUNT,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ class Prompts:
         return ToolCall(self._tokenizer.shield(call.id), call.name, json.dumps(arguments, ensure_ascii=False))
 
     def _shielded_tool(self, tool: Tool) -> Tool:
-        return Tool(tool.name, self._tokenizer.shield(tool.description), self._shielded_json(tool.parameters))
+        shield = self._tokenizer.shield
+        return replace(tool, description=shield(tool.description), parameters=self._shielded_json(tool.parameters))
 
     def _shielded_json(self, value: Any) -> Any:
         """Control strings written with JSON escapes too: templates see the decoded text."""

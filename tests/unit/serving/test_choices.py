@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -206,8 +206,9 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
         ) -> AsyncGenerator[EngineEvent, None]:
             seeds.append(request.sampling.seed)
             asked.set()
-            async for event in super()._events(request, constraint):
-                yield event
+            async with aclosing(super()._events(request, constraint)) as events:
+                async for event in events:
+                    yield event
 
     service = await serve(Watched(gates={0: gate}), prompts, recorder)
     reading = asyncio.create_task(read(await service.open(REQUEST)))

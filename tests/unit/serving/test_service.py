@@ -1,5 +1,7 @@
 """The service: what is refused before an answer is opened, and what an answer is held to."""
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -92,6 +94,36 @@ async def test_an_engine_that_stops_while_a_prompt_is_tokenized_refuses_it(
     with pytest.raises(ShuttingDown):
         await service.open(request())
     assert recorder.request().error_code == "shutting_down"
+
+
+async def test_a_client_that_leaves_holds_its_place_until_its_prompt_is_read_and_delays_no_other(
+    prompts: Prompts, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, gate = asyncio.Event(), threading.Event()
+    loop, prepare = asyncio.get_running_loop(), prompts.prepare
+
+    def prepare_slowly(generation: GenerationRequest, limit: int) -> PreparedPrompt:
+        if generation.tenant == "slow":
+            loop.call_soon_threadsafe(began.set)
+            assert gate.wait(30)
+        return prepare(generation, limit)
+
+    monkeypatch.setattr(prompts, "prepare", prepare_slowly)
+    service = await serve(ScriptedEngine(capacity=Capacity(sequences=4, kv_tokens=4096)), prompts, recorder)
+    before = service.limits()
+    slow = replace(request(), tenant="slow")
+    leaving = [asyncio.create_task(service.open(slow)) for _ in range(3)]
+    await began.wait()
+    for task in leaving:
+        task.cancel()
+    await asyncio.wait_for(collect(service, replace(request(), tenant="other")), 30)
+    working = [task for task in leaving if not task.done()]
+    assert 1 <= len(working) <= 2  # the tenant's share of threads; the others never began
+    assert before.remaining_requests - service.limits().remaining_requests == len(working)
+    gate.set()
+    assert {type(end) for end in await asyncio.gather(*leaving, return_exceptions=True)} == {asyncio.CancelledError}
+    assert service.limits().remaining_requests == before.remaining_requests
+    assert {recorder.request().status for _ in range(4)} == {200, 499}
 
 
 async def test_too_long_is_refused_seen_and_holds_nothing(prompts: Prompts, recorder: Recorder) -> None:

@@ -22,7 +22,11 @@ class FunctionFields(NullableBody):
         default_factory=lambda: _NO_PARAMETERS,
         description="JSON schema of the function's arguments, an object. Absent: it takes none.",
     )
-    strict: bool = Field(True, description="Without effect: arguments always fit their schema.")
+    strict: bool = Field(
+        False,
+        description="True refuses a schema that cannot be enforced in full. False drops bounds of a string's length "
+        "that are too high to be enforced.",
+    )
 
 
 class ToolFields(NullableBody):
@@ -30,7 +34,7 @@ class ToolFields(NullableBody):
     function: FunctionFields
 
     def tool(self) -> Tool:
-        return Tool(self.function.name, self.function.description, self.function.parameters)
+        return Tool(self.function.name, self.function.description, self.function.parameters, self.function.strict)
 
 
 def _tool_choice(value: Any) -> ToolChoice:
