@@ -1,21 +1,27 @@
 """Token ids to text, token by token."""
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from app.contract.messages import TextEvent, TokenEvent
+
+_INCOMPLETE = "\ufffd"
+_MOST_PENDING = 8
+"""Tokens that wait for the rest of a character. A character has at most four bytes, and a token at least one."""
 
 
 class Detokenizer:
     """The detokenizer of one answer. Special tokens have no text.
 
-    The texts that come out, joined, are what decoding all ids at once gives.
+    The texts that come out, joined, are what decoding all ids at once gives. Each token decodes only the last few
+    ones again: they are the context that some tokenizers need, for a leading space.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
+        self._context: list[int] = []  # decoded again with the pending ones
+        self._known = 0  # characters of the context's text that came out
+        self._pending: list[int] = []  # no special tokens
         self._decoded = 0  # characters that came out so far
         self._tokens: list[TokenEvent] = []  # tokens whose text has not come out
 
@@ -23,12 +29,31 @@ class Detokenizer:
         """The text that this token completes, if any: half a character waits for its other half."""
         self._ids.append(event.token)
         self._tokens.append(event)
-        text = self._stream.step(self._tokenizer, event.token)
-        return self._event(text) if text else None
+        if self._decode([event.token] * 2) == "":  # twice: a single space at a beginning has no text either
+            return None
+        self._pending.append(event.token)
+        text = self._decode(self._context + self._pending)
+        if not text.endswith(_INCOMPLETE):
+            return self._settle(text, self._pending, held=0)
+        if len(self._pending) <= _MOST_PENDING:
+            return None
+        # Not half a character but many that are none. Only the last one may still be completed.
+        return self._settle(text[:-1], self._pending[-_MOST_PENDING:], held=1)
 
     def flush(self) -> TextEvent:
         """The rest, when no token follows: U+FFFD for half a character. Its text may be empty."""
-        return self._event(self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._decoded :])
+        return self._event(self._decode(self._ids)[self._decoded :])
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _settle(self, text: str, context: list[int], *, held: int) -> TextEvent | None:
+        """This text of context and pending tokens is final. The new context is decoded with the tokens that follow;
+        its last `held` characters may still change."""
+        new = text[self._known :]
+        self._context, self._pending = context, []
+        self._known = len(self._decode(context)) - held
+        return self._event(new) if new else None
 
     def _event(self, text: str) -> TextEvent:
         self._decoded += len(text)
