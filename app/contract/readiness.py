@@ -34,6 +34,13 @@ def refusal(status: EngineStatus) -> NotReady | None:
     return None
 
 
+def refuse_unless_ready(status: EngineStatus) -> None:
+    """Raises NotReady, or the kind of it that fits, for a request that comes now."""
+    error = refusal(status)
+    if error is not None:
+        raise error
+
+
 def shutting_down() -> ShuttingDown:
     """The error of requests that come while the server stops, and of those that it ends."""
     return ShuttingDown("The server is shutting down.", retry_after=RESTART_SECONDS)

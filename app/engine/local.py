@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
 from app.contract.messages import EngineEvent, EngineRequest, Finished
-from app.contract.readiness import refusal
+from app.contract.readiness import refuse_unless_ready
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
@@ -82,7 +82,7 @@ class LocalEngine:
             self._health.enter(Phase.STOPPED, "")
 
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        self._refuse_unless_ready()
+        refuse_unless_ready(self._health.status())
         constraint = None
         if request.grammar is not None:
             constraint = await self._grammars.constraint(request.grammar, request.tenant)
@@ -91,7 +91,7 @@ class LocalEngine:
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
-        self._refuse_unless_ready()
+        refuse_unless_ready(self._health.status())
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()
         self._listeners[request.id] = events
         self._commands.put(Submit(request, time.monotonic(), constraint))
@@ -107,11 +107,6 @@ class LocalEngine:
             if not over:
                 self._commands.put(Cancel(request.id))
                 self._forget(request.id)
-
-    def _refuse_unless_ready(self) -> None:
-        error = refusal(self._health.status())
-        if error is not None:
-            raise error
 
     def _forget(self, request_id: str) -> None:
         self._listeners.pop(request_id, None)

@@ -22,7 +22,7 @@ from app.contract.messages import (
     TokenEvent,
     Usage,
 )
-from app.contract.readiness import refusal, shutting_down
+from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 
@@ -99,7 +99,7 @@ class ScriptedEngine:
             timer.reschedule(asyncio.get_running_loop().time())
 
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        self._refuse_unless_ready()
+        refuse_unless_ready(self.status())
         constraint = None
         if request.grammar is not None:
             if self.grammars is None:
@@ -110,7 +110,7 @@ class ScriptedEngine:
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
-        self._refuse_unless_ready()
+        refuse_unless_ready(self.status())
         self._running += 1
         self._idle.clear()
         try:
@@ -124,11 +124,6 @@ class ScriptedEngine:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-
-    def _refuse_unless_ready(self) -> None:
-        error = refusal(self.status())
-        if error is not None:
-            raise error
 
     async def _play(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
         clock = _Clock()

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.messages import EngineRequest, GenerationRequest, Grammar
-from app.contract.readiness import refusal
+from app.contract.readiness import refuse_unless_ready
 from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer
@@ -74,7 +74,7 @@ class GenerationService:
     async def _admit(
         self, requests: Sequence[GenerationRequest], observers: Observer, arrived_at: float
     ) -> list[Answer]:
-        self._refuse_unless_ready()
+        refuse_unless_ready(self._engine.status())
         capacity = self._engine.capacity
         most = self._admission.max_requests(capacity)
         if len(requests) > max(1, most):
@@ -86,7 +86,7 @@ class GenerationService:
             share = self._admission.limits(capacity).tokens // len(requests)
             limit = min(self.context, share)
             prompts, grammar = await self._work.run(requests[0].tenant, self._prepare, requests, limit)
-            self._refuse_unless_ready()  # the status may have changed meanwhile
+            refuse_unless_ready(self._engine.status())  # the status may have changed meanwhile
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)
             deadline_at = arrived_at + self._timeout
@@ -162,11 +162,6 @@ class GenerationService:
         except Exception:
             self._tell_refused(request, ServingError(), arrived_at)
             raise
-
-    def _refuse_unless_ready(self) -> None:
-        error = refusal(self._engine.status())
-        if error is not None:
-            raise error
 
     def _tell_refused(self, request: GenerationRequest, error: ServingError, arrived_at: float) -> None:
         self._observers.notify(

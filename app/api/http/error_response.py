@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse
 
 from app.api.classic.responses import classic_error
-from app.api.openai.errors import openai_error, speaks_openai
+from app.api.openai.errors import is_openai_path, openai_error
 from app.contract.errors import ServingError, Unauthorized
 
 
 def error_response(error: ServingError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    body = openai_error(error) if speaks_openai(path) else classic_error(error)
+    body = openai_error(error) if is_openai_path(path) else classic_error(error)
     response = JSONResponse(body, status_code=error.status, headers=headers)
     response.headers["cache-control"] = "no-store"
     if error.retry_after is not None:

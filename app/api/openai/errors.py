@@ -26,7 +26,8 @@ CODES: dict[type[ServingError], str] = {
 """OpenAI's codes where clients use them: some shorten the conversation at the first one. All other codes are ours."""
 
 
-def speaks_openai(path: str) -> bool:
+def is_openai_path(path: str) -> bool:
+    """Errors of these paths have OpenAI's form; those of all other paths have the classic one."""
     return _PATHS.fullmatch(path) is not None
 
 

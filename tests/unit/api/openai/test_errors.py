@@ -6,7 +6,7 @@ import pytest
 from openai.types.shared import ErrorObject
 
 from app.api.http.error_response import error_response
-from app.api.openai.errors import CODES, openai_error, speaks_openai
+from app.api.openai.errors import CODES, is_openai_path, openai_error
 from app.contract.errors import (
     InvalidRequest,
     ModelLoading,
@@ -36,7 +36,7 @@ from app.contract.errors import (
     ],
 )
 def test_the_form_follows_from_the_path(path: str, openai: bool) -> None:
-    assert speaks_openai(path) is openai
+    assert is_openai_path(path) is openai
     body = json.loads(bytes(error_response(InvalidRequest("no", param="x"), path).body))
     assert ("status" in body) is not openai
     assert (body["error"].get("param") == "x") is openai
