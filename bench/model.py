@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.models.info import read_model_info
 from app.serving.prompt.prompts import Prompts
 from stack.config import ROOT

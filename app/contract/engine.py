@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from app.contract.messages import EngineEvent, EngineRequest
+from app.contract.events import EngineEvent
+from app.contract.requests import EngineRequest
 
 
 class Phase(StrEnum):

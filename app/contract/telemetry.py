@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from app.contract.messages import Finished, FinishReason, GenerationRequest
+from app.contract.events import Finished, FinishReason
+from app.contract.requests import GenerationRequest
 
 _log = logging.getLogger(__name__)
 

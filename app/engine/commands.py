@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.contract.messages import EngineRequest
+from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from app.contract.control_tokens import control_tokens
 from app.contract.engine import ModelInfo
 from app.contract.errors import GenerationFailed, GrammarExhausted, InvalidRequest
-from app.contract.messages import Grammar, JsonGrammar
+from app.contract.requests import Grammar, JsonGrammar
 from app.engine.constraint import Constraint
 from app.work_pool import WorkPool
 

@@ -17,8 +17,9 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
-from app.contract.messages import EngineEvent, EngineRequest, Finished
+from app.contract.events import EngineEvent, Finished
 from app.contract.readiness import refuse_unless_ready
+from app.contract.requests import EngineRequest
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig

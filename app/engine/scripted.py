@@ -12,17 +12,9 @@ from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.contract.errors import DeadlineExceeded, GenerationFailed, GrammarExhausted, InvalidRequest, ServingError
-from app.contract.messages import (
-    EngineEvent,
-    EngineRequest,
-    Finished,
-    FinishReason,
-    Start,
-    Timings,
-    TokenEvent,
-    Usage,
-)
+from app.contract.events import EngineEvent, Finished, FinishReason, Start, Timings, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
+from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 
-from app.contract.messages import GenerationRequest, Message
+from app.contract.requests import GenerationRequest, Message
 from app.contract.telemetry import RequestEnded
 from app.observability.plain import Plain, shorten
 from app.settings import LogContent, Settings

@@ -17,7 +17,8 @@ from prometheus_client.exposition import choose_encoder
 
 from app.contract.engine import Phase
 from app.contract.errors import every_error
-from app.contract.messages import SUCCESSES, FinishReason, GenerationRequest, Timings, Usage
+from app.contract.events import SUCCESSES, FinishReason, Timings, Usage
+from app.contract.requests import GenerationRequest
 from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,

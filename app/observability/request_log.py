@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from app.contract.engine import Phase
-from app.contract.messages import GenerationRequest, SamplingParams
+from app.contract.requests import GenerationRequest, SamplingParams
 from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestEnded
 from app.observability.content import ContentFields
 from app.observability.derived import tokens_per_second

@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from app.contract.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
-from app.contract.messages import (
+from app.contract.events import (
     EngineEvent,
-    EngineRequest,
     Finished,
     FinishReason,
-    GenerationRequest,
     Piece,
     ServiceEvent,
     Start,
@@ -23,6 +21,7 @@ from app.contract.messages import (
     TokenEvent,
     Usage,
 )
+from app.contract.requests import EngineRequest, GenerationRequest
 from app.contract.telemetry import Observer, RequestEnded
 from app.serving.admission import Reservation
 from app.serving.output import OutputStream

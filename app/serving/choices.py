@@ -11,7 +11,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from app.contract.messages import Finished, FinishReason, GenerationRequest, ServiceEvent, Timings, Usage
+from app.contract.events import Finished, FinishReason, ServiceEvent, Timings, Usage
+from app.contract.requests import GenerationRequest
 from app.contract.telemetry import Choice, Event, Observers, RequestEnded
 from app.serving.answer import Answer
 

@@ -2,7 +2,7 @@
 
 from tokenizers import Tokenizer
 
-from app.contract.messages import TextEvent, TokenEvent
+from app.contract.events import TextEvent, TokenEvent
 
 _INCOMPLETE = "\ufffd"
 _MOST_PENDING = 8

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from app.contract.messages import Piece, TextEvent, TokenEvent
+from app.contract.events import Piece, TextEvent, TokenEvent
 from app.serving.detokenizer import Detokenizer
 from app.serving.stop_strings import StopStrings
 

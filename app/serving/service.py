@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
-from app.contract.messages import EngineRequest, GenerationRequest, Grammar
 from app.contract.readiness import refuse_unless_ready
+from app.contract.requests import EngineRequest, GenerationRequest, Grammar
 from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer

@@ -4,7 +4,8 @@ import random
 import time
 from collections.abc import Iterable
 
-from app.contract.messages import EngineRequest, SamplingParams, TokenEvent
+from app.contract.events import TokenEvent
+from app.contract.requests import EngineRequest, SamplingParams
 from app.engine.commands import Submit
 from app.engine.execution.runner import Emission, Runner
 from app.engine.thread import build_runner

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.contract.engine import Phase
-from app.contract.messages import EngineRequest, FinishReason, SamplingParams, TokenEvent
+from app.contract.events import FinishReason, TokenEvent
+from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Event, Observers, PhaseChanged, StepDone
 from app.engine.local import LocalEngine
 from app.local_engine import local_engine

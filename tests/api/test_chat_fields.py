@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from app.contract.messages import Message, Operation, SamplingParams, ToolCall
+from app.contract.requests import Message, Operation, SamplingParams, ToolCall
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import ANSWER, MakeClient

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
-from app.contract.messages import SamplingParams
+from app.contract.requests import SamplingParams
 from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.recorder import Recorder

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
-from app.contract.messages import Operation
+from app.contract.requests import Operation
 from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient

@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from app.contract.engine import Capacity
-from app.contract.messages import EngineEvent, EngineRequest
+from app.contract.events import EngineEvent
+from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
 from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER

@@ -11,19 +11,9 @@ import pytest_asyncio
 from jsonschema import validate
 
 from app.contract.engine import Phase
-from app.contract.messages import (
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    JsonFormat,
-    Message,
-    Operation,
-    SamplingParams,
-    ServiceEvent,
-    TextEvent,
-    ToolChoice,
-)
+from app.contract.events import Finished, FinishReason, ServiceEvent, TextEvent
 from app.contract.options import DType
+from app.contract.requests import GenerationRequest, JsonFormat, Message, Operation, SamplingParams, ToolChoice
 from app.contract.telemetry import Observers
 from app.local_engine import local_engine
 from app.models.selection import Selection

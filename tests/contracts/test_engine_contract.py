@@ -9,17 +9,8 @@ import pytest
 
 from app.contract.engine import Engine, Phase
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NotReady, ShuttingDown
-from app.contract.messages import (
-    EngineEvent,
-    EngineRequest,
-    Finished,
-    FinishReason,
-    JsonGrammar,
-    LarkGrammar,
-    SamplingParams,
-    Start,
-    TokenEvent,
-)
+from app.contract.events import EngineEvent, Finished, FinishReason, Start, TokenEvent
+from app.contract.requests import EngineRequest, JsonGrammar, LarkGrammar, SamplingParams
 
 PROMPT = tuple(range(100, 120))
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.contract.messages import EngineRequest, Finished, SamplingParams, TokenEvent
+from app.contract.events import Finished, TokenEvent
 from app.contract.options import Cleanup
+from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Event, Observers
 from app.engine.attention import stock
 from app.engine.attention.mla import absorb

@@ -3,16 +3,8 @@
 from dataclasses import replace
 
 from app.contract.errors import GenerationFailed, Overloaded
-from app.contract.messages import (
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Message,
-    Operation,
-    SamplingParams,
-    Timings,
-    Usage,
-)
+from app.contract.events import Finished, FinishReason, Timings, Usage
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.contract.telemetry import (
     AttentionChosen,
     Choice,

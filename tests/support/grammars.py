@@ -1,6 +1,6 @@
 """What becomes of a request's grammar: serving makes it, the engine compiles it."""
 
-from app.contract.messages import GenerationRequest
+from app.contract.requests import GenerationRequest
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 from app.serving.constrained.grammar import grammar_of

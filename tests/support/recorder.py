@@ -2,7 +2,7 @@
 
 import queue
 
-from app.contract.messages import GenerationRequest
+from app.contract.requests import GenerationRequest
 from app.contract.telemetry import Event, RequestEnded
 from tests.support.patience import PATIENCE
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from jsonschema import validate
 
-from app.contract.messages import ServiceEvent, Tool, ToolCall, ToolCallEvent
+from app.contract.events import ServiceEvent, ToolCallEvent
+from app.contract.requests import Tool, ToolCall
 
 WEATHER = Tool(
     "get_weather",

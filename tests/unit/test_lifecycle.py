@@ -6,7 +6,8 @@ import pytest
 
 from app.contract.engine import Phase
 from app.contract.errors import ShuttingDown
-from app.contract.messages import EngineRequest, Finished, SamplingParams
+from app.contract.events import Finished
+from app.contract.requests import EngineRequest, SamplingParams
 from app.engine.scripted import ScriptedEngine
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.settings import Settings

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Body, Items
 from app.api.http.field_json_schemas import PAIR, OrFalsy, accepts
-from app.contract.messages import LEAST_TEMPERATURE
+from app.contract.requests import LEAST_TEMPERATURE
 
 
 def _falsy_means(default: Any) -> BeforeValidator:

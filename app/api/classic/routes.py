@@ -12,7 +12,8 @@ from app.api.classic.responses import ClassicAnswer, ClassicDelta, classic_answe
 from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.http.sse import EventStream, frame
-from app.contract.messages import Finished, GenerationRequest, Message, Operation, SamplingParams, TextEvent
+from app.contract.events import Finished, TextEvent
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.serving.choices import Choices
 from app.serving.service import GenerationService
 

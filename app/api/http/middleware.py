@@ -30,7 +30,7 @@ from app.contract.errors import (
     ServingError,
     Unauthorized,
 )
-from app.contract.messages import ANONYMOUS
+from app.contract.requests import ANONYMOUS
 from app.contract.telemetry import Observers, RequestEnded
 
 _log = logging.getLogger(__name__)

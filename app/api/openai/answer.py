@@ -11,7 +11,8 @@ from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.errors import openai_error
 from app.api.openai.header import counts, usage_counts
 from app.api.openai.responses import Chunk, Counts, Header
-from app.contract.messages import Finished, GenerationRequest, Piece
+from app.contract.events import Finished, Piece
+from app.contract.requests import GenerationRequest
 from app.serving.choices import Choices, overall, summed_usage
 from app.serving.service import GenerationService
 

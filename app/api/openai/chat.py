@@ -26,7 +26,7 @@ from app.api.openai.responses import (
     Header,
 )
 from app.api.openai.tool_calls import call_piece, whole_calls
-from app.contract.messages import Finished, FinishReason, Piece, TextEvent, ToolCallEvent
+from app.contract.events import Finished, FinishReason, Piece, TextEvent, ToolCallEvent
 from app.serving.service import GenerationService
 
 

@@ -22,7 +22,7 @@ from app.api.openai.responses import (
     TextCompletionChunk,
     TextLogprobs,
 )
-from app.contract.messages import Finished, FinishReason, Piece, TextEvent
+from app.contract.events import Finished, FinishReason, Piece, TextEvent
 from app.serving.service import GenerationService
 from app.work_pool import WorkPool
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from app.api.openai.responses import Counts, Header, UsageCounts
 from app.contract.engine import ModelInfo
-from app.contract.messages import Timings, Usage
+from app.contract.events import Timings, Usage
 
 
 class HeaderFactory:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from app.api.openai.responses import ChatLogprobs, ChosenTokenLogprob, TextLogprobs, TokenLogprob
-from app.contract.messages import TextEvent, TokenEvent
+from app.contract.events import TextEvent, TokenEvent
 
 BytesOf = Callable[[int], bytes]
 

@@ -6,7 +6,7 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
 from app.api.openai.errors import OpenAIErrorDetail
-from app.contract.messages import SUCCESSES
+from app.contract.events import SUCCESSES
 
 Success = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(reason.value for reason in SUCCESSES)})]
 """A finish reason. An answer that failed has none: it ends with an error."""

@@ -12,7 +12,7 @@ from app.api.http.read_json import read_json
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
 from app.api.openai.responses import DetokenizedText, RenderedPrompt, TokenizedText
-from app.contract.messages import GenerationRequest
+from app.contract.requests import GenerationRequest
 from app.serving.prompt.tokenization import Tokenization
 from app.serving.service import GenerationService
 

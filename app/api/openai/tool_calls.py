@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from app.api.openai.responses import CalledFunction, CalledFunctionPiece, CalledTool, CalledToolPiece
-from app.contract.messages import ToolCallEvent
+from app.contract.events import ToolCallEvent
 
 
 def whole_calls(events: Iterable[ToolCallEvent]) -> list[CalledTool]:

@@ -21,7 +21,7 @@ from app.contract.errors import (
     OutOfMemory,
     ServingError,
 )
-from app.contract.messages import EngineEvent, FinishReason, TokenEvent
+from app.contract.events import EngineEvent, FinishReason, TokenEvent
 from app.contract.readiness import shutting_down
 from app.contract.telemetry import EngineLoad, KvTokens, Observers, StepDone
 from app.engine.commands import Submit

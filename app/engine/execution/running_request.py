@@ -4,7 +4,8 @@ import time
 from dataclasses import InitVar, dataclass, field, replace
 
 from app.contract.errors import ServingError
-from app.contract.messages import EngineRequest, Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.contract.events import Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
 from app.engine.sampling.sampler import SamplingState
 from app.engine.scheduling.sequence import Sequence

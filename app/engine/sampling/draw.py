@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from app.contract.messages import LEAST_TEMPERATURE, SamplingParams
+from app.contract.requests import LEAST_TEMPERATURE, SamplingParams
 
 CHOSEN, UNDECIDED, FAILED = 0, 1, 2
 """A row's verdict: the token is chosen; more candidates are needed; no token can be chosen."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.contract.errors import GenerationFailed
-from app.contract.messages import SamplingParams
+from app.contract.requests import SamplingParams
 from app.engine.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
 

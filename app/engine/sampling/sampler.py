@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from app.contract.errors import GenerationFailed
-from app.contract.messages import SamplingParams, TokenEvent
+from app.contract.events import TokenEvent
+from app.contract.requests import SamplingParams
 from app.engine.constraint import Constraint
 from app.engine.sampling.draw import (
     CANDIDATES,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from app.contract.messages import ANONYMOUS
+from app.contract.requests import ANONYMOUS
 from app.engine.kv.pages import KnownPage
 
 

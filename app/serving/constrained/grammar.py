@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, Tool
+from app.contract.requests import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, Tool
 from app.serving.constrained.json_schema import check_schema, schema_text, without_long_counts
 from app.serving.tools.grammar import (
     CALLS,

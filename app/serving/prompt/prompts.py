@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
-from app.contract.messages import GenerationRequest, Message, Tool, ToolCall
+from app.contract.requests import GenerationRequest, Message, Tool, ToolCall
 from app.contract.tokenizer_config import read_tokenizer_config
 from app.serving.prompt.infill import infill_of
 from app.serving.prompt.template import ChatTemplate

@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import Message, Tool, ToolCall
+from app.contract.requests import Message, Tool, ToolCall
 from app.contract.tokenizer_config import TokenizerConfig
 from app.serving.tools.format import as_text, call_text, described, native_turn
 

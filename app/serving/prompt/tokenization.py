@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contract.messages import GenerationRequest
+from app.contract.requests import GenerationRequest
 from app.serving.prompt.prompts import Prompts
 from app.work_pool import WorkPool
 

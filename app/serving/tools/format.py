@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app.contract.messages import Message, Tool, ToolCall
+from app.contract.requests import Message, Tool, ToolCall
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"

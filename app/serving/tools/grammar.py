@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import Tool
+from app.contract.requests import Tool
 from app.serving.tools.format import CALL_TAIL, MOST_CALLS, OPEN, call_head
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")

@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 
-from app.contract.messages import Piece, TextEvent, TokenEvent, ToolCallEvent
+from app.contract.events import Piece, TextEvent, TokenEvent, ToolCallEvent
 from app.serving.stop_strings import StopStrings, held_back
 from app.serving.tools.format import CALL_TAIL, OPEN
 

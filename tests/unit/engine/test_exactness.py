@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.messages import SamplingParams
+from app.contract.requests import SamplingParams
 from app.engine.attention import partial
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt

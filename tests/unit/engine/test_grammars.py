@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from app.contract.errors import GenerationFailed, GrammarExhausted
-from app.contract.messages import JsonGrammar
+from app.contract.requests import JsonGrammar
 from app.engine.grammars import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
 

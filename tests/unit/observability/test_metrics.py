@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from app.contract.errors import every_error
-from app.contract.messages import Finished, FinishReason, Timings, Usage
+from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.telemetry import AttentionChosen, CleanedUp, Event, KvTokens, PhaseChanged, StepDone
 from app.observability.metrics import Metrics
 from app.settings import SettingsError

@@ -6,16 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.contract.messages import (
-    FinishReason,
-    JsonFormat,
-    Message,
-    Operation,
-    SamplingParams,
-    Tool,
-    ToolCall,
-    ToolChoice,
-)
+from app.contract.events import FinishReason
+from app.contract.requests import JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.contract.telemetry import Choice, Event, PhaseChanged, RequestEnded
 from app.observability.request_log import LogObserver
 from app.settings import Settings

@@ -1,13 +1,7 @@
 """Asks a service over a scripted engine."""
 
-from app.contract.messages import (
-    GenerationRequest,
-    Message,
-    Operation,
-    SamplingParams,
-    ServiceEvent,
-    TextEvent,
-)
+from app.contract.events import ServiceEvent, TextEvent
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.contract.telemetry import Observers
 from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts

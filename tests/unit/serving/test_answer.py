@@ -13,15 +13,8 @@ from app.contract.errors import (
     OutOfMemory,
     Overloaded,
 )
-from app.contract.messages import (
-    EngineEvent,
-    EngineRequest,
-    Finished,
-    FinishReason,
-    TextEvent,
-    TokenEvent,
-    ToolCall,
-)
+from app.contract.events import EngineEvent, Finished, FinishReason, TextEvent, TokenEvent
+from app.contract.requests import EngineRequest, ToolCall
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 from app.engine.scripted import ScriptedEngine

@@ -11,20 +11,17 @@ from hypothesis import strategies as st
 
 from app.contract.engine import Capacity
 from app.contract.errors import InvalidRequest, OutOfMemory, Overloaded, PromptTooLong
-from app.contract.messages import (
+from app.contract.events import (
     EngineEvent,
-    EngineRequest,
     Finished,
     FinishReason,
-    GenerationRequest,
-    Operation,
-    SamplingParams,
     ServiceEvent,
     TextEvent,
     Timings,
     TokenEvent,
     Usage,
 )
+from app.contract.requests import EngineRequest, GenerationRequest, Operation, SamplingParams
 from app.contract.telemetry import Observers
 from app.engine.constraint import Constraint
 from app.engine.scripted import ScriptedEngine

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from tokenizers import Tokenizer
 
-from app.contract.messages import TokenEvent
+from app.contract.events import TokenEvent
 from app.serving.detokenizer import Detokenizer
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from app.contract.messages import Piece, TextEvent, TokenEvent
+from app.contract.events import Piece, TextEvent, TokenEvent
 from app.serving.detokenizer import Detokenizer
 from app.serving.output import OutputStream, PlainParser
 

@@ -16,12 +16,8 @@ from app.contract.errors import (
     ServingError,
     ShuttingDown,
 )
-from app.contract.messages import (
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    JsonFormat,
-)
+from app.contract.events import Finished, FinishReason
+from app.contract.requests import GenerationRequest, JsonFormat
 from app.engine.grammars import Grammars
 from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import PreparedPrompt, Prompts

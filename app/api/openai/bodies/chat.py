@@ -17,7 +17,7 @@ from app.api.openai.bodies.tool_fields import (
 )
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
-from app.contract.messages import GenerationRequest, Operation, ToolChoice
+from app.contract.requests import GenerationRequest, Operation, ToolChoice
 
 MOST_MESSAGES = 4096
 MOST_TOOLS = 128  # OpenAI's

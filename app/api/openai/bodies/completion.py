@@ -11,7 +11,7 @@ from app.api.http.field_json_schemas import PROMPT, accepts
 from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, UnsupportedField
-from app.contract.messages import GenerationRequest, Operation
+from app.contract.requests import GenerationRequest, Operation
 
 MOST_ANSWERS = 64
 """The most answers to all prompts of one request together."""

@@ -16,7 +16,7 @@ from app.api.http.field_json_schemas import accepts, labels, numbers_by_token, t
 from app.api.openai.bodies.model_field import ForModel
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
-from app.contract.messages import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams
+from app.contract.requests import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams
 
 MOST_CHOICES = 16
 MOST_STOPS = 16

@@ -9,7 +9,7 @@ from app.api.http.body_model import NullableBody
 from app.api.http.field_json_schemas import accepts, tool_choice
 from app.api.openai.bodies.message_fields import NAME
 from app.contract.errors import InvalidRequest
-from app.contract.messages import JsonFormat, Tool, ToolChoice
+from app.contract.requests import JsonFormat, Tool, ToolChoice
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST_DESCRIPTION = 16_384

@@ -7,7 +7,7 @@ import pytest
 from app.api.classic.body import ClassicBody
 from app.api.classic.routes import generation_request
 from app.contract.errors import InvalidRequest, UnsupportedField
-from app.contract.messages import Message
+from app.contract.requests import Message
 
 DEFAULTS = {
     "history": [],

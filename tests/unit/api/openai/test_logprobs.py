@@ -1,7 +1,7 @@
 """Log-probabilities of half characters, of the impossible, and across chunks."""
 
 from app.api.openai.logprobs import LegacyLogprobs, chat_logprobs
-from app.contract.messages import TextEvent, TokenEvent
+from app.contract.events import TextEvent, TokenEvent
 
 TOKENS = {1: b"a", 2: "ä".encode()[:1], 3: "ä".encode()[1:], 4: b"stop here"}
 INFINITE = float("-inf")

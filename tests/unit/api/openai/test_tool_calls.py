@@ -6,7 +6,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from app.api.openai.chat import ChatWriter
 from app.api.openai.header import counts
 from app.api.openai.responses import Header
-from app.contract.messages import Finished, FinishReason, Piece, TextEvent, Timings, ToolCallEvent, Usage
+from app.contract.events import Finished, FinishReason, Piece, TextEvent, Timings, ToolCallEvent, Usage
 from tests.support.openai_types import read_as
 
 HEADER: Header = {"id": "chatcmpl-1", "created": 1, "model": "served", "system_fingerprint": "fp_1"}

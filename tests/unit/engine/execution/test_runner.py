@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from app.contract.errors import DeadlineExceeded, GenerationFailed, OutOfMemory, ShuttingDown
-from app.contract.messages import FinishReason, SamplingParams
+from app.contract.events import FinishReason
+from app.contract.requests import SamplingParams
 from app.contract.telemetry import EngineLoad, StepDone
 from tests.support.driving import Driver, drive
 from tests.support.tiny import tiny_llama

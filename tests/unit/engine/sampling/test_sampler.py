@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from app.contract.errors import GenerationFailed
-from app.contract.messages import SamplingParams, TokenEvent
+from app.contract.events import TokenEvent
+from app.contract.requests import SamplingParams
 from app.engine.sampling import draw as drawing
 from app.engine.sampling.draw import Draw, Filters, draw_few, draw_filtered, draw_limited, draw_plain
 from app.engine.sampling.logits_processors import LogitsProcessors

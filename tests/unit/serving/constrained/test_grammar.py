@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator, validate
 
 from app.contract.errors import GenerationFailed, InvalidRequest
-from app.contract.messages import GenerationRequest, JsonFormat, Operation, SamplingParams
+from app.contract.requests import GenerationRequest, JsonFormat, Operation, SamplingParams
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 from app.engine.scripted import SCRIPTED_MODEL

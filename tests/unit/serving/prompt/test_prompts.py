@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedField
-from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
 from app.serving.prompt.tokenizer import ModelTokenizer, TokenizerUnusable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.contract.messages import GenerationRequest, Message, Operation, SamplingParams, ToolCall, ToolChoice
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams, ToolCall, ToolChoice
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
 from tests.support.tools import ADD, TOOLS

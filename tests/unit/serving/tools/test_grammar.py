@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 
 from app.contract.errors import InvalidRequest
-from app.contract.messages import (
-    GenerationRequest,
-    JsonFormat,
-    Operation,
-    SamplingParams,
-    ServiceEvent,
-    TextEvent,
-    Tool,
-    ToolCall,
-    ToolChoice,
-)
+from app.contract.events import ServiceEvent, TextEvent
+from app.contract.requests import GenerationRequest, JsonFormat, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.grammars import Grammars
 from app.serving.prompt.tokenizer import ModelTokenizer
 from app.serving.tools.format import MOST_CALLS, call_text

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from app.contract.messages import ServiceEvent, TextEvent, TokenEvent, ToolCall
+from app.contract.events import ServiceEvent, TextEvent, TokenEvent
+from app.contract.requests import ToolCall
 from app.serving.tools.format import call_text
 from app.serving.tools.stream import ToolParser
 from tests.support.tools import calls_of

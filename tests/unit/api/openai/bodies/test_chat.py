@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.api.openai.bodies.chat import ChatBody
 from app.contract.engine import ModelInfo, SamplingDefaults
 from app.contract.errors import InvalidRequest, UnsupportedField
-from app.contract.messages import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
+from app.contract.requests import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 
 MODEL = ModelInfo("served", 1000, frozenset({2}), 100, SamplingDefaults())
 USER = {"role": "user", "content": "hi"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.api.openai.bodies.sampling_fields import SamplingFields
 from app.contract.engine import ModelInfo, SamplingDefaults
 from app.contract.errors import InvalidRequest, ModelNotFound, UnsupportedField
-from app.contract.messages import SamplingParams
+from app.contract.requests import SamplingParams
 
 MODEL = ModelInfo(
     name="served",

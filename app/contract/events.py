@@ -1,0 +1,110 @@
+"""Events, on their way up: TokenEvent and Finished from an engine to serving; TextEvent, ToolCallEvent and Finished
+from serving to api. Every answer, however it ends, ends with exactly one Finished.
+
+Durations are seconds.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.contract.errors import ServingError
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # the model's own end, or a stop string
+    LENGTH = "length"  # max_tokens, or see Finished.error
+    TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
+    CANCELLED = "cancelled"  # the client disconnected, or the server stopped it
+    ERROR = "error"  # see Finished.error
+
+
+SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the engine knows when the first token comes. Finished has it too, but a stop string ends an answer before
+    that."""
+
+    queued: float
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One new token. `top_logprobs` holds (token id, log-probability), most likely first. Only the first token has
+    `start`."""
+
+    token: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+    start: Start | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    """A piece of text, never half a character, and the tokens that completed it."""
+
+    text: str
+    tokens: tuple[TokenEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEvent:
+    """A piece of a tool call. The first piece of call `index` has `id` and `name`; the others add to its arguments,
+    which are whole and valid JSON when the answer ends with TOOL_CALLS."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+    tokens: tuple[TokenEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts. The stop token counts as a completion token: the model generated it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens that were found in the cache and not computed
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The seconds of each stage. A stage that was not reached has 0."""
+
+    queued: float = 0.0  # from arrival to the first computed prompt token
+    prefill: float = 0.0  # from there to the first new token
+    decode: float = 0.0  # from the first new token to the last
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event. `error` is set if the reason is ERROR or CANCELLED. It is also set if something other than
+    max_tokens ended the answer with LENGTH: then the tokens so far are the answer."""
+
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    error: ServingError | None = None
+    preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
+
+    @property
+    def failed(self) -> bool:
+        """There is no answer, and `error` says why."""
+        return self.reason not in SUCCESSES
+
+
+EngineEvent = TokenEvent | Finished
+
+Piece = TextEvent | ToolCallEvent
+"""A piece of an answer, as a client sees it."""
+
+ServiceEvent = Piece | Finished
