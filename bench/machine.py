@@ -42,6 +42,11 @@ def describe() -> Machine:
     )
 
 
+def dtypes() -> list[str]:
+    """The types that this CPU multiplies with instructions of its own."""
+    return ["float32", *(["bfloat16"] if {"avx512_bf16", "amx_bf16"} & set(describe().flags) else [])]
+
+
 def commit() -> str:
     """The commit that is checked out, with a + when files differ from it."""
     head = _git("rev-parse", "--short", "HEAD")

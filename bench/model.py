@@ -19,8 +19,9 @@ SETTINGS = {"MODEL": EMBEDDED, "MODELS_DIR": str(MODELS_DIR)}
 """For every app that is measured. The other settings come from the environment, or are the defaults."""
 
 
-def token_prompts(texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of each text as a user's turn in the chat template."""
+def token_prompts(texts: Sequence[str], system: str | None = None) -> list[list[int]]:
+    """The tokens of each text as a user's turn in the chat template, after a system turn if there is one."""
+    before = () if system is None else (Message("system", system),)
     info = read_model_info(FOLDER, EMBEDDED)
     prompts = Prompts(FOLDER, info)
 
@@ -29,7 +30,7 @@ def token_prompts(texts: Sequence[str]) -> list[list[int]]:
             id="bench",
             operation=Operation.CHAT,
             sampling=SamplingParams(seed=0),
-            messages=(Message("user", text),),
+            messages=(*before, Message("user", text)),
         )
         return list(prompts.prepare(request, info.context_tokens).tokens)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 if IN_PARALLEL:  # the other tests compute on the other cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the server sets it (app/engine/local.py), before torch loads
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as app/engine/libraries.py does
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("patient")  # a busy machine is no error
 

@@ -8,7 +8,6 @@ imports it, on the inference thread.
 import asyncio
 import faulthandler
 import logging
-import os
 import queue
 import sys
 import threading
@@ -26,6 +25,7 @@ from app.engine.config import EngineConfig
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 from app.engine.health import Health
+from app.engine.libraries import set_library_options
 from app.models.driver import use_bus_order
 
 _log = logging.getLogger(__name__)
@@ -116,12 +116,7 @@ class LocalEngine:
 
     def _run_thread(self) -> None:
         """The inference thread's body."""
-        # OpenMP reads this once, when torch is loaded. By default its threads spin at every barrier for as long as a
-        # time slice, and where anything else wants the cores, a step takes ten times as long: decisions/0003.
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-        # oneDNN reads this once too: it keeps the code that it makes for every number of rows, 0.6 MB each, and by
-        # default 1,024 of them. A layer has four, and making them anew for a step costs 3 ms.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+        set_library_options()
         try:
             use_bus_order()
             from app.engine.thread import run_inference  # noqa: PLC0415  # imports torch, on the thread that uses it

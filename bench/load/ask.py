@@ -25,18 +25,19 @@ class Chat:
 
     base: str  # http://HOST:PORT
     model: str
-    max_tokens: int
+    max_tokens: int | None  # None: the request does not say
     extra: dict[str, Any] = field(default_factory=dict)
 
     async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": self.max_tokens,
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if self.max_tokens is not None:
+            body["max_tokens"] = self.max_tokens
         return await _watched(http, f"{self.base}/v1/chat/completions", body | self.extra, _Chunks())
 
 

@@ -1,5 +1,6 @@
 """The outcomes of requests, and the figures that follow from them."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,12 @@ def figures(outcomes: Sequence[Outcome], clients: int) -> Figures:
         gap_worst=max(gaps, default=None),
         answer=percentile([outcome.ended - outcome.begun for outcome in answers], 50),
     )
+
+
+def most_at_once(outcomes: Sequence[Outcome]) -> int:
+    """The most answers that were under way at the same time, from their first piece to their end."""
+    changes = [change for o in outcomes if o.pieces for change in ((o.pieces[0], 1), (o.ended, -1))]
+    return max(itertools.accumulate(step for _, step in sorted(changes)), default=0)
 
 
 def percentile(values: Sequence[float], percent: int) -> float | None:

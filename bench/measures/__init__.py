@@ -1,6 +1,21 @@
 """Every measurement, in the order of the table."""
 
-from bench.measures import baseline, batching, engine, gap, memory, mla, second_turn
+from bench.measures import (
+    baseline,
+    batching,
+    engine,
+    gap,
+    memory,
+    mla,
+    no_limit,
+    overcommit,
+    page_size,
+    prefix,
+    second_turn,
+    slots,
+    step,
+    waste,
+)
 from bench.run import Measurement
 
 MEASUREMENTS = (
@@ -10,5 +25,12 @@ MEASUREMENTS = (
     Measurement("second-turn", "The second turn of a conversation", second_turn.measure, rounds=7),
     Measurement("gap", "Streams beside a long prompt", gap.measure),
     Measurement("mla", "Attention in latent space", mla.measure),
+    Measurement("no-limit", "Chats without `max_tokens`", no_limit.measure, rounds=4),
+    Measurement("slots", "Pages of KV memory, against slots for the whole length", slots.measure),
+    Measurement("prefix", "Conversations behind one system prompt", prefix.measure, rounds=3),
+    Measurement("overcommit", "Answers that need more KV memory than there is", overcommit.measure, rounds=3),
+    Measurement("waste", "Allocated and unused KV memory", waste.measure, rounds=3),
+    Measurement("step", "A step without its model", step.measure),
+    Measurement("page-size", "The size of a page", page_size.measure),
     Measurement("memory", "Memory", memory.measure, rounds=1),
 )

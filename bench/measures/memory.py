@@ -13,7 +13,7 @@ from bench.run import Run
 from bench.servers.stack import RunningStack, running_stack
 
 GROWTH = 1.05
-EARLY, LATE = 200, 2000  # requests
+EARLY, LATE = 400, 2000  # requests; at the first mark every page of the KV cache was used
 CLIENTS = 32
 TOKENS = 8
 LONG_TOKENS = 64

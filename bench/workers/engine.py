@@ -12,7 +12,7 @@ from typing import Any
 from app.contract.engine import Phase
 from app.contract.events import FinishReason, TokenEvent
 from app.contract.requests import EngineRequest, SamplingParams
-from app.contract.telemetry import Event, Observers, PhaseChanged, StepDone
+from app.contract.telemetry import EngineLoad, Event, Observers, PhaseChanged, StepDone
 from app.engine.local import LocalEngine
 from app.local_engine import local_engine
 from app.models.selection import select_model
@@ -24,14 +24,17 @@ _names = itertools.count()
 
 @dataclass
 class Heard:
-    """The steps since the last question, and the detail of the loading phase."""
+    """The steps and loads since the last question, and the detail of the loading phase."""
 
     steps: list[StepDone] = field(default_factory=list)
+    loads: list[tuple[float, EngineLoad]] = field(default_factory=list)  # and when they were told
     loading: str = ""
 
     def notify(self, event: Event) -> None:
         if isinstance(event, StepDone):
             self.steps.append(event)
+        elif isinstance(event, EngineLoad):
+            self.loads.append((time.monotonic(), event))
         elif isinstance(event, PhaseChanged) and event.phase == Phase.LOADING:
             self.loading = event.detail
 
@@ -63,45 +66,51 @@ async def started(heard: Heard) -> LocalEngine:
 async def answer(engine: LocalEngine, heard: Heard, question: dict[str, Any]) -> dict[str, Any]:
     """All `prompts` at once, exactly `tokens` new tokens each; and `late`, for one token, when each has its first.
 
-    Returns the seconds for all, when each token of each prompt came, when `late` was sent and when its token came,
-    and the steps as [kind, tokens, seconds].
+    Returns the seconds for all, each token of each prompt and when it came, when `late` was sent and when its token
+    came, the steps as [kind, tokens, seconds], and the loads as [time, running, KV tokens used, preemptions].
     """
     heard.steps.clear()
+    heard.loads.clear()
     begun = time.monotonic()
     firsts = [asyncio.Event() for _ in question["prompts"]]
     streams = [
-        asyncio.create_task(times(engine, prompt, question["tokens"], first))
+        asyncio.create_task(streamed(engine, prompt, question["tokens"], first))
         for prompt, first in zip(question["prompts"], firsts, strict=True)
     ]
     late: list[float] = []
     if question.get("late"):
         for first in firsts:
             await first.wait()
-        late = [time.monotonic(), *await times(engine, question["late"], 1, asyncio.Event())]
-    came = await asyncio.gather(*streams)
+        late = [time.monotonic(), *(await streamed(engine, question["late"], 1, asyncio.Event()))[0]]
+    came, written = zip(*await asyncio.gather(*streams), strict=True)
     seconds = time.monotonic() - begun
     if any(len(each) != question["tokens"] for each in came):
         raise SystemExit("the engine did not generate what was asked")
     steps = [[step.kind, step.tokens, step.duration] for step in heard.steps]
-    return {"seconds": seconds, "came": came, "late": late, "steps": steps}
+    loads = [[when, load.running, load.kv.used, load.preemptions] for when, load in heard.loads]
+    return {"seconds": seconds, "came": came, "answers": written, "late": late, "steps": steps, "loads": loads}
 
 
-async def times(engine: LocalEngine, prompt: list[int], tokens: int, first: asyncio.Event) -> list[float]:
-    """When each token came."""
+async def streamed(
+    engine: LocalEngine, prompt: list[int], tokens: int, first: asyncio.Event
+) -> tuple[list[float], list[int]]:
+    """When each token came, and the tokens."""
     request = EngineRequest(
         id=f"bench-{next(_names)}",
         tokens=tuple(prompt),
         max_tokens=tokens,
         sampling=SamplingParams(seed=0, temperature=0.0),  # without stop tokens: exactly max_tokens
     )
-    came = []
+    came: list[float] = []
+    answer: list[int] = []
     async for event in await engine.open(request):
         if isinstance(event, TokenEvent):
             came.append(time.monotonic())
+            answer.append(event.token)
             first.set()
         elif event.reason is not FinishReason.LENGTH:
             raise SystemExit(f"the engine ended with {event.reason}: {event.error}")
-    return came
+    return came, answer
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from bench.errors import Failed
@@ -48,13 +49,15 @@ class Worker:
 
 
 @contextmanager
-def worker(module: str, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
-    """`python -m MODULE ARGUMENTS`, ready; it ends with the context. What it prints goes to a log."""
+def worker(
+    module: str, *arguments: str, name: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> Iterator[Worker]:
+    """`python -m MODULE ARGUMENTS` in a folder, ready; it ends with the context. What it prints goes to a log."""
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{name}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -9,7 +9,8 @@ import pytest
 
 from bench.load.ask import Ask, Chat, Classic
 from bench.load.loop import closed_loop
-from bench.load.outcome import Outcome, figures
+from bench.load.outcome import Outcome, figures, most_at_once
+from bench.measures.no_limit import Fitted
 
 CHUNK = '{"choices": [{"index": 0, "delta": {"content": "%s"}}]}'
 USAGE = '{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": %d}}'
@@ -23,6 +24,7 @@ class Scripted:
     def __init__(self, scripts: dict[str, list[str]]) -> None:
         self._scripts = scripts
         self.asked: list[str] = []
+        self.limits: dict[str, int | None] = {}  # the max_tokens of each prompt
         self.together = 0
         self._now = 0
         self.meet = 1  # answers wait for this number of clients
@@ -34,6 +36,7 @@ class Scripted:
             body = json.loads(await reader.readexactly(length))
             prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
             self.asked.append(prompt)
+            self.limits[prompt] = body.get("max_tokens")
             self._now += 1
             self.together = max(self.together, self._now)
             if self._now >= self.meet:
@@ -117,6 +120,22 @@ async def test_every_prompt_is_asked_once_by_so_many_clients_at_a_time() -> None
     assert sorted(server.asked) == prompts
     assert len(outcomes) == len(answered) == 10
     assert server.together == 4
+
+
+async def test_a_chat_says_its_own_limit_or_none() -> None:
+    server = Scripted({prompt: [CHUNK % "x", END, USAGE % 1] for prompt in ("short", "long", "open")})
+    async with listening(server) as base:
+        chat = Chat(base, "m", None)
+        await closed_loop(Fitted(chat, {"short": 3, "long": 70}), ["short", "long"], 1)
+        await closed_loop(chat, ["open"], 1)
+    assert server.limits == {"short": 3, "long": 70, "open": None}
+
+
+def test_answers_are_under_way_from_their_first_piece_to_their_end() -> None:
+    waits, begins = Outcome(0, 9, (6, 8)), Outcome(0, 5, (1, 4))
+    assert most_at_once([waits, begins]) == 1
+    assert most_at_once([waits, begins, Outcome(0, 7, (2,)), Outcome(0, 7, error="429")]) == 2
+    assert most_at_once([]) == 0
 
 
 def test_figures_are_taken_over_the_whole_time_and_all_gaps() -> None:
