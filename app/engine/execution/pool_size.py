@@ -48,7 +48,7 @@ def pages_that_fit(
             "free_bytes_beside_a_step": {str(device): left for device, left in free.items()},
         },
     )
-    if pages * PAGE_SIZE < min(LEAST_TOKENS, planned_tokens):
+    if pages < max(1, min(LEAST_TOKENS // PAGE_SIZE, planned)):
         raise LoadError(
             f"Beside the model and its largest step {pages * PAGE_SIZE} tokens of KV cache fit; {LEAST_TOKENS} "
             "are the least. Free GPU memory, lower MAX_SEQUENCES or PREFILL_CHUNK, or use larger GPUs."

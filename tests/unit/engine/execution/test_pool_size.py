@@ -43,8 +43,11 @@ def test_too_little_memory_ends_the_start_and_says_what_to_do(decoder: Decoder) 
         pages(decoder, 1000 * PAGE_SIZE, 300, LEAST_TOKENS // PAGE_SIZE - 1)
 
 
-def test_without_a_gpu_the_plan_holds() -> None:
+@pytest.mark.parametrize("rest", [0, PAGE_SIZE - 1])  # what fills no page is not held
+def test_without_a_gpu_the_plan_holds(rest: int) -> None:
     with torch.inference_mode():
         decoder = Decoder(over_pages(tiny_deepseek()))
-    planned = 40 * PAGE_SIZE
+    planned = 40 * PAGE_SIZE + rest
     assert pages_that_fit(decoder, planned, prompt_tokens=64, sequences=4, measure=free_beside_a_step) == 40
+    with pytest.raises(LoadError, match="0 tokens"):
+        pages_that_fit(decoder, PAGE_SIZE - 1, prompt_tokens=64, sequences=4, measure=free_beside_a_step)
