@@ -14,7 +14,7 @@ from bench.prompts import questions
 from bench.results import Finding, Row, Spread, Table
 from bench.run import Run
 from bench.servers.stack import running_stack
-from docker.stack.environment import EMBEDDED
+from stack.install.dependencies import EMBEDDED
 
 TARGET = 0.97
 CLIENTS = 32

@@ -10,7 +10,7 @@ from bench.results import Cell, Finding, Row, Spread, Table
 from bench.run import Run
 from bench.workers.earlier import files_of
 from bench.workers.pipe import worker
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 TARGET = 0.97
 COMMIT = "2aec484"

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from bench.errors import Failed
-from docker.stack.config import ROOT
+from stack.config import ROOT
 
 
 def files_of(commit: str, repository: Path = ROOT) -> Path:

@@ -15,8 +15,8 @@ import torch
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
-from app.contract.messages import EngineRequest, SamplingParams
 from app.contract.options import Cleanup
+from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Observers
 from app.engine.attention.step import step_of
 from app.engine.commands import Submit
