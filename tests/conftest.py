@@ -20,6 +20,8 @@ IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 if IN_PARALLEL:  # the other tests compute on the other cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as app/engine/libraries.py does
+if not Path("/proc/driver/nvidia").exists():  # the kernels for GPUs run on CPU tensors; set before Triton loads
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("patient")  # a busy machine is no error
 

@@ -9,15 +9,22 @@ from torch import nn
 from app.engine.attention.compiled import CompiledBackend
 from app.engine.attention.heads import HeadsBackend
 from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.on_gpu import triton_backend
 from app.engine.attention.protocol import Backend
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape, kv_shape
 from app.engine.layers.llama import FusedLlamaLayer
 
 
-def choose_backend(config: Any, layers: Sequence[nn.Module], dtype: torch.dtype) -> Backend:
-    """`config` is transformers', `layers` are those that will run."""
+def choose_backend(
+    config: Any, layers: Sequence[nn.Module], dtype: torch.dtype, devices: Sequence[torch.device]
+) -> Backend:
+    """`config` is transformers', `layers` are those that will run, on `devices`."""
     shape = kv_shape(config.to_dict())
+    if all(device.type == "cuda" for device in devices):
+        kernels = triton_backend(shape, PAGE_SIZE, dtype, config.num_attention_heads, devices)
+        if kernels is not None:
+            return kernels
     if isinstance(shape, LatentShape):
         return LatentsBackend(shape, PAGE_SIZE, dtype)
     fused = [layer for layer in layers if isinstance(layer, FusedLlamaLayer)]

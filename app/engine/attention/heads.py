@@ -31,11 +31,16 @@ class HeadsBackend:
     """See `app.engine.attention.protocol.Backend`."""
 
     name = "torch over pages"
+    reads_tables = False
 
     def __init__(self, shape: HeadsShape, page_size: int, dtype: torch.dtype) -> None:
         self._shape = shape
         self._size = page_size
         self._dtype = dtype
+
+    @property
+    def page_size(self) -> int:
+        return self._size
 
     @property
     def page_bytes(self) -> int:

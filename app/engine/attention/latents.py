@@ -23,12 +23,17 @@ class LatentsBackend:
     """See `app.engine.attention.protocol.Backend`; a layer's storage is one tensor, `[pages, size, rank + rope]`."""
 
     name = "torch over pages of latents"
+    reads_tables = False
 
     def __init__(self, shape: LatentShape, page_size: int, dtype: torch.dtype) -> None:
         self._rank = shape.rank
         self._width = shape.elements
         self._size = page_size
         self._dtype = dtype
+
+    @property
+    def page_size(self) -> int:
+        return self._size
 
     @property
     def page_bytes(self) -> int:

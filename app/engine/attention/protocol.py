@@ -26,6 +26,8 @@ class Backend(Protocol):
     """`storage` is what `allocate` returned for the layer."""
 
     name: str
+    reads_tables: bool
+    """Whether its decode reads block tables and lengths on the device alone, so that a step can be captured."""
 
     @property
     def page_bytes(self) -> int:

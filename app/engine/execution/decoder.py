@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from app.engine.attention.choose import choose_backend
 from app.engine.attention.step import Step
+from app.engine.attention.transfer import send
 from app.engine.errors import UnsupportedModel
 from app.engine.kv.cache import KvCache
 from app.engine.kv.pages import PAGE_SIZE
@@ -36,8 +37,9 @@ class Decoder:
         self._head = cast("nn.Module", model.lm_head)
         self.layer_devices = [_device_of(layer) for layer in self._layers]
         self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
+        self.longest = int(model.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]  # transformers'
         self.dtype = next(iter(base.norm.parameters())).dtype
-        self.backend = choose_backend(model.config, self._layers, self.dtype)
+        self.backend = choose_backend(model.config, self._layers, self.dtype, self.devices)
 
     @property
     def devices(self) -> list[torch.device]:
@@ -62,12 +64,20 @@ class Decoder:
     def forward(self, step: Step, cache: KvCache) -> Tensor:
         """Compute one step: the logits of its sampled rows, `[n, vocabulary]`."""
         cache.begin(step)
+        (tokens,) = send(self.embed_device, [step.tokens])
+        rows = None
+        if len(step.sampled_rows) < len(step.tokens):
+            (rows,) = send(self.layer_devices[-1], [step.sampled_rows])
+        return self.compute(tokens.unsqueeze(0), rows, cache)
+
+    def compute(self, tokens: Tensor, rows: Tensor | None, cache: KvCache) -> Tensor:
+        """What a step launches on its devices, by the cache's plans: `tokens` `[1, tokens]`, and the `rows` whose
+        logits are wanted, if not all."""
         if self._experts is not None:
-            self._experts.apply(len(step.tokens))
-        hidden = self._embed(torch.tensor([step.tokens]).to(self.embed_device))
-        hidden = self._through_layers(hidden, cache)
-        if len(step.sampled_rows) < hidden.shape[1]:
-            hidden = hidden.index_select(1, torch.tensor(step.sampled_rows, dtype=torch.long).to(hidden.device))
+            self._experts.apply(tokens.shape[1])
+        hidden = self._through_layers(self._embed(tokens), cache)
+        if rows is not None:
+            hidden = hidden.index_select(1, rows)
         hidden = self._norm(hidden.to(_device_of(self._norm)))
         logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
         return logits

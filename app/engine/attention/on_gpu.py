@@ -1,0 +1,134 @@
+"""Attention over pages on GPUs: Triton kernels for decode steps, plain torch for prompt chunks.
+
+A kernel is used only where it has run on every device of the model and agreed with plain torch: a card may be too
+small for its tiles, and a machine may lack the compiler that Triton needs (`app/engine/loading/compile_caches.py`).
+"""
+
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
+from types import ModuleType
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from app.engine.attention.heads import HeadPages, HeadsBackend
+from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.paged_plan import Group, PagedPlan, plan_pages
+from app.engine.attention.step import Step
+from app.engine.kv.shape import HeadsShape, LatentShape
+
+_log = logging.getLogger(__name__)
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+"""How far a kernel's output may be from plain torch, of numbers around 1: rounding in another order."""
+
+TRIAL_PAGES = 16
+
+REPEATS = (1, 2, 4, 8, 16, 32, 64)
+"""Of the trial's four rows: up to 256, where a context is split no more. Each split is compiled by it."""
+
+
+class TritonLatents(LatentsBackend):
+    """`kernels` is `app.engine.attention.triton.latents`, which cannot be imported everywhere."""
+
+    name = "Triton over pages of latents"
+    reads_tables = True
+
+    def __init__(self, shape: LatentShape, page_size: int, dtype: torch.dtype, kernels: ModuleType) -> None:
+        super().__init__(shape, page_size, dtype)
+        self._kernels = kernels
+
+    def plan(self, step: Step, device: torch.device) -> PagedPlan:
+        return plan_pages(step, self._size, device, one_group=True)
+
+    def decode(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
+        summed = self._kernels.attend(query, storage, group.tables, group.lengths, scaling, rank=self._rank)
+        return cast("Tensor", summed)
+
+    def difference(self, group: Group, heads: int) -> float:
+        """The largest difference from plain torch over random pages."""
+        storage = self.allocate(TRIAL_PAGES, group.tables.device)
+        storage.copy_(_random(storage.shape, storage))
+        query = _random((heads, len(group.lengths), self._width), storage)
+        return _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+
+
+class TritonHeads(HeadsBackend):
+    """`kernels` is `app.engine.attention.triton.heads`, which cannot be imported everywhere."""
+
+    name = "Triton over pages"
+    reads_tables = True
+
+    def __init__(self, shape: HeadsShape, page_size: int, dtype: torch.dtype, kernels: ModuleType) -> None:
+        super().__init__(shape, page_size, dtype)
+        self._kernels = kernels
+
+    def plan(self, step: Step, device: torch.device) -> PagedPlan:
+        return plan_pages(step, self._size, device, one_group=True)
+
+    def decode(self, group: Group, storage: HeadPages, query: Tensor, scaling: float) -> Tensor:
+        query = query if query.stride(-1) == 1 else query.contiguous()
+        keys, values = storage.keys, storage.values
+        output = self._kernels.attend(query, keys, values, group.tables, group.lengths, scaling=scaling)
+        return cast("Tensor", output)
+
+    def difference(self, group: Group, heads: int) -> float:
+        """The largest difference from plain torch over random pages."""
+        storage = self.allocate(TRIAL_PAGES, group.tables.device)
+        storage.keys.copy_(_random(storage.keys.shape, storage.keys))
+        storage.values.copy_(_random(storage.values.shape, storage.values))
+        query = _random((heads, len(group.lengths), self._shape.dim), storage.keys)
+        return _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+
+
+def triton_backend(
+    shape: HeadsShape | LatentShape, page_size: int, dtype: torch.dtype, heads: int, devices: Sequence[torch.device]
+) -> LatentsBackend | HeadsBackend | None:
+    """The backend with Triton's kernels for `heads` query heads, or None where it does not run on all `devices`."""
+    if find_spec("triton") is None:
+        return None
+    backend: TritonLatents | TritonHeads
+    try:
+        if isinstance(shape, LatentShape):
+            from app.engine.attention.triton import latents  # noqa: PLC0415  # it needs Triton
+
+            backend = TritonLatents(shape, page_size, dtype, latents)
+        else:
+            from app.engine.attention.triton import heads as per_head  # noqa: PLC0415  # likewise
+
+            backend = TritonHeads(shape, page_size, dtype, per_head)
+        error = max(largest_difference(backend, heads, device) for device in devices)
+    except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
+        _log.warning("Triton's attention does not run here: plain torch is used", extra={"reason": repr(refused)})
+        return None
+    if not error <= TOLERANCE[dtype]:
+        _log.error("Triton's attention is wrong here: plain torch is used", extra={"error": error})
+        return None
+    return backend
+
+
+@torch.inference_mode()
+def largest_difference(backend: TritonLatents | TritonHeads, heads: int, device: torch.device) -> float:
+    """From plain torch, over random pages, with contexts split into many parts and few."""
+    return max(backend.difference(_trial(backend.page_size, repeats, device), heads) for repeats in REPEATS)
+
+
+def _trial(page_size: int, repeats: int, device: torch.device) -> Group:
+    """Rows with lengths around a page's, each several times: their number decides how contexts are split."""
+    lengths = [1, page_size, page_size + 1, 4 * page_size - 1]
+    tables = torch.randperm(TRIAL_PAGES, generator=torch.Generator().manual_seed(0)).view(len(lengths), -1)
+    return Group(
+        rows=slice(0, len(lengths) * repeats),
+        tables=tables.repeat(repeats, 1).to(device),
+        lengths=torch.tensor(lengths).repeat(repeats).to(device),
+    )
+
+
+def _random(shape: Sequence[int], like: Tensor) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(like)
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).float().abs().max())

@@ -1,0 +1,62 @@
+"""The kernel of attention by heads gives what plain torch gives: interpreted on a CPU, compiled on a GPU."""
+
+import pytest
+import torch
+
+from app.engine.attention.heads import HeadPages, HeadsBackend
+from app.engine.attention.paged_plan import Group
+from app.engine.attention.triton import heads, splits
+from app.engine.kv.shape import HeadsShape
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PAGE = 32
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter runs them one after the other."""
+    monkeypatch.setattr(splits, "PROGRAMS", 8)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def compare(lengths: list[int], *, key_heads: int, group: int, dim: int) -> None:
+    backend = HeadsBackend(HeadsShape(key_heads, dim), PAGE, torch.float32)
+    storage = HeadPages(random(12, key_heads, PAGE, dim), random(12, key_heads, PAGE, dim, seed=2))
+    query = random(len(lengths), key_heads * group, dim, seed=1).transpose(0, 1)  # as stock modules give it
+    longest = -(-max(lengths) // PAGE)
+    tables = torch.randint(12, (len(lengths), longest), generator=torch.Generator().manual_seed(3)).to(DEVICE)
+    rows = Group(slice(0, len(lengths)), tables, torch.tensor(lengths).to(DEVICE))
+    got = heads.attend(query, storage.keys, storage.values, rows.tables, rows.lengths, scaling=0.2)
+    torch.testing.assert_close(got, backend.decode(rows, storage, query, 0.2), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, PAGE + 1, 5 * PAGE + 7])
+def test_one_row(length: int) -> None:
+    compare([length], key_heads=2, group=3, dim=16)
+
+
+@pytest.mark.parametrize(
+    ("key_heads", "group", "dim"),
+    [(3, 3, 64), (2, 4, 128), (1, 1, 16), (2, 20, 24), (4, 1, 32)],
+    ids=["smollm", "wide", "one head", "odd widths, large groups", "a key for each head"],
+)
+def test_rows_of_many_lengths(key_heads: int, group: int, dim: int) -> None:
+    compare([1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 5], key_heads=key_heads, group=group, dim=dim)
+
+
+def test_nothing_behind_a_length_is_read_and_no_tokens_give_zeros() -> None:
+    storage = HeadPages(random(3, 2, PAGE, 16), random(3, 2, PAGE, 16, seed=2))
+    tables = torch.tensor([[0, 7_000_000], [1, 2], [8_000_000, 8_000_000]], device=DEVICE)  # some are no pages
+    lengths = torch.tensor([1, PAGE + 3, 0], device=DEVICE)
+    query = random(6, 3, 16, seed=1)
+    clean = heads.attend(query, storage.keys, storage.values, tables, lengths, scaling=0.2)
+    for pages in (storage.keys, storage.values):
+        pages[0, :, 1:] = float("nan")
+        pages[2, :, 3:] = float("nan")
+    poisoned = heads.attend(query, storage.keys, storage.values, tables, lengths, scaling=0.2)
+    assert torch.equal(poisoned, clean)
+    assert clean.isfinite().all()
+    assert not clean[2].any()
