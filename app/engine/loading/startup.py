@@ -19,6 +19,7 @@ from app.engine.health import Health
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
 from app.engine.layers.llama import FusedLlamaLayer, fuse
+from app.engine.layers.norms import fuse_norms
 from app.engine.layers.packed import can_pack, pack
 from app.engine.loading import self_check
 from app.engine.loading.compile_caches import use_caches
@@ -54,6 +55,7 @@ def load_decoder(config: EngineConfig, observers: Observers, health: Health) -> 
         extra={
             "dtype": str(dtype),
             "devices": [str(device) for device in decoder.devices],
+            "pages": decoder.backend.name,
             "prefill": attention.prefill,
             "decode": attention.decode,
             **adapted,
@@ -90,7 +92,9 @@ def choose_attention(model: nn.Module, wanted: FlashAttn, *, on_gpu: bool) -> At
 def adapt(model: nn.Module, dtype: torch.dtype, *, on_gpu: bool) -> dict[str, int]:
     """Replace modules by faster ones that compute the same. Returns how many of each kind."""
     adapted = {"absorbed_layers": absorb(model)}
-    if not on_gpu:
+    if on_gpu:
+        adapted["fused_norms"] = fuse_norms(model)
+    else:
         adapted["fused_layers"] = fuse(model)
         adapted["packed_linears"] = pack(model) if can_pack(dtype) else 0
         let_go_of_the_file(model)
