@@ -1,25 +1,36 @@
-"""Chooses transformers' implementation of the experts by the number of tokens in a step.
+"""Chooses the implementation of the experts by the number of tokens in a step.
 
 `batched_mm` copies the chosen experts' weights for every token: best for one or two tokens, far too slow for sixteen.
-`grouped_mm` sorts the tokens by expert; `eager` loops over the experts that were hit. Where one overtakes the
-other depends on the model and the device, so it is measured at warm-up. See docs/decisions/0602-experts.md.
+`grouped_mm` sorts the tokens by expert; `eager` loops over the experts that were hit. On a GPU `triton` is ours
+(`triton_experts.py`), for small steps. Where one overtakes the other depends on the model and the device, so it is
+measured at warm-up. See docs/decisions/0602-experts.md.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 _log = logging.getLogger(__name__)
 
 IMPLEMENTATIONS = ("grouped_mm", "batched_mm", "eager")
 """Those of transformers 5.23 that need no kernel from elsewhere."""
 
-SIZES = (1, 8, 64)
-"""Numbers of tokens that are measured: one user, a few, a full batch or a prompt chunk."""
+OURS = "triton"
+
+SIZES = (1, 8, 64, 512)
+"""Numbers of tokens that are measured: one user, a few, a full batch, a prompt chunk."""
+
+TRIED = (1, 32, 64)
+"""Numbers of tokens at which our kernels are compared with transformers: one for each block that is compiled."""
+
+TOLERANCE = 0.02
+"""How far our kernels may be from transformers, by the norm of the difference: bfloat16 rounds to 0.4 %."""
 
 COPY_LIMIT = 512 * 2**20
 """Bytes that `batched_mm` may copy: it must not take the memory that is kept free for activations."""
@@ -77,17 +88,52 @@ def measure(experts: Any, sizes: Sequence[int], seconds: float) -> Table:
     """
     config = experts.config
     before = config._experts_implementation
-    share = seconds / (len(sizes) * len(IMPLEMENTATIONS))
+    names = [*IMPLEMENTATIONS, OURS] if _use_ours(experts) else [*IMPLEMENTATIONS]
+    share = seconds / (len(sizes) * len(names))
     try:
-        return {tokens: _measure_size(experts, tokens, share) for tokens in sizes}
+        return {tokens: _measure_size(experts, names, tokens, share) for tokens in sizes}
     finally:
         config._experts_implementation = before
 
 
-def _measure_size(experts: Any, tokens: int, seconds: float) -> dict[str, float]:
+def _use_ours(experts: Any) -> bool:
+    """Register our kernels, where they compute these experts and run right. The model's implementation is changed."""
+    weight: Tensor = experts.gate_up_proj
+    plain = experts.has_gate and experts.is_concatenated and not (experts.has_bias or experts.is_transposed)
+    if weight.device.type != "cuda" or find_spec("triton") is None or not plain or not _is_silu(experts.act_fn):
+        return False
+    try:
+        from app.engine.layers.triton_experts import experts_forward  # noqa: PLC0415  # it needs Triton
+
+        experts.config._experts_implementation = "eager"
+        error = max(_difference(experts, experts_forward, tokens) for tokens in TRIED)
+    except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
+        _log.warning("our kernels for experts do not run here", extra={"reason": repr(refused)})
+        return False
+    if not error <= TOLERANCE:
+        _log.error("our kernels for experts are wrong here: they are not used", extra={"error": error})
+        return False
+    ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)
+    return True
+
+
+def _difference(experts: Any, ours: Callable[..., Tensor], tokens: int) -> float:
+    """Of our kernels from the implementation that is set, by the norm."""
+    inputs = _inputs(experts, tokens)
+    expected = experts(*inputs).float()
+    return float((ours(experts, *inputs).float() - expected).norm() / expected.norm())
+
+
+def _is_silu(activation: Any) -> bool:
+    """transformers has a class of its own beside torch's."""
+    probe = torch.tensor([-1.5, 0.5])
+    return bool(torch.allclose(activation(probe), torch.nn.functional.silu(probe)))
+
+
+def _measure_size(experts: Any, names: Sequence[str], tokens: int, seconds: float) -> dict[str, float]:
     inputs = _inputs(experts, tokens)
     times = {}
-    for name in IMPLEMENTATIONS:
+    for name in names:
         if name == "batched_mm" and _copied_bytes(experts, inputs[1].numel()) > COPY_LIMIT:
             continue
         experts.config._experts_implementation = name

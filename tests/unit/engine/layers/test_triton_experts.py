@@ -1,0 +1,42 @@
+"""The experts' kernels give what transformers gives: interpreted on a CPU, compiled on a GPU."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from app.engine.layers.triton_experts import experts_forward
+from tests.support.tiny import tiny_deepseek
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def block(**changes: Any) -> Any:
+    experts = tiny_deepseek(num_hidden_layers=2, **changes).model.layers[1].mlp.experts
+    experts.config._experts_implementation = "eager"
+    return experts.to(DEVICE)
+
+
+def compare(experts: Any, chosen: torch.Tensor) -> None:
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.randn(len(chosen), experts.hidden_dim, generator=random).to(DEVICE)
+    shares = torch.rand(chosen.shape, generator=random).to(DEVICE)
+    chosen = chosen.to(DEVICE)
+    with torch.inference_mode():
+        got, expected = experts_forward(experts, hidden, chosen, shares), experts(hidden, chosen, shares)
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 15, 16, 17, 33, 70])
+def test_experts_chosen_at_random(tokens: int) -> None:
+    chosen = torch.rand(tokens, 16, generator=torch.Generator().manual_seed(tokens)).topk(6).indices
+    compare(block(), chosen)
+
+
+def test_all_tokens_choose_the_same_experts_and_the_others_are_idle() -> None:
+    compare(block(), torch.tensor([[15, 0, 7, 3, 4, 9]]).repeat(20, 1))
+
+
+def test_widths_that_fill_no_tile() -> None:
+    chosen = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)).topk(3).indices
+    compare(block(hidden_size=72, moe_intermediate_size=40, n_routed_experts=9, num_experts_per_tok=3), chosen)
