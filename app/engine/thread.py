@@ -10,6 +10,7 @@ from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
 from app.engine.execution.cleanup import Cleaner, memory_of
+from app.engine.execution.decode_graphs import capture_steps
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.most_memory import say_most_memory
@@ -58,8 +59,9 @@ def build_runner(
     )
     say_most_memory(decoder, pages)
     pool = PagePool(pages, PAGE_SIZE, share_prefixes=config.share_prefixes)
+    cache = decoder.new_cache(pool.count)
     return Runner(
-        executor=Executor(decoder, decoder.new_cache(pool.count)),
+        executor=Executor(decoder, cache, capture_steps(decoder, cache, config.capacity.sequences)),
         scheduler=Scheduler(KvManager(pool), max_sequences=config.capacity.sequences, chunk=chunk),
         cleaner=cleaner,
         observers=observers,

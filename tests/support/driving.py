@@ -16,6 +16,7 @@ from app.engine.attention import stock
 from app.engine.attention.mla import absorb
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
+from app.engine.execution.decode_graphs import capture_steps
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
@@ -103,9 +104,10 @@ def drive(
     pool = PagePool(kv_tokens // PAGE_SIZE, PAGE_SIZE, share_prefixes=share)
     scheduler = Scheduler(KvManager(pool), max_sequences=max_sequences, chunk=chunk)
     decoder = Decoder(model)
+    cache = decoder.new_cache(pool.count)
     driver: Driver
     runner = Runner(
-        executor=Executor(decoder, decoder.new_cache(pool.count)),
+        executor=Executor(decoder, cache, capture_steps(decoder, cache, max_sequences)),
         scheduler=scheduler,
         cleaner=Cleaner(cleanup, list(memories), observers),
         observers=observers,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from app.engine.attention.step import step_of
+from app.engine.execution.decode_graphs import DecodeGraphs
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.cache import KvCache
 from app.engine.kv.manager import KvManager
@@ -19,11 +20,13 @@ from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 
 
 class Executor:
-    """A decoder and its KV cache. A decision can be computed again: nothing but pages is written."""
+    """A decoder and its KV cache, and perhaps captured steps over it. A decision can be computed again: nothing but
+    pages is written."""
 
-    def __init__(self, decoder: Decoder, cache: KvCache) -> None:
+    def __init__(self, decoder: Decoder, cache: KvCache, graphs: DecodeGraphs | None = None) -> None:
         self._decoder = decoder
         self._cache = cache
+        self.graphs = graphs
 
     @property
     def devices(self) -> list[torch.device]:
@@ -32,9 +35,10 @@ class Executor:
 
     @torch.inference_mode()
     def execute(self, decision: Decision) -> tuple[abc.Sequence[Chunk], Tensor]:
-        """The chunks that get a new token, and their logits `[n, vocabulary]`."""
+        """The chunks that get a new token, and their logits `[n, vocabulary]`, which hold until the next call."""
         step = step_of(decision, self._cache.page_size)
-        return step.sampled, self._decoder.forward(step, self._cache)
+        logits = None if self.graphs is None else self.graphs.run(step)
+        return step.sampled, self._decoder.forward(step, self._cache) if logits is None else logits
 
 
 def greedy(decoder: Decoder, prompts: abc.Sequence[abc.Sequence[int]], count: int, *, chunk: int) -> list[list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from app.engine.errors import LoadError
+from app.engine.execution.decode_graphs import graph_bytes
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import greedy
 from app.engine.kv.pages import PAGE_SIZE
@@ -58,7 +59,7 @@ def pages_that_fit(
 
 @torch.inference_mode()
 def free_beside_a_step(decoder: Decoder, prompt_tokens: int, sequences: int) -> dict[torch.device, int]:
-    """Run the largest step and read what each GPU has left beside its peak. Empty without GPUs."""
+    """Run the largest step and read what each GPU has left beside its peak and captured steps. Empty without GPUs."""
     gpus: Sequence[torch.device] = [device for device in decoder.devices if device.type == "cuda"]
     if not gpus:
         return {}
@@ -67,10 +68,11 @@ def free_beside_a_step(decoder: Decoder, prompt_tokens: int, sequences: int) -> 
     held = {gpu: torch.cuda.memory_allocated(gpu) for gpu in gpus}
     greedy(decoder, [[1] * prompt_tokens], 1, chunk=prompt_tokens)
     greedy(decoder, [[1]] * sequences, 2, chunk=prompt_tokens)
+    peaks = {gpu: torch.cuda.max_memory_allocated(gpu) - held[gpu] for gpu in gpus}
+    captured = graph_bytes(decoder, sequences)
     free = {}
     for gpu in gpus:
-        peak = torch.cuda.max_memory_allocated(gpu) - held[gpu]
         with torch.cuda.device(gpu):
             torch.cuda.empty_cache()
-        free[gpu] = torch.cuda.mem_get_info(gpu)[0] - peak
+        free[gpu] = torch.cuda.mem_get_info(gpu)[0] - peaks[gpu] - captured
     return free

@@ -19,15 +19,18 @@ Pair = tuple[Tensor, Tensor]
 
 
 class KvCache(Cache):
-    """`pages` pages of `page_size` tokens. Call `begin` with each step before its forward pass."""
+    """`pages` pages of `page_size` tokens. Where steps can be captured there is one more, `scratch`, that no sequence
+    holds: unused rows of a captured step write there. Call `begin` with each step before its forward pass."""
 
     def __init__(self, backend: Backend, layer_devices: Sequence[torch.device], pages: int, page_size: int) -> None:
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.backend = backend
         self.page_size = page_size
+        self.pages = self.scratch = pages
         self.plans: Mapping[torch.device, Any] = {}
         self._devices = list(dict.fromkeys(layer_devices))
-        self._storage = [backend.allocate(pages, device) for device in layer_devices]
+        allocated = pages + 1 if backend.reads_tables else pages
+        self._storage = [backend.allocate(allocated, device) for device in layer_devices]
 
     def begin(self, step: Step) -> None:
         """Plan the step on every device."""

@@ -26,7 +26,7 @@ def test_without_a_gpu_it_runs_to_its_end_and_says_what_it_left_out(tmp_path: Pa
     }
     assert [name for name, section in sections.items() if section["error"]] == []
     left_out = {name for name, section in sections.items() if any(r["value"] == "left out" for r in section["rows"])}
-    assert left_out == {"faults", "attention", "memory"}
+    assert left_out == {"faults", "attention", "kernels", "captured", "memory"}
     (exact,) = sections["exactness"]["rows"]
     assert exact["ok"] is True, exact
 
@@ -54,6 +54,19 @@ def test_a_figure_past_its_bound_fails_the_run(tmp_path: Path) -> None:
     checked.run("only", lambda: iter([Row("fine", 1.0, ok=True), Row("too much", 3.0, ok=False)]))
     assert checked.failed
     assert "FAILED" in checked.table()
+
+
+def test_a_section_that_takes_too_long_ends_and_keeps_its_findings(tmp_path: Path) -> None:
+    def hangs() -> Iterator[Row]:
+        yield Row("one figure", 1.5, "ms")
+        while True:
+            pass
+
+    checked = report(tmp_path)
+    checked.run("hangs", hangs, seconds=0.2)
+    (stored,) = load_all(tmp_path)
+    assert stored.sections[0].error.startswith("TimeoutError")
+    assert [row.value for row in stored.sections[0].rows] == [1.5]
 
 
 def test_the_table_stays_short(tmp_path: Path) -> None:
