@@ -19,10 +19,12 @@ from bench.gpu_check.checkpoint import config_for
 from bench.gpu_check.report import Check, Report
 from bench.gpu_check.sections.attention import attention
 from bench.gpu_check.sections.baseline import baseline
+from bench.gpu_check.sections.captured import captured
 from bench.gpu_check.sections.decode import decode, profile
 from bench.gpu_check.sections.environment import environment
 from bench.gpu_check.sections.exactness import exactness
 from bench.gpu_check.sections.faults import faults
+from bench.gpu_check.sections.kernels import kernels
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
 from bench.gpu_check.sections.prefill import prefill
@@ -33,7 +35,9 @@ SECTIONS = {
     "faults": faults,
     "exactness": exactness,
     "attention": attention,
+    "kernels": kernels,
     "load": load,
+    "captured": captured,
     "decode": decode,
     "profile": profile,
     "prefill": prefill,

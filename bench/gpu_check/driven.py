@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from app.contract.events import TokenEvent
 from app.contract.requests import EngineRequest, SamplingParams
 from app.engine.commands import Submit
+from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.thread import build_runner
 from bench.gpu_check.bench import Bench
@@ -24,6 +25,10 @@ class Driven:
         self.tokens: dict[str, list[int]] = {}
         self.errors: dict[str, str] = {}
         self.runner: Runner = build_runner(bench.engine_config, bench.loaded, bench.observers, self._take)
+
+    @property
+    def executor(self) -> Executor:
+        return self.runner._executor  # noqa: SLF001  # the check takes captured steps away from it, to compare
 
     def prompt(self, length: int) -> list[int]:
         return [self._random.randrange(3, self._vocabulary) for _ in range(length)]

@@ -2,14 +2,19 @@
 
 import json
 import re
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 TABLE_LINES = 60
+
+SECTION_SECONDS = 150.0
+"""What one section may take, so that one that hangs leaves time for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +57,25 @@ class Check:
 
 
 class Report:
-    """The findings of all sections, in a file that is rewritten after each section."""
+    """The findings of all sections, in a file that is rewritten after each finding."""
 
     def __init__(self, out: Path, check: Check) -> None:
         self._path = out / f"{slug(check.card)}.json"
         self._check = check
         self.sections = check.sections
 
-    def run(self, name: str, work: Callable[[], Iterator[Row]]) -> None:
-        """Run one section. An error in it is noted, and the other sections still run."""
+    def run(self, name: str, work: Callable[[], Iterator[Row]], seconds: float = SECTION_SECONDS) -> None:
+        """Run one section for `seconds` at most. An error in it is noted, and the other sections still run."""
         section = Section(name)
         self.sections.append(section)
         print(f"== {name}", flush=True)
         begun = time.monotonic()
         try:
-            for row in work():
-                section.rows.append(row)
-                print(row.line(), flush=True)
+            with _at_most(seconds):
+                for row in work():
+                    section.rows.append(row)
+                    print(row.line(), flush=True)
+                    self._write()
         except Exception as error:  # noqa: BLE001  # a failing section must not stop the others
             section.error = f"{type(error).__name__}: {error}"
             traceback.print_exc()
@@ -94,6 +101,22 @@ class Report:
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(asdict(self._check), indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError where the work is when the time is over; a call into a library ends first."""
+
+    def over(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"it took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def slug(card: str) -> str:

@@ -18,8 +18,9 @@ STEPS = 20
 
 
 def decode(bench: Bench) -> Iterator[Row]:
+    driven = Driven(bench)
     for batch, context in CASES if bench.gpus else SMALL_CASES:
-        step, parts = _measure(bench, batch, context)
+        step, parts = measure(bench, driven, batch, context)
         floor = step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
         shares = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
         yield Row(
@@ -49,9 +50,8 @@ def step_bytes(bench: Bench, batch: int, context: int) -> float:
     return total
 
 
-def _measure(bench: Bench, batch: int, context: int) -> tuple[float, dict[str, float]]:
+def measure(bench: Bench, driven: Driven, batch: int, context: int) -> tuple[float, dict[str, float]]:
     """Median milliseconds of a step with every sequence decoding, and of its parts on the host."""
-    driven = Driven(bench)
     for number in range(batch):
         driven.submit(str(number), driven.prompt(context), STEPS + 40)
     driven.until_all_decode()
@@ -98,29 +98,42 @@ class Clock:
 
 
 def profile(bench: Bench) -> Iterator[Row]:
-    """Launches, copies and waits of one decode step, as torch's profiler counts them."""
+    """Launches, copies and waits of one decode step, as torch's profiler counts them, captured and eager."""
+    driven = Driven(bench)
+    graphs = driven.executor.graphs
     for batch in (1, 32) if bench.gpus else (1,):
-        driven = Driven(bench)
-        for number in range(batch):
-            driven.submit(str(number), driven.prompt(512 if bench.gpus else 64), 60)
-        driven.until_all_decode()
-        for _ in range(5):
-            driven.runner.step()
+        if graphs is not None:
+            yield from _profiled(bench, driven, batch, "captured")
+        driven.executor.graphs = None
+        yield from _profiled(bench, driven, batch, "eager")
+        driven.executor.graphs = graphs
+
+
+def _profiled(bench: Bench, driven: Driven, batch: int, how: str) -> Iterator[Row]:
+    for number in range(batch):
+        driven.submit(str(number), driven.prompt(512 if bench.gpus else 64), 60)
+    driven.until_all_decode()
+    for _ in range(5):
+        driven.runner.step()
+    bench.synchronize()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if bench.gpus:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
+        driven.runner.step()
         bench.synchronize()
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if bench.gpus:
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
-        with torch.profiler.profile(activities=activities) as profiler:
-            driven.runner.step()
-            bench.synchronize()
-        driven.cancel_all()
-        yield from _counts(profiler, batch)
+    driven.cancel_all()
+    yield from _counts(profiler, batch, how)
 
 
-def _counts(profiler: Any, batch: int) -> Iterator[Row]:
+def _counts(profiler: Any, batch: int, how: str) -> Iterator[Row]:
     averages = profiler.key_averages()
     counts = {event.key: event.count for event in averages}
-    launched = sum(count for key, count in counts.items() if key.startswith(("cudaLaunchKernel", "cuLaunchKernel")))
+    launched = sum(
+        count
+        for key, count in counts.items()
+        if key.startswith(("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch"))
+    )
     copies = sum(count for key, count in counts.items() if key.startswith("cudaMemcpy"))
     waits = sum(count for key, count in counts.items() if key in {"cudaStreamSynchronize", "cudaEventSynchronize"})
     kernels = [event for event in averages if event.device_type.name == "CUDA"]
@@ -129,7 +142,7 @@ def _counts(profiler: Any, batch: int) -> Iterator[Row]:
     operations = sum(count for key, count in counts.items() if key.startswith("aten::"))
     top = [[event.key[:90], event.count, round(event.self_device_time_total / 1000, 3)] for event in kernels[:25]]
     yield Row(
-        f"one decode step, batch {batch}: launches",
+        f"one decode step, {how}, batch {batch}: launches",
         str(launched),
         note=f"{operations} operations, {copies} copies, {waits} waits, devices busy {busy:.2f} ms",
         detail={"counts": {k: v for k, v in counts.items() if k.startswith("cu")}, "kernels": top},

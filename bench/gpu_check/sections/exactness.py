@@ -64,11 +64,16 @@ def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
     driven.run()
     prompts["again"] = longest
     wrong = [name for name, prompt in prompts.items() if driven.tokens[name] != _generate(stock, prompt, bench)]
+    graphs = driven.executor.graphs
+    captured = "eager" if graphs is None else f"captured at {', '.join(map(str, graphs.sizes))} rows"
     yield Row(
         "prompts answered as generate does, float32",
         f"{len(prompts) - len(wrong)} of {len(prompts)}",
         ok=not wrong,
-        note=f"differ: {', '.join(wrong)}" if wrong else "concurrent, chunked, prefix reuse, one cancelled",
+        note=f"differ: {', '.join(wrong)}"
+        if wrong
+        else f"concurrent, chunked, prefix reuse, one cancelled; {captured}",
+        detail={"attention": small.loaded.backend.name},
     )
 
 

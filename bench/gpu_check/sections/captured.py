@@ -1,0 +1,125 @@
+"""Decode steps in three ways on the same weights: plain torch, Triton's kernels, and those in CUDA graphs."""
+
+import random
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from app.engine.attention.latents import LatentsBackend
+from app.engine.execution.decode_graphs import capture_steps
+from app.engine.execution.executor import Executor
+from app.engine.kv.manager import KvManager
+from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.shape import LatentShape
+from app.engine.scheduling.scheduler import Scheduler
+from app.engine.scheduling.sequence import Decision, Sequence
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.driven import Driven
+from bench.gpu_check.report import Row
+from bench.gpu_check.sections.decode import measure, step_bytes
+
+CASES = ((1, 2048), (8, 2048), (32, 2048))
+"""(sequences, tokens of context)."""
+
+LENGTHS = (1, 31, 32, 33, 300, 1000, 1500, 77)
+"""Prompts of the comparison of logits; as many as one captured size has rows."""
+
+SAME_KERNELS, OTHER_KERNELS = 0.01, 0.1
+"""Bounds for the norm of the difference of logits: of a replay, and of other kernels, which may turn a close choice
+of experts."""
+
+
+def captured(bench: Bench) -> Iterator[Row]:
+    if not bench.gpus:
+        yield Row("kernels and graphs against plain torch", "left out", note="measured on GPUs only")
+        return
+    yield Row("attention of decode steps", bench.loaded.backend.name, ok=bench.loaded.backend.reads_tables)
+    yield from _logits(bench)
+    yield from _times(bench)
+
+
+def _plain(bench: Bench) -> LatentsBackend:
+    config = bench.config
+    shape = LatentShape(config.kv_lora_rank, config.qk_rope_head_dim)
+    return LatentsBackend(shape, PAGE_SIZE, bench.loaded.dtype)
+
+
+def _times(bench: Bench) -> Iterator[Row]:
+    own = bench.loaded.backend
+    driven = Driven(bench)
+    graphs = driven.executor.graphs
+    yield Row("captured sizes", "none" if graphs is None else str(len(graphs.sizes)), ok=graphs is not None)
+    times = {case: {"graphs": measure(bench, driven, *case)[0]} for case in CASES}
+    driven.executor.graphs = None
+    for case in CASES:
+        times[case]["Triton, eager"] = measure(bench, driven, *case)[0]
+    del driven, graphs
+    bench.free_memory()
+    bench.loaded.backend = _plain(bench)
+    try:
+        driven = Driven(bench)
+        for case in CASES:
+            times[case]["plain torch, eager"] = measure(bench, driven, *case)[0]
+    finally:
+        bench.loaded.backend = own
+    for (batch, context), ways in times.items():
+        floor = step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
+        step = ways["graphs"]
+        others = ", ".join(f"{name} {value:.1f}" for name, value in ways.items() if name != "graphs")
+        yield Row(
+            f"captured decode step, batch {batch}, context {context}",
+            step,
+            "ms",
+            note=f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}; {others}",
+            detail={"floor_ms": floor, "ways_ms": ways},
+        )
+
+
+@torch.inference_mode()
+def _logits(bench: Bench) -> Iterator[Row]:
+    """One step on the same pages in the three ways: a step can be computed again."""
+    decoder = bench.loaded
+    pages = sum(length // PAGE_SIZE + 2 for length in LENGTHS)
+    cache = decoder.new_cache(pages)
+    graphs = capture_steps(decoder, cache, len(LENGTHS))
+    decision = _decoding(bench, Executor(decoder, cache), pages)
+    eager = _computed(Executor(decoder, cache), decision)
+    if graphs is None:
+        yield Row("logits of a captured step", "nothing is captured", ok=False)
+    else:
+        replayed = _computed(Executor(decoder, cache, graphs), decision)
+        yield _difference("a replay and its eager step", replayed, eager, SAME_KERNELS)
+    cache.backend = _plain(bench)
+    plain = _computed(Executor(decoder, cache), decision)
+    yield _difference("Triton's kernels and plain torch", eager, plain, OTHER_KERNELS)
+
+
+def _computed(executor: Executor, decision: Decision) -> Tensor:
+    return executor.execute(decision)[1].float().clone()
+
+
+def _difference(name: str, one: Tensor, other: Tensor, bound: float) -> Row:
+    error = float((one - other).norm() / other.norm())
+    agreed = int((one.argmax(-1) == other.argmax(-1)).sum())
+    note = f"by the norm, bfloat16; {agreed} of {len(one)} next tokens agree"
+    return Row(f"logits differ, {name}", error, ok=error < bound, note=note)
+
+
+def _decoding(bench: Bench, executor: Executor, pages: int) -> Decision:
+    """The first step in which every prompt has been computed."""
+    dice = random.Random(5)
+    prompts = [[dice.randrange(3, bench.config.vocab_size) for _ in range(length)] for length in LENGTHS]
+    scheduler = Scheduler(KvManager(PagePool(pages, PAGE_SIZE)), max_sequences=len(prompts), chunk=512)
+    for number, prompt in enumerate(prompts):
+        scheduler.add(Sequence(str(number), prompt, PAGE_SIZE))
+    while True:
+        decision = scheduler.decide()
+        if decision is None:
+            raise RuntimeError("the scheduler has nothing to do before all prompts are computed")
+        if len(decision.decode) == len(prompts):
+            return decision
+        chunks, logits = executor.execute(decision)
+        scheduler.advance(decision)
+        for chunk, row in zip(chunks, logits, strict=True):
+            chunk.sequence.tokens.append(int(row.argmax()))

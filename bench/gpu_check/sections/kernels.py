@@ -1,0 +1,136 @@
+"""Our Triton kernels at the model's real shape, in bfloat16: their error to float64, and their time.
+
+Memory behind every length is poisoned: a kernel that reads it gives NaN.
+"""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.paged_plan import Group
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape
+from bench.gpu_check.bench import Bench
+from bench.gpu_check.report import Row
+
+HEADS, RANK, ROPE, SCALING = 16, 512, 64, 0.1
+CONTEXTS = ((1, 1), (1, 2047), (1, 32_768), (8, 2048), (32, 2048), (64, 515))
+"""(rows, tokens of context of the longest; the others have fewer)."""
+
+EXPERTS, CHOSEN, WIDTH, INNER = 64, 6, 2048, 1408
+TOKENS = (1, 8, 32, 64, 200)
+CALLS = 20
+"""In one measurement: single kernels are shorter than the wait for them."""
+
+BOUND = 0.02
+
+
+def kernels(bench: Bench) -> Iterator[Row]:
+    if not bench.gpus:
+        yield Row("our kernels", "left out", note="measured on GPUs only; make test computes them on the CPU")
+        return
+    with torch.inference_mode():
+        for rows, context in CONTEXTS:
+            yield _latents(bench, rows, context)
+        experts = _experts(bench)
+        for tokens in TOKENS:
+            yield _chosen(bench, experts, tokens)
+
+
+def _latents(bench: Bench, rows: int, context: int) -> Row:
+    from app.engine.attention.triton import latents  # noqa: PLC0415  # it needs Triton
+
+    lengths = torch.linspace(context, max(1, context // 3), rows).long().to(bench.device)
+    pages = -(-context // PAGE_SIZE)
+    tables = torch.randperm(rows * pages, device=bench.device).view(rows, pages)
+    storage = torch.randn(rows * pages, PAGE_SIZE, RANK + ROPE, device=bench.device).bfloat16()
+    query = torch.randn(HEADS, rows, RANK + ROPE, device=bench.device).bfloat16()
+    expected = _exact(query, storage, tables, lengths)
+    plain = LatentsBackend(LatentShape(RANK, ROPE), PAGE_SIZE, torch.bfloat16)
+    group = Group(slice(0, rows), tables, lengths)
+    usual = _milliseconds(bench, lambda: plain.decode(group, storage, query, SCALING))
+    place = torch.arange(pages * PAGE_SIZE, device=bench.device).view(pages, PAGE_SIZE)
+    for table, length in zip(tables, lengths, strict=True):
+        storage[table] = storage[table].masked_fill((place >= length)[..., None], float("nan"))
+
+    def run() -> Tensor:
+        return latents.attend(query, storage, tables, lengths, SCALING, rank=RANK)
+
+    error, milliseconds = _relative(run(), expected), _milliseconds(bench, run)
+    least = int(lengths.sum()) * (RANK + ROPE) * 2 / bench.ceiling_bytes * 1000
+    return Row(
+        f"latent attention, {rows} x {context}",
+        milliseconds,
+        "ms",
+        ok=error < BOUND,
+        note=f"error {error:.1e}; plain torch {usual:.3f}; bandwidth {least:.3f}",
+    )
+
+
+def _exact(query: Tensor, storage: Tensor, tables: Tensor, lengths: Tensor) -> Tensor:
+    rows = []
+    for number, length in enumerate(lengths.tolist()):
+        cached = storage[tables[number]].flatten(0, 1)[:length].double()
+        weights = (query[:, number].double() @ cached.T * SCALING).softmax(-1)
+        rows.append(weights @ cached[:, :RANK])
+    return torch.stack(rows, dim=1)
+
+
+def _experts(bench: Bench) -> Any:
+    """What our kernels and the check below use of transformers' module."""
+
+    def weights(*shape: int) -> Tensor:
+        return (torch.randn(*shape, device=bench.device) * 0.02).bfloat16()
+
+    return SimpleNamespace(
+        gate_up_proj=weights(EXPERTS, 2 * INNER, WIDTH), down_proj=weights(EXPERTS, WIDTH, INNER), act_fn=nn.SiLU()
+    )
+
+
+def _chosen(bench: Bench, experts: Any, tokens: int) -> Row:
+    from app.engine.layers.triton_experts import experts_forward  # noqa: PLC0415  # it needs Triton
+
+    hidden = torch.randn(tokens, WIDTH, device=bench.device).bfloat16()
+    chosen = torch.rand(tokens, EXPERTS, device=bench.device).topk(CHOSEN).indices
+    shares = torch.rand(tokens, CHOSEN, device=bench.device)
+
+    def run() -> Tensor:
+        return experts_forward(experts, hidden, chosen, shares)
+
+    error, milliseconds = _relative(run(), _exact_experts(experts, hidden, chosen, shares)), _milliseconds(bench, run)
+    hit = len(set(chosen.flatten().tolist()))
+    least = hit * 3 * WIDTH * INNER * 2 / bench.ceiling_bytes * 1000
+    return Row(
+        f"experts, {tokens} tokens",
+        milliseconds,
+        "ms",
+        ok=error < BOUND,
+        note=f"error {error:.1e}; {hit} experts; bandwidth {least:.3f}",
+    )
+
+
+def _exact_experts(experts: Any, hidden: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
+    output = torch.zeros(hidden.shape, dtype=torch.float64, device=hidden.device)
+    for expert in set(chosen.flatten().tolist()):
+        token, place = torch.where(chosen == expert)
+        gate, up = (hidden[token].double() @ experts.gate_up_proj[expert].double().T).chunk(2, dim=-1)
+        inner = torch.nn.functional.silu(gate) * up
+        added = inner @ experts.down_proj[expert].double().T * shares[token, place, None].double()
+        output.index_add_(0, token, added)
+    return output
+
+
+def _milliseconds(bench: Bench, run: Callable[[], Tensor]) -> float:
+    def calls() -> None:
+        for _ in range(CALLS):
+            run()
+
+    return bench.median_ms(calls, tries=5, warm=1) / CALLS
+
+
+def _relative(output: Tensor, expected: Tensor) -> float:
+    return float((output.double() - expected).norm() / expected.norm())
