@@ -14,13 +14,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from app.engine.attention.triton import heads, latents, merge
+from app.engine.attention.triton import heads, latents, merge, rotation
 from app.engine.layers import triton_experts as experts
 
 HALF = torch.bfloat16
 
 FORMS: dict[str, tuple[Any, dict[str, int]]] = {
     "latents of DeepSeek-Coder-V2-Lite": (latents.latents_kernel, latents.tiles(512, 64, 32, HALF)),
+    "rotation and store": (rotation.store_kernel, rotation.tiles(16, 192, 512, 64)),
     "heads of 128, four to a key": (heads.heads_kernel, heads.tiles(128, 32, 4, HALF)),
     "heads of 64, three to a key": (heads.heads_kernel, heads.tiles(64, 32, 3, HALF)),
     "gates of 16 rows": (experts.gate_up_kernel, experts.tiles(2048, 1408, 16, 6, HALF)),
@@ -30,13 +31,14 @@ FORMS: dict[str, tuple[Any, dict[str, int]]] = {
 }
 
 TYPES = {
-    **dict.fromkeys(("tables", "lengths", "chosen"), "*i64"),
-    **dict.fromkeys(("parts", "sums", "shares", "output"), "*fp32"),
+    **dict.fromkeys(("tables", "lengths", "chosen", "slots"), "*i64"),
+    **dict.fromkeys(("parts", "sums", "shares", "output", "rotation"), "*fp32"),
     "scaling": "fp32",
+    "epsilon": "fp32",
 }
 """Of the arguments; other numbers are int32."""
 
-IN_HALF = {"query", "pages", "keys", "values", "out", "hidden", "weight", "inner"}
+IN_HALF = {"query", "pages", "keys", "values", "out", "hidden", "weight", "inner", "compressed"}
 
 
 def compile_for(capability: int) -> dict[str, int]:

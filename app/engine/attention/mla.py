@@ -21,6 +21,7 @@ from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Atten
 
 from app.contract.options import FlashAttn
 from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.on_gpu import TritonLatents
 from app.engine.attention.paged_plan import Chunk
 from app.engine.attention.partial import Part, merge
 from app.engine.attention.prefill import PRODUCTS, Kernel, choose_kernel
@@ -71,8 +72,11 @@ class AbsorbedAttention(DeepseekV2Attention):
         **_kwargs: Any,
     ) -> tuple[Tensor, None]:
         """`hidden_states` `[1, tokens, hidden]`, the rows of the cache's step."""
-        query, latent, rope = self._project(hidden_states, position_embeddings)
-        kv_cache.update(latent, rope, self.layer_idx)
+        if isinstance(kv_cache.backend, TritonLatents):
+            query = self._project_and_store(hidden_states, position_embeddings, kv_cache, kv_cache.backend)
+        else:
+            query, latent, rope = self._project(hidden_states, position_embeddings)
+            kv_cache.update(latent, rope, self.layer_idx)
         output = self._attend_pages(query, kv_cache)
         return self.o_proj(output), None
 
@@ -90,6 +94,17 @@ class AbsorbedAttention(DeepseekV2Attention):
         latent, rope = torch.split(compressed, [self.kv_lora_rank, self.qk_rope_head_dim], dim=-1)
         query_rope, rope = apply_rotary_emb(query_rope, rope.unsqueeze(1), rotation)
         return torch.cat((nope, query_rope), dim=-1), self.kv_a_layernorm(latent).unsqueeze(1), rope
+
+    def _project_and_store(
+        self, hidden_states: Tensor, rotation: Tensor, cache: KvCache, latents: TritonLatents
+    ) -> Tensor:
+        """The same with one kernel behind the projections: the rotated queries, `[1, h, tokens, nope + rope]`."""
+        query = self._queries(hidden_states)[0].view(-1, self.num_heads, self.qk_head_dim)
+        compressed = self.kv_a_proj_with_mqa(hidden_states)[0]
+        plan, storage = cache.plans[query.device], cache.storage(self.layer_idx)
+        norm = (self.kv_a_layernorm.weight, self.kv_a_layernorm.variance_epsilon)
+        latents.rotate_and_write(plan, storage, query, compressed, rotation=rotation[0], norm=norm)
+        return query.transpose(0, 1).unsqueeze(0)
 
     def _queries(self, hidden_states: Tensor) -> Tensor:
         if self.q_proj is not None:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from app.engine.attention.heads import HeadPages, HeadsBackend
@@ -24,6 +25,9 @@ _log = logging.getLogger(__name__)
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 """How far a kernel's output may be from plain torch, of numbers around 1: rounding in another order."""
 
+Norm = tuple[Tensor, float]
+"""Weight and epsilon of an RMSNorm."""
+
 TRIAL_PAGES = 16
 
 REPEATS = (1, 2, 4, 8, 16, 32, 64)
@@ -31,14 +35,18 @@ REPEATS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class TritonLatents(LatentsBackend):
-    """`kernels` is `app.engine.attention.triton.latents`, which cannot be imported everywhere."""
+    """`kernels` is `app.engine.attention.triton.latents`, and `rotation` the module beside it: neither can be
+    imported everywhere."""
 
     name = "Triton over pages of latents"
     reads_tables = True
 
-    def __init__(self, shape: LatentShape, page_size: int, dtype: torch.dtype, kernels: ModuleType) -> None:
+    def __init__(
+        self, shape: LatentShape, page_size: int, dtype: torch.dtype, kernels: ModuleType, rotation: ModuleType
+    ) -> None:
         super().__init__(shape, page_size, dtype)
         self._kernels = kernels
+        self._rotation = rotation
 
     def plan(self, step: Step, device: torch.device) -> PagedPlan:
         return plan_pages(step, self._size, device, one_group=True)
@@ -47,12 +55,37 @@ class TritonLatents(LatentsBackend):
         summed = self._kernels.attend(query, storage, group.tables, group.lengths, scaling, rank=self._rank)
         return cast("Tensor", summed)
 
+    def rotate_and_write(
+        self, plan: PagedPlan, storage: Tensor, query: Tensor, compressed: Tensor, *, rotation: Tensor, norm: Norm
+    ) -> None:
+        """Rotate `query` `[tokens, h, nope + rope]` in place, and store the step's rows from `compressed`
+        `[tokens, rank + rope]`, as projected. `rotation` is complex, `[tokens, rope / 2]`."""
+        self._rotation.rotate_and_store(
+            query, compressed, rotation=rotation, norm=norm[0], slots=plan.slots, pages=storage, epsilon=norm[1]
+        )
+
     def difference(self, group: Group, heads: int) -> float:
         """The largest difference from plain torch over random pages."""
         storage = self.allocate(TRIAL_PAGES, group.tables.device)
         storage.copy_(_random(storage.shape, storage))
         query = _random((heads, len(group.lengths), self._width), storage)
-        return _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+        error = _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+        return max(error, self._difference_of_rotation(storage, heads))
+
+    def _difference_of_rotation(self, storage: Tensor, heads: int) -> float:
+        tokens, rank, rope = 4, self._rank, self._width - self._rank
+        query, compressed = _random((tokens, heads, 2 * rope), storage), _random((tokens, self._width), storage)
+        angles = _random((tokens, rope // 2), storage).float()
+        rotation, weight = torch.polar(torch.ones_like(angles), angles), _random((rank,), storage)
+        latent = F.rms_norm(compressed[:, :rank], (rank,), weight, 1e-6)
+        rows = torch.cat((latent, _rotate(compressed[:, rank:], rotation)), dim=-1)
+        turned = _rotate(query[..., rope:], rotation.unsqueeze(1))
+        slots = torch.tensor([0, self._size - 1, self._size, 3 * self._size + 5], device=storage.device)
+        self._rotation.rotate_and_store(
+            query, compressed, rotation=rotation, norm=weight, slots=slots, pages=storage, epsilon=1e-6
+        )
+        stored = storage.view(-1, self._width)[slots]
+        return max(_distance(stored, rows), _distance(query[..., rope:], turned))
 
 
 class TritonHeads(HeadsBackend):
@@ -92,9 +125,9 @@ def triton_backend(
     backend: TritonLatents | TritonHeads
     try:
         if isinstance(shape, LatentShape):
-            from app.engine.attention.triton import latents  # noqa: PLC0415  # it needs Triton
+            from app.engine.attention.triton import latents, rotation  # noqa: PLC0415  # it needs Triton
 
-            backend = TritonLatents(shape, page_size, dtype, latents)
+            backend = TritonLatents(shape, page_size, dtype, latents, rotation)
         else:
             from app.engine.attention.triton import heads as per_head  # noqa: PLC0415  # likewise
 
@@ -128,6 +161,11 @@ def _trial(page_size: int, repeats: int, device: torch.device) -> Group:
 
 def _random(shape: Sequence[int], like: Tensor) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(like)
+
+
+def _rotate(numbers: Tensor, rotation: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(numbers.float().reshape(*numbers.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(numbers.dtype)
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

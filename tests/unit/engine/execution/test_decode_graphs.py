@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.engine.attention.on_gpu import TritonHeads, TritonLatents
-from app.engine.attention.triton import heads, latents, splits
+from app.engine.attention.triton import heads, latents, rotation, splits
 from app.engine.execution import decode_graphs
 from app.engine.execution.decode_graphs import DecodeGraphs, capture_steps, sizes
 from app.engine.execution.executor import Executor
@@ -60,7 +60,7 @@ def with_kernels(model: Any, replays: Replays, **settings: Any) -> Driver:
     decoder = driver.runner._executor._decoder
     shape = kv_shape(model.config.to_dict())
     decoder.backend = (
-        TritonLatents(shape, PAGE_SIZE, torch.float32, latents)
+        TritonLatents(shape, PAGE_SIZE, torch.float32, latents, rotation)
         if isinstance(shape, LatentShape)
         else TritonHeads(shape, PAGE_SIZE, torch.float32, heads)
     )
