@@ -22,8 +22,8 @@ from app.engine.kv.shape import HeadsShape, LatentShape
 
 _log = logging.getLogger(__name__)
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
-"""How far a kernel's output may be from plain torch, of numbers around 1: rounding in another order."""
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.03}
+"""How far a row of a kernel's output may be from plain torch, by its norm: it rounds in another order."""
 
 Norm = tuple[Tensor, float]
 """Weight and epsilon of an RMSNorm."""
@@ -65,7 +65,7 @@ class TritonLatents(LatentsBackend):
         )
 
     def difference(self, group: Group, heads: int) -> float:
-        """The largest difference from plain torch over random pages."""
+        """The largest difference of a row from plain torch, over random pages."""
         storage = self.allocate(TRIAL_PAGES, group.tables.device)
         storage.copy_(_random(storage.shape, storage))
         query = _random((heads, len(group.lengths), self._width), storage)
@@ -108,7 +108,7 @@ class TritonHeads(HeadsBackend):
         return cast("Tensor", output)
 
     def difference(self, group: Group, heads: int) -> float:
-        """The largest difference from plain torch over random pages."""
+        """The largest difference of a row from plain torch, over random pages."""
         storage = self.allocate(TRIAL_PAGES, group.tables.device)
         storage.keys.copy_(_random(storage.keys.shape, storage.keys))
         storage.values.copy_(_random(storage.values.shape, storage.values))
@@ -169,4 +169,6 @@ def _rotate(numbers: Tensor, rotation: Tensor) -> Tensor:
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).float().abs().max())
+    """The largest difference of a row, by its norm. NaN where a number is."""
+    one, other = one.float(), other.float()
+    return float(((one - other).norm(dim=-1) / other.norm(dim=-1)).max())

@@ -23,8 +23,9 @@ _log = logging.getLogger(__name__)
 
 Replay = Callable[[], Tensor]
 
-TOLERANCE = 0.01
-"""How far a replayed step may be from the same step computed eagerly, by the norm of the difference."""
+TOLERANCE = 0.1
+"""How far a replayed step may be from the same step computed eagerly, by the norm of the difference: the same kernels
+ran, but one rounding may turn a close choice of experts. A wrong replay is another step altogether."""
 
 
 def sizes(most: int) -> list[int]:
@@ -77,8 +78,8 @@ class DecodeGraphs:
         try:
             replay = capture(compute)
             error = float((replay() - expected).float().norm() / expected.float().norm())
-        except RuntimeError as refused:  # as when something in the step waits for the device
-            _log.warning("steps of this size are not captured", extra={"rows": size, "reason": str(refused)})
+        except Exception as refused:  # noqa: BLE001  # whatever a library raises, as when it waits for the device
+            _log.warning("steps of this size are not captured", extra={"rows": size, "reason": repr(refused)})
             return None
         if not error <= TOLERANCE:
             _log.error("a captured step is wrong: it is not used", extra={"rows": size, "error": error})

@@ -29,7 +29,7 @@ MOST = 6
 
 @pytest.fixture(autouse=True)
 def _inference(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(splits, "PROGRAMS", 2)  # the interpreter runs them one after the other
+    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
     with torch.inference_mode():
         yield
 
@@ -73,16 +73,16 @@ def with_kernels(model: Any, replays: Replays, **settings: Any) -> Driver:
 
 def test_the_same_tokens_as_generate_for_every_number_of_rows(make: Callable[[], Any]) -> None:
     dice = random.Random(3)
-    prompts = {str(n): [dice.randrange(3, VOCABULARY) for _ in range(n)] for n in (1, 31, 32, 33, 100)}
+    prompts = {str(n): [dice.randrange(3, VOCABULARY) for _ in range(n)] for n in (1, 31, 32, 33, 70)}
     stock = make()
-    expected = {name: reference(stock, prompt, 7 + int(name) % 5) for name, prompt in prompts.items()}
+    expected = {name: reference(stock, prompt, 5 + int(name) % 5) for name, prompt in prompts.items()}
     replays = Replays()
     driver = with_kernels(make(), replays)
     for name, prompt in prompts.items():
-        driver.submit(name, prompt, 7 + int(name) % 5)
+        driver.submit(name, prompt, 5 + int(name) % 5)
     driver.run()
     assert driver.tokens == expected
-    assert {2, 6} <= set(replays.rows) <= set(sizes(MOST))
+    assert {MOST} < set(replays.rows) <= set(sizes(MOST))
 
 
 def test_unused_rows_write_to_no_page_of_a_sequence(make: Callable[[], Any]) -> None:
@@ -123,7 +123,7 @@ def test_a_step_that_cannot_be_captured_stays_eager(caplog: pytest.LogCaptureFix
 
 def test_a_captured_step_that_is_wrong_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     executor = with_kernels(tiny_llama(), Replays()).runner._executor
-    graphs = DecodeGraphs(executor._decoder, executor._cache, 1, lambda compute: lambda: compute() * 1.1)
+    graphs = DecodeGraphs(executor._decoder, executor._cache, 1, lambda compute: lambda: compute() * 1.3)
     assert graphs.sizes == []
     assert "wrong" in caplog.text
 
