@@ -101,8 +101,10 @@ def test_unused_rows_write_to_no_page_of_a_sequence(make: Callable[[], Any]) -> 
 
 def test_steps_with_prompt_chunks_or_long_contexts_are_eager() -> None:
     replays = Replays()
-    model = tiny_llama(max_position_embeddings=2 * PAGE_SIZE)
-    expected = reference(tiny_llama(max_position_embeddings=2 * PAGE_SIZE), list(range(5, 60)), 12)
+    model = tiny_llama(max_position_embeddings=2 * PAGE_SIZE, num_hidden_layers=1)
+    expected = reference(
+        tiny_llama(max_position_embeddings=2 * PAGE_SIZE, num_hidden_layers=1), list(range(5, 60)), 12
+    )
     driver = with_kernels(model, replays)
     assert driver.ask("longer than the context", range(5, 60), 12) == expected
     assert len(replays.rows) == 2 * PAGE_SIZE - 55, "then its table is longer than those of captured steps"
@@ -112,17 +114,17 @@ def test_a_step_that_cannot_be_captured_stays_eager(caplog: pytest.LogCaptureFix
     def refuse(_compute: object) -> Any:
         raise RuntimeError("called a synchronizing CUDA operation")
 
-    driver = with_kernels(tiny_llama(), Replays())
+    driver = with_kernels(tiny_llama(num_hidden_layers=1), Replays())
     executor = driver.runner._executor
     graphs = DecodeGraphs(executor._decoder, executor._cache, MOST, refuse)
     assert graphs.sizes == []
     assert {record.__dict__["rows"] for record in caplog.records} == set(sizes(MOST))
     driver.runner._executor = Executor(executor._decoder, executor._cache, graphs)
-    assert driver.ask("eager", range(5, 30)) == reference(tiny_llama(), list(range(5, 30)))
+    assert driver.ask("eager", range(5, 30), 4) == reference(tiny_llama(num_hidden_layers=1), list(range(5, 30)), 4)
 
 
 def test_a_captured_step_that_is_wrong_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
-    executor = with_kernels(tiny_llama(), Replays()).runner._executor
+    executor = with_kernels(tiny_llama(num_hidden_layers=1), Replays()).runner._executor
     graphs = DecodeGraphs(executor._decoder, executor._cache, 1, lambda compute: lambda: compute() * 1.3)
     assert graphs.sizes == []
     assert "wrong" in caplog.text
