@@ -54,7 +54,7 @@ def main() -> int:
         "--only", nargs="*", choices=list(SECTIONS), help="run these sections, and the environment, only"
     )
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    _show_the_engines_log()
     begun = time.monotonic()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # the small model's steps are too short to share
@@ -72,6 +72,22 @@ def main() -> int:
     print("\n" + report.table())
     print("\nOn one card nothing is measured of copies between GPUs, or of one GPU that waits for the other.")
     return 1 if report.failed else 0
+
+
+def _show_the_engines_log() -> None:
+    """On stderr, with the fields of each line: they say why a kernel is not used."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithFields())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("app.engine").setLevel(logging.INFO)
+
+
+class _WithFields(logging.Formatter):
+    _usual = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in self._usual}
+        return f"{record.levelname} {super().format(record)} {fields or ''}".rstrip()[:600]
 
 
 def _bench(folder: Path, seconds: float) -> Bench:
