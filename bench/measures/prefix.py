@@ -13,7 +13,7 @@ from bench.workers.pipe import Worker, worker
 
 CONVERSATIONS = 32
 SYSTEM = 1000  # tokens
-ANSWER = 48
+ANSWER = 64
 PAGES, FASTER = 1.0, 0.5
 
 
@@ -49,7 +49,9 @@ def _prompts(seed: int, length: int, count: int) -> list[list[int]]:
     """Different questions after `length` tokens of the same system prompt."""
     words = " ".join(chain(*chain(*conversation(2 * length, seed)))).split()
     words = words[: 11 * len(words) * length // text_tokens(" ".join(words)) // 10]
-    prompts = token_prompts(questions(count, seed * count), " ".join(words))
+    # Of different lengths: else all would take their next pages in the same steps.
+    asked = [f"{text} {' '.join(words[: 7 * n % 64])}" for n, text in enumerate(questions(count, seed * count))]
+    prompts = token_prompts(asked, " ".join(words))
     shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False)))
     return [prompt[:length] + prompt[shared:] for prompt in prompts]
 
