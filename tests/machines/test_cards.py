@@ -43,7 +43,7 @@ def test_cards_that_torch_cannot_use_end_the_start(with_cards: Machine) -> None:
     assert up.code != 0
     assert "is built without CUDA" in up.output
     assert "MODEL=smollm2-135m" in up.output
-    assert "Starting the app" not in up.output
+    assert "Starting nginx" not in up.output
 
 
 @pytest.mark.parametrize("with_cards", [([RTX_4090] * 2, gpus.CURRENT_DRIVER)], indirect=True)

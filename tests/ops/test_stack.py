@@ -148,7 +148,7 @@ class TestUp:
             mended = stack_command("up", **environment)
             assert mended.returncode == 0, mended.stderr
             assert "Serving without" not in mended.stdout
-            assert "starting it anew" not in mended.stdout
+            assert "restarting it" not in mended.stdout
             assert "Prometheus  " in mended.stdout
         finally:
             assert stack_command("down", **environment).returncode == 0
