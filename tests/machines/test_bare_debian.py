@@ -32,7 +32,7 @@ def test_debian_11_is_told_which_python_to_install(machine: Machines) -> None:
     """Its Python is 3.9: the host's tool runs on it, and the app does not."""
     up = machine(image("fresh", "bullseye")).up(patience=SOON)
     assert up.code != 0
-    assert "need Python 3.11 or newer for the app, and python3 is 3.9" in up.output
+    assert "need Python 3.11 or newer for the app, but python3 is 3.9" in up.output
     assert "apt-get install python3.11" in up.output
     assert "or use Docker" in up.output
 

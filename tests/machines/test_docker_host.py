@@ -64,7 +64,7 @@ def test_debian_11_serves_from_containers(host: Machine) -> None:
 def test_debian_11_without_containers_is_told_which_python_to_install(host: Machine) -> None:
     up = host.up("MODE=native", patience=SOON)
     assert up.code != 0
-    assert "need Python 3.11 or newer for the app, and python3 is 3.9" in up.output
+    assert "need Python 3.11 or newer for the app, but python3 is 3.9" in up.output
 
 
 def test_somebody_outside_the_group_docker_is_told_so(machine: Machines) -> None:
