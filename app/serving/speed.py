@@ -18,6 +18,10 @@ class AnswerLengths:
         self._lengths: deque[int] = deque(maxlen=_ANSWERS)
         self._sorted: list[int] = []
 
+    @property
+    def measured(self) -> bool:
+        return bool(self._lengths)
+
     def count(self, tokens: int) -> None:
         self._lengths.append(tokens)
         self._sorted = sorted(self._lengths)

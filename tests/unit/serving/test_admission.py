@@ -114,9 +114,16 @@ class TestWait:
             admit(admission, 10, 900)
         assert refusal.value.retry_after == 40
 
-    def test_nothing_is_refused_for_a_speed_that_was_not_measured(self) -> None:
-        admission = Admission(max_waiting=100, max_wait=1)
-        for _ in range(100):
+    def test_nothing_is_refused_for_a_time_that_is_a_guess(self, clock: Clock) -> None:
+        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
+        first, *_ = [admit(admission, 10, 900) for _ in range(50)]
+        for _ in range(100):  # the speed is known, and how long answers are is not
+            first.count_token()
+            clock.now += 0.5
+        for _ in range(10):
+            admit(admission, 10, 900)
+        first.release()
+        with pytest.raises(Overloaded):
             admit(admission, 10, 900)
 
     def test_short_answers_wait_less(self, clock: Clock) -> None:
