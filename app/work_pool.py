@@ -24,10 +24,12 @@ _MOST_WAITING = 128
 class WorkPool:
     """Threads, of which one tenant uses at most half at once. Used on one event loop.
 
-    Waiting tenants take turns, however many jobs each of them has.
+    Waiting tenants take turns, however many jobs each of them has. The name says what the jobs read or make: it is in
+    the names of the threads and in the refusal.
     """
 
     def __init__(self, name: str, *, threads: int) -> None:
+        self._name = name
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._threads = threads
         self._per_tenant = max(1, threads // 2)
@@ -52,7 +54,11 @@ class WorkPool:
         """Wait for a thread, and take it."""
         queue = self._waiting.setdefault(tenant, deque())
         if len(queue) >= _MOST_WAITING:
-            raise Overloaded("Too many requests of this key wait for their prompts to be read.", retry_after=1)
+            raise Overloaded(
+                f"{_MOST_WAITING} jobs ({self._name}) of this API key, or of all clients without a key, already "
+                "wait: no more may. Send fewer requests at once.",
+                retry_after=1,
+            )
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
         self._hand_out()

@@ -139,8 +139,8 @@ class Admission:
             if left + wanted <= bound:
                 break
         raise Overloaded(
-            f"The server is full: its prompts have {self._prompt_tokens} of at most {bound} tokens, and this "
-            f"request's {wanted} more.",
+            f"The server is full: the prompts inside have {self._prompt_tokens} tokens, this request's have "
+            f"{wanted}: together they may have {bound}.",
             retry_after=_retry_after(seconds),
         )
 

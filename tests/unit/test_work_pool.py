@@ -109,6 +109,7 @@ async def test_too_many_waiting_jobs_of_one_tenant_are_refused(gate: Gate) -> No
     with pytest.raises(Overloaded) as refusal:
         await pool.run("a", lambda: None)
     assert refusal.value.retry_after is not None
+    assert "128 jobs (test)" in refusal.value.message
     assert await pool.run("b", lambda: "b") == "b"
     gate.opened.set()
     await asyncio.gather(*flood)

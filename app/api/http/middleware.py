@@ -122,9 +122,7 @@ def _error_for(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(), headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return MethodNotAllowed(
-            f"This path accepts the methods {headers.get('Allow', 'of its documentation')}."
-        ), headers
+        return MethodNotAllowed(f"This path accepts the methods {headers['Allow']}."), headers
     return InvalidRequest("The request is malformed."), headers
 
 
@@ -203,8 +201,17 @@ class BodyLimit:
 
     def _refuse_above_share(self, tenant: str) -> None:
         most = _MOST_BODIES * self._max_bytes
-        if self._held[tenant] > most // 2 or self._held.total() > most:
-            raise Overloaded("The server holds as many bodies of requests as it can.", retry_after=1)
+        if self._held[tenant] > most // 2:
+            holder, limit = "of this API key, or of all clients without a key,", most // 2
+        elif self._held.total() > most:
+            holder, limit = "of all clients", most
+        else:
+            return
+        raise Overloaded(
+            f"The bodies of running requests {holder} have more than {limit} bytes together. Send fewer or smaller "
+            "requests at once.",
+            retry_after=1,
+        )
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes, the limit of this server.")

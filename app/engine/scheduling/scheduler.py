@@ -56,11 +56,11 @@ class Scheduler:
         return bool(self._waiting) and len(self._running) < self._max_sequences
 
     def add(self, sequence: Sequence) -> None:
-        """Queue it. Raises ValueError for a sequence that could never be computed."""
+        """Queue it. Raises ValueError for one that could never be computed; clients see the message."""
         if not sequence.tokens or sequence.max_tokens < 1:
-            raise ValueError("a sequence needs a prompt, and at least one new token")
+            raise ValueError("its prompt is empty, or it asks for no new token")
         if sequence.longest > self.kv.tokens:
-            raise ValueError("the sequence is longer than the KV cache")
+            raise ValueError(f"it may have {sequence.longest} tokens, and the KV cache holds {self.kv.tokens}")
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence, *, keep: bool) -> None:
