@@ -33,8 +33,13 @@ class AnswerLengths:
         again.
         """
         longer = self._sorted[bisect_right(self._sorted, generated) :]
-        whole = sum(longer) / len(longer) if longer else 2 * generated or _ASSUMED_ANSWER
-        return max(1, min(round(whole), max_tokens) - generated)
+        if longer:
+            whole = round(sum(longer) / len(longer))
+        elif generated:
+            whole = 2 * generated
+        else:
+            whole = _ASSUMED_ANSWER
+        return max(1, min(whole, max_tokens) - generated)
 
 
 class Speed:

@@ -69,7 +69,9 @@ def without_long_counts(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema without bounds of lengths that are too high to be enforced. `schema_text` has taken it."""
     copied: dict[str, Any] = copy.deepcopy(dict(schema))
     for part in _walk(copied):
-        for keyword in ("minLength", "maxLength") if isinstance(part, dict) else ():
+        if not isinstance(part, dict):
+            continue
+        for keyword in ("minLength", "maxLength"):
             if _is_count(part.get(keyword)) and part[keyword] > LONGEST_COUNTED:
                 del part[keyword]
     return copied
@@ -77,7 +79,8 @@ def without_long_counts(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:
     """The error for a schema. `why` follows the keyword in the message, and must not quote the schema."""
-    return InvalidRequest(f"The JSON schema cannot be enforced: {keyword}{why and f' {why}'}.", param=param)
+    reason = f"{keyword} {why}" if why else keyword
+    return InvalidRequest(f"The JSON schema cannot be enforced: {reason}.", param=param)
 
 
 def _check_depth(value: Any, param: str) -> None:
@@ -99,19 +102,22 @@ def _children(value: Any) -> Iterator[Any]:
 def _walk(schema: Any) -> Iterator[Any]:
     """The schema and every schema in it, wherever the standard expects one. Depth was checked before."""
     yield schema
-    if not isinstance(schema, Mapping):
-        return
-    for keyword in _SCHEMAS_BY_NAME:
-        part = schema.get(keyword)
-        for child in part.values() if isinstance(part, Mapping) else ():
-            yield from _walk(child)
-    for keyword in _SCHEMAS_IN_LIST:
-        part = schema.get(keyword)
-        for child in part if isinstance(part, list) else ():
-            yield from _walk(child)
-    for keyword in _SCHEMA:
-        if keyword in schema and not isinstance(schema[keyword], list):
-            yield from _walk(schema[keyword])
+    if isinstance(schema, Mapping):
+        for keyword, value in schema.items():
+            for part in _parts(keyword, value):
+                yield from _walk(part)
+
+
+def _parts(keyword: str, value: Any) -> Iterator[Any]:
+    """The schemas that a keyword's value holds. A value of the wrong form holds none: `_check` refuses it."""
+    if keyword in _SCHEMAS_BY_NAME:
+        if isinstance(value, Mapping):
+            yield from value.values()
+    elif keyword in _SCHEMAS_IN_LIST:
+        if isinstance(value, list):
+            yield from value
+    elif keyword in _SCHEMA and not isinstance(value, list):
+        yield value
 
 
 def _check(keyword: str, value: Any, param: str, *, root: bool) -> None:

@@ -110,11 +110,12 @@ class Prompts:
 
     def _shielded(self, message: Message) -> Message:
         shield = self._tokenizer.shield
+        call_id = message.tool_call_id
         return Message(
             message.role,
             shield(message.content),
             tuple(self._shielded_call(call) for call in message.tool_calls),
-            message.tool_call_id and shield(message.tool_call_id),
+            None if call_id is None else shield(call_id),
         )
 
     def _shielded_call(self, call: ToolCall) -> ToolCall:
