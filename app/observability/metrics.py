@@ -155,9 +155,11 @@ class Metrics:
         exemplar = _exemplar(event)
         if event.time_to_first_token is not None:
             self._requests.first_token.labels(*served).observe(event.time_to_first_token, exemplar)
-        if (per_token := time_per_output_token(event)) is not None:
+        per_token = time_per_output_token(event)
+        if per_token is not None:
             self._requests.per_token.labels(*served).observe(per_token, exemplar)
-        if (speed := tokens_per_second(event)) is not None:
+        speed = tokens_per_second(event)
+        if speed is not None:
             self._requests.speed.observe(speed)
         self._requests.queued.observe(timings.queued)
         self._requests.prefill.observe(timings.prefill)

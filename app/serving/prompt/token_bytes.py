@@ -24,7 +24,8 @@ class TokenBytes:
         text = self._tokenizer.id_to_token(token) or ""
         if self._byte_of is not None:
             return bytes(self._byte_of[character] for character in text)
-        if byte := _BYTE.fullmatch(text):
+        byte = _BYTE.fullmatch(text)
+        if byte is not None:
             return bytes([int(byte[1], 16)])
         return text.replace(_SPACE, " ").encode()
 
