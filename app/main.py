@@ -91,12 +91,12 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
     """Ends the process, with the reason in the log, when it cannot start. `make_engine` also gives the folder with
     the model's tokenizer."""
     # Imported here and below, because the tests need none of it.
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry
 
-    from app.models.errors import ModelError  # noqa: PLC0415
-    from app.observability.logging import configure_logging  # noqa: PLC0415
-    from app.observability.metrics import Metrics  # noqa: PLC0415
-    from app.observability.request_log import LogObserver  # noqa: PLC0415
+    from app.models.errors import ModelError
+    from app.observability.logging import configure_logging
+    from app.observability.metrics import Metrics
+    from app.observability.request_log import LogObserver
 
     try:
         settings = load_settings()
@@ -111,8 +111,8 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
 
 
 def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
-    from app.local_engine import local_engine  # noqa: PLC0415
-    from app.models.selection import select_model  # noqa: PLC0415
+    from app.local_engine import local_engine
+    from app.models.selection import select_model
 
     selection = select_model(settings)
     _log.info("serving %s: %s", selection.name, selection.reason)
@@ -121,10 +121,10 @@ def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
 
 def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
     """Random tokens, as text through the embedded model's tokenizer."""
-    from app.engine.grammars import Grammars  # noqa: PLC0415
-    from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine  # noqa: PLC0415
-    from app.local_engine import CPU_SEQUENCES  # noqa: PLC0415
-    from app.models.catalogue import EMBEDDED  # noqa: PLC0415
+    from app.engine.grammars import Grammars
+    from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+    from app.local_engine import CPU_SEQUENCES
+    from app.models.catalogue import EMBEDDED
 
     sequences = settings.max_sequences or CPU_SEQUENCES
     capacity = Capacity(sequences, sequences * SCRIPTED_MODEL.context_tokens)

@@ -26,7 +26,7 @@ DEPTH = 64
 
 
 @triton.jit
-def _choosing(chosen, first, tokens, expert, TOKENS: tl.constexpr, K: tl.constexpr, K_BLOCK: tl.constexpr):  # noqa: N803, PLR0917  # Triton's own custom; a kernel's arguments are positional
+def _choosing(chosen, first, tokens, expert, TOKENS: tl.constexpr, K: tl.constexpr, K_BLOCK: tl.constexpr):  # noqa: PLR0917  # a kernel's arguments are positional
     """For each token of the block: whether it chose the expert, and its place among all pairs `[t * k]`."""
     token, slot = first + tl.arange(0, TOKENS), tl.arange(0, K_BLOCK)
     there = (token < tokens)[:, None] & (slot < K)[None, :]
@@ -42,13 +42,13 @@ def gate_up_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     chosen,  # [t, K], int64
     inner,  # [t * K, INNER]
     tokens,
-    WIDTH: tl.constexpr,  # noqa: N803  # Triton's own custom for constants, here and below
-    INNER: tl.constexpr,  # noqa: N803
-    TOKENS: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-    DEPTH: tl.constexpr,  # noqa: N803
-    K: tl.constexpr,  # noqa: N803
-    K_BLOCK: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    K: tl.constexpr,
+    K_BLOCK: tl.constexpr,
 ):
     """silu(gate) * up of every pair of a token and an expert."""
     expert, first = tl.program_id(1).to(tl.int64), tl.program_id(2) * TOKENS
@@ -81,13 +81,13 @@ def down_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     shares,  # [t, K]: how much each expert counts
     output,  # [t * K, WIDTH] float32
     tokens,
-    WIDTH: tl.constexpr,  # noqa: N803
-    INNER: tl.constexpr,  # noqa: N803
-    TOKENS: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-    DEPTH: tl.constexpr,  # noqa: N803
-    K: tl.constexpr,  # noqa: N803
-    K_BLOCK: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    K: tl.constexpr,
+    K_BLOCK: tl.constexpr,
 ):
     """What every pair adds to its token."""
     expert, first = tl.program_id(1).to(tl.int64), tl.program_id(2) * TOKENS

@@ -24,6 +24,7 @@ limited (`app/engine/grammars.py`)."""
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 
+# One name a line would be a page.
 _REFUSED = frozenset(
     {
         "not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired",

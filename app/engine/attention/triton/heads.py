@@ -38,12 +38,12 @@ def heads_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     table_row,
     table_page,
     splits,
-    DIM: tl.constexpr,  # noqa: N803  # Triton's own custom for constants, here and below
-    PAGE: tl.constexpr,  # noqa: N803
-    GROUP: tl.constexpr,  # noqa: N803
-    TOKENS: tl.constexpr,  # noqa: N803
-    DIM_BLOCK: tl.constexpr,  # noqa: N803
-    GROUP_BLOCK: tl.constexpr,  # noqa: N803
+    DIM: tl.constexpr,
+    PAGE: tl.constexpr,
+    GROUP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    DIM_BLOCK: tl.constexpr,
+    GROUP_BLOCK: tl.constexpr,
 ):
     split, key_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     key_heads = tl.num_programs(1)

@@ -42,13 +42,13 @@ def latents_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     table_page,
     splits,
     heads,
-    RANK: tl.constexpr,  # noqa: N803  # Triton's own custom for constants, here and below
-    ROPE: tl.constexpr,  # noqa: N803
-    PAGE: tl.constexpr,  # noqa: N803
-    HEADS: tl.constexpr,  # noqa: N803
-    TOKENS: tl.constexpr,  # noqa: N803
-    RANK_BLOCK: tl.constexpr,  # noqa: N803
-    ROPE_BLOCK: tl.constexpr,  # noqa: N803
+    RANK: tl.constexpr,
+    ROPE: tl.constexpr,
+    PAGE: tl.constexpr,
+    HEADS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    RANK_BLOCK: tl.constexpr,
+    ROPE_BLOCK: tl.constexpr,
 ):
     split, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)

@@ -17,8 +17,8 @@ def merge_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     width,
     out_row,
     out_head,
-    SPLITS: tl.constexpr,  # noqa: N803  # Triton's own custom for constants
-    WIDTH_BLOCK: tl.constexpr,  # noqa: N803  # likewise
+    SPLITS: tl.constexpr,
+    WIDTH_BLOCK: tl.constexpr,
 ):
     row, head = tl.program_id(0), tl.program_id(1)
     columns = tl.program_id(2) * WIDTH_BLOCK + tl.arange(0, WIDTH_BLOCK)

@@ -31,13 +31,13 @@ def store_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     slots,  # [t], int64
     pages,  # [pages, page, RANK + ROPE]
     epsilon,
-    HEADS: tl.constexpr,  # noqa: N803  # Triton's own custom for constants, here and below
-    NOPE: tl.constexpr,  # noqa: N803
-    RANK: tl.constexpr,  # noqa: N803
-    ROPE: tl.constexpr,  # noqa: N803
-    HEADS_BLOCK: tl.constexpr,  # noqa: N803
-    RANK_BLOCK: tl.constexpr,  # noqa: N803
-    PAIRS_BLOCK: tl.constexpr,  # noqa: N803
+    HEADS: tl.constexpr,
+    NOPE: tl.constexpr,
+    RANK: tl.constexpr,
+    ROPE: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    RANK_BLOCK: tl.constexpr,
+    PAIRS_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     head, rank, pair = tl.arange(0, HEADS_BLOCK), tl.arange(0, RANK_BLOCK), tl.arange(0, PAIRS_BLOCK)
