@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from app.contract.engine import Engine, Phase
+from app.contract.readiness import loss
 from app.settings import Settings
 
 EXIT_CODE = 3
@@ -81,10 +82,9 @@ class Lifecycle:
 
     def _fatal(self) -> str | None:
         status = self._engine.status()
-        if status.phase is Phase.FAILED:
-            return status.detail
-        if not status.alive:
-            return f"no progress: {status.detail}"
+        lost = loss(status)
+        if lost is not None:
+            return f"{lost.code}: {status.detail}"
         if status.phase.is_startup and status.elapsed > self._startup_deadline:
             return f"not ready after {self._startup_deadline:.0f} seconds (STARTUP_DEADLINE): {status.detail}"
         return None

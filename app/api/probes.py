@@ -1,7 +1,6 @@
 """The probes for orchestrators, and the metrics for Prometheus. A full queue fails no probe: a restart would not
 help."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
@@ -11,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from app.api.http.error_response import retry_after
 from app.contract.engine import Phase
-from app.contract.errors import ServingError
-from app.contract.readiness import refusal
+from app.contract.errors import NotReady
+from app.contract.readiness import loss, refusal
 from app.serving.service import GenerationService
 
 Render = Callable[[str], tuple[bytes, str]]
@@ -55,9 +55,8 @@ def probes_router(service: GenerationService, render_metrics: Render | None) -> 
     @router.api_route("/livez", methods=["GET", "HEAD"])
     async def live() -> Response:
         status = service.status()
-        if status.alive and status.phase is not Phase.FAILED:
-            return _say(200, Alive(status="alive", phase=status.phase))
-        return _refuse(refusal(status))
+        error = loss(status)
+        return _refuse(error) if error else _say(200, Alive(status="alive", phase=status.phase))
 
     @router.api_route("/readyz", methods=["GET", "HEAD"])
     async def ready() -> Response:
@@ -92,9 +91,8 @@ def _say(status: int, body: Mapping[str, object]) -> Response:
     return JSONResponse(body, status_code=status, headers={"cache-control": "no-store"})
 
 
-def _refuse(error: ServingError | None) -> Response:
+def _refuse(error: NotReady) -> Response:
     """A 503 with the code and the message of the error."""
-    error = error or ServingError()
-    response = _say(503, Unready(status=error.code, reason=error.message))
-    response.headers["retry-after"] = str(math.ceil(error.retry_after or 1))
+    response = _say(error.status, Unready(status=error.code, reason=error.message))
+    response.headers.update(retry_after(error))
     return response

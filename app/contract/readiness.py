@@ -1,4 +1,5 @@
-"""Whether an engine takes requests: one table for the service, for the engines' own refusals and for the probes.
+"""Whether an engine takes requests: one table for the service, the engines' own refusals, the probes and
+the watch over the process.
 
 The first row that fits the status decides.
 
@@ -18,12 +19,20 @@ RESTART_SECONDS = 10.0
 _LONGEST_ESTIMATE = 30.0  # seconds
 
 
-def refusal(status: EngineStatus) -> NotReady | None:
-    """The error for a request that comes now; None when the engine takes requests."""
+def loss(status: EngineStatus) -> NotReady | None:
+    """The error of an engine that a restart alone can help: the first two rows. Else None."""
     if status.phase is Phase.FAILED:
         return NotReady("The engine failed. The server log gives the reason.", retry_after=RESTART_SECONDS)
     if not status.alive:
         return EngineStalled("The engine makes no progress and is being restarted.", retry_after=RESTART_SECONDS)
+    return None
+
+
+def refusal(status: EngineStatus) -> NotReady | None:
+    """The error for a request that comes now; None when the engine takes requests."""
+    lost = loss(status)
+    if lost is not None:
+        return lost
     if status.phase.is_startup:
         return ModelLoading(
             f"The model is not ready yet: {status.phase}, {status.progress:.0%} done.",

@@ -14,8 +14,12 @@ def error_response(error: ServingError, path: str, headers: Mapping[str, str] | 
     body = openai_error(error) if is_openai_path(path) else classic_error(error)
     response = JSONResponse(body, status_code=error.status, headers=headers)
     response.headers["cache-control"] = "no-store"
-    if error.retry_after is not None:
-        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    response.headers.update(retry_after(error))
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
     return response
+
+
+def retry_after(error: ServingError) -> dict[str, str]:
+    """The header that says when to ask again, in whole seconds; empty where asking again does not help."""
+    return {} if error.retry_after is None else {"retry-after": str(max(1, math.ceil(error.retry_after)))}
