@@ -54,6 +54,10 @@ class Tool:
     strict: bool = False
 
 
+FUNCTION_NAME = r"[a-zA-Z0-9_-]{1,64}"
+"""The pattern of the whole name of a tool's function, as in OpenAI's API."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Whether the answer calls tools: never, as the model decides, or at least one. With `name`, only that one."""

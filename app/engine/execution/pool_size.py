@@ -15,11 +15,9 @@ from app.engine.execution.decode_graphs import graph_bytes
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import greedy
 from app.engine.kv.pages import PAGE_SIZE
+from app.models.placement import LEAST_KV_TOKENS
 
 _log = logging.getLogger(__name__)
-
-LEAST_TOKENS = 2048
-"""A smaller KV cache is not worth a start: it holds less than one modest request."""
 
 MARGIN = 512 * 2**20
 """Bytes of each GPU that stay free beside a measured step: libraries load kernels later, memory fragments, and a long
@@ -49,9 +47,9 @@ def pages_that_fit(
             "free_bytes_beside_a_step": {str(device): left for device, left in free.items()},
         },
     )
-    if pages < max(1, min(LEAST_TOKENS // PAGE_SIZE, planned)):
+    if pages < max(1, min(LEAST_KV_TOKENS // PAGE_SIZE, planned)):
         raise LoadError(
-            f"Beside the model and its largest step {pages * PAGE_SIZE} tokens of KV cache fit; {LEAST_TOKENS} "
+            f"Beside the model and its largest step {pages * PAGE_SIZE} tokens of KV cache fit; {LEAST_KV_TOKENS} "
             "are the least. Free GPU memory, lower MAX_SEQUENCES or PREFILL_CHUNK, or use larger GPUs."
         )
     return pages

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.requests import Tool
+from app.contract.requests import FUNCTION_NAME, Tool
 from app.serving.tools.format import CALL_TAIL, MOST_CALLS, OPEN, call_head
-
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
     """The schema of a call's arguments, which are an object. Raises InvalidRequest."""
-    if not _NAME.fullmatch(tool.name):
+    if not re.fullmatch(FUNCTION_NAME, tool.name):
         raise InvalidRequest("A function's name must have 1 to 64 letters, digits, _ or -.", param="tools")
     if tool.parameters.get("type", "object") != "object":
         raise InvalidRequest('The parameters of a function must be of the type "object".', param="tools")

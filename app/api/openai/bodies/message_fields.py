@@ -10,10 +10,9 @@ from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import CONTENT, accepts
 from app.api.http.read_json import parse_object
 from app.contract.errors import InvalidRequest
-from app.contract.requests import Message, ToolCall
+from app.contract.requests import FUNCTION_NAME, Message, ToolCall
 
-NAME = r"^[a-zA-Z0-9_-]{1,64}$"
-"""The pattern of a function's name, as in OpenAI's API."""
+NAME = f"^{FUNCTION_NAME}$"
 
 _LONGEST_ID = 256
 _MOST_CALLS = 128

@@ -5,8 +5,9 @@ import torch
 
 from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.pool_size import LEAST_TOKENS, MARGIN, free_beside_a_step, pages_that_fit
+from app.engine.execution.pool_size import MARGIN, free_beside_a_step, pages_that_fit
 from app.engine.kv.pages import PAGE_SIZE
+from app.models.placement import LEAST_KV_TOKENS
 from tests.support.driving import over_pages
 from tests.support.simgpu import gpus
 from tests.support.split import split
@@ -40,7 +41,7 @@ def test_the_plan_is_not_exceeded(decoder: Decoder) -> None:
 
 def test_too_little_memory_ends_the_start_and_says_what_to_do(decoder: Decoder) -> None:
     with pytest.raises(LoadError, match="lower MAX_SEQUENCES or PREFILL_CHUNK"):
-        pages(decoder, 1000 * PAGE_SIZE, 300, LEAST_TOKENS // PAGE_SIZE - 1)
+        pages(decoder, 1000 * PAGE_SIZE, 300, LEAST_KV_TOKENS // PAGE_SIZE - 1)
 
 
 @pytest.mark.parametrize("rest", [0, PAGE_SIZE - 1])  # what fills no page is not held
