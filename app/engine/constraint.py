@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from app.contract.errors import GenerationFailed
+
 
 class Constraint(Protocol):
     """Pure: no torch. Belongs to one request, and is called from the inference thread, once per token."""
@@ -14,3 +16,8 @@ class Constraint(Protocol):
     def accept(self, token: int) -> None:
         """The token was chosen."""
         ...
+
+
+def no_token() -> GenerationFailed:
+    """The error of a request whose rules together leave no token."""
+    return GenerationFailed("The model gave no token that this request may use.")

@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.contract.errors import DeadlineExceeded, GenerationFailed, GrammarExhausted, InvalidRequest, ServingError
+from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, ServingError
 from app.contract.events import EngineEvent, Finished, FinishReason, Start, Timings, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
+from app.engine.constraint import Constraint, no_token
 from app.engine.grammars import Grammars
 
 SCRIPTED_MODEL = ModelInfo(
@@ -197,7 +197,7 @@ def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -
     except GrammarExhausted:
         raise
     except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
-        raise GenerationFailed("The model gave no token that this request may use.") from None
+        raise no_token() from None
     return token
 
 

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Body, Items
-from app.api.http.field_json_schemas import PAIR, OrFalsy, accepts
+from app.api.http.field_json_schemas import PAIR, SEED, OrFalsy, accepts
 from app.contract.requests import LEAST_TEMPERATURE
 
 
@@ -56,8 +56,7 @@ class ClassicBody(Body):
         None,
         ge=0,
         lt=2**63,
-        description="The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a "
-        "random seed.",
+        description=SEED,
     )
     stream: Annotated[bool, _falsy_means(False), OrFalsy()] = Field(
         False, description="Answer as server-sent events: pieces of the text, and at the end the whole answer."

@@ -1,5 +1,6 @@
 """One of our errors as an HTTP response, in the form that the clients of its path expect."""
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -8,6 +9,8 @@ from starlette.responses import JSONResponse
 from app.api.classic.responses import classic_error
 from app.api.openai.errors import is_openai_path, openai_error
 from app.contract.errors import ServingError, Unauthorized
+
+_log = logging.getLogger(__name__)
 
 
 def error_response(error: ServingError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -18,6 +21,12 @@ def error_response(error: ServingError, path: str, headers: Mapping[str, str] | 
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
     return response
+
+
+def unexpected_error(error: Exception) -> ServingError:
+    """What a client is told of an exception that nobody foresaw. Its traceback goes to the log."""
+    _log.error("a request failed with an unexpected exception", exc_info=error)
+    return ServingError()
 
 
 def retry_after(error: ServingError) -> dict[str, str]:

@@ -7,6 +7,9 @@ from pydantic_core import CoreSchema
 
 PAIR: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 
+SEED = "The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a random seed."
+"""The description of `seed`, which both APIs have."""
+
 
 class OrFalsy:
     """The field also accepts every value that is false in Python."""

@@ -3,7 +3,6 @@
 These are ASGI classes, because Starlette's function middleware hides disconnects and breaks context variables.
 """
 
-import logging
 import re
 import time
 import uuid
@@ -20,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.api_keys import tenant_of
-from app.api.http.error_response import error_response
+from app.api.http.error_response import error_response, unexpected_error
 from app.contract.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -33,7 +32,6 @@ from app.contract.errors import (
 from app.contract.requests import ANONYMOUS
 from app.contract.telemetry import Observers, RequestEnded
 
-_log = logging.getLogger(__name__)
 _MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half of that
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -91,8 +89,6 @@ class Errors:
             return
         except Exception as error:
             refusal, headers = _error_for(error)
-            if refusal.code == ServingError.code:
-                _log.exception("a request failed with an unexpected exception")
             if started:
                 raise  # too late for an error response: the server closes the connection
             self._report(scope, refusal, time.monotonic() - arrived_at)
@@ -117,7 +113,7 @@ def _error_for(error: Exception) -> tuple[ServingError, Mapping[str, str]]:
     if isinstance(error, RequestValidationError):
         return InvalidRequest("The request is malformed."), {}
     if not isinstance(error, HTTPException):
-        return ServingError(), {}
+        return unexpected_error(error), {}
     headers = error.headers or {}
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(), headers

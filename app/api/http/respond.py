@@ -1,16 +1,13 @@
 """The response of a route that passes its request on to the service."""
 
-import logging
 from collections.abc import Coroutine
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.http.disconnect import unless_client_leaves
-from app.api.http.error_response import error_response
+from app.api.http.error_response import error_response, unexpected_error
 from app.contract.errors import ServingError
-
-_log = logging.getLogger(__name__)
 
 
 async def respond(request: Request, work: Coroutine[None, None, Response]) -> Response:
@@ -24,6 +21,5 @@ async def respond(request: Request, work: Coroutine[None, None, Response]) -> Re
         return await unless_client_leaves(request, work)
     except ServingError as error:
         return error_response(error, path)
-    except Exception:  # noqa: BLE001  # as in the middleware: the client must get a response
-        _log.exception("a request failed with an unexpected exception")
-        return error_response(ServingError(), path)
+    except Exception as error:  # noqa: BLE001  # as in the middleware: the client must get a response
+        return error_response(unexpected_error(error), path)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.contract.errors import GenerationFailed
 from app.contract.requests import SamplingParams
-from app.engine.constraint import Constraint
+from app.engine.constraint import Constraint, no_token
 from app.engine.sampling.grammar_masks import GrammarMasks
 
 
@@ -71,8 +71,7 @@ class LogitsProcessors:
 
     def failure(self, row: int) -> GenerationFailed:
         """Why no token could be chosen for a row in the last step."""
-        unexplained = GenerationFailed("The model gave no token that this request may use.")
-        return self._constraints.failures.get(row, unexplained)
+        return self._constraints.failures.get(row) or no_token()
 
 
 class _Cells:

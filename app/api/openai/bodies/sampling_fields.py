@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Items, NullableBody
-from app.api.http.field_json_schemas import accepts, labels, numbers_by_token, text_or_list
+from app.api.http.field_json_schemas import SEED, accepts, labels, numbers_by_token, text_or_list
 from app.api.openai.bodies.model_field import ForModel
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
@@ -142,8 +142,7 @@ class SamplingFields(ForModel):
         None,
         ge=-(2**63),
         lt=2**63,
-        description="The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a "
-        "random seed.",
+        description=SEED,
     )
     n: int = Field(1, ge=1, le=MOST_CHOICES, description="The number of answers to each prompt.")
     stop: Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
