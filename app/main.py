@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from app.api.classic.routes import classic_router
+from app.api.error_forms import error_body
 from app.api.http.api_keys import load_keys
 from app.api.http.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
 from app.api.openai.chat import chat_router
@@ -59,7 +60,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(RequestId),
-            Middleware(Errors, observers=observers),
+            Middleware(Errors, observers=observers, error_body=error_body),
             Middleware(Keys, keys=load_keys(settings.api_keys_file), public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],

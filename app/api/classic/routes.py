@@ -25,7 +25,7 @@ def classic_router(service: GenerationService) -> APIRouter:
     async def answer(request: Request) -> Response:
         body = ClassicBody.parse(await read_json(request))
         generation = generation_request(body, request.state.request_id, request.state.tenant)
-        return await respond(request, _response(service, generation, body))
+        return await respond(request, _response(service, generation, body), classic_error)
 
     return router
 

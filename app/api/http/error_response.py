@@ -1,4 +1,4 @@
-"""One of our errors as an HTTP response, in the form that the clients of its path expect."""
+"""One of our errors as an HTTP response. Its body, which has the form of one API, comes from outside."""
 
 import logging
 import math
@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
-from app.api.classic.responses import classic_error
-from app.api.openai.errors import is_openai_path, openai_error
 from app.contract.errors import ServingError, Unauthorized
 
 _log = logging.getLogger(__name__)
 
 
-def error_response(error: ServingError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    body = openai_error(error) if is_openai_path(path) else classic_error(error)
+def error_response(
+    error: ServingError, body: Mapping[str, object], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     response = JSONResponse(body, status_code=error.status, headers=headers)
     response.headers["cache-control"] = "no-store"
     response.headers.update(retry_after(error))

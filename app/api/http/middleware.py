@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import structlog
@@ -33,6 +33,9 @@ from app.contract.requests import ANONYMOUS
 from app.contract.telemetry import Observers, RequestEnded
 
 _MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half of that
+ErrorBody = Callable[[ServingError, str], Mapping[str, object]]
+"""The body of an error's response, by the path of the request."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -67,9 +70,10 @@ class Errors:
     answer errors themselves (see `respond`).
     """
 
-    def __init__(self, app: ASGIApp, observers: Observers) -> None:
+    def __init__(self, app: ASGIApp, observers: Observers, error_body: ErrorBody) -> None:
         self._app = app
         self._observers = observers
+        self._error_body = error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,7 +96,8 @@ class Errors:
             if started:
                 raise  # too late for an error response: the server closes the connection
             self._report(scope, refusal, time.monotonic() - arrived_at)
-            await error_response(refusal, scope["path"], headers)(scope, receive, send)
+            body = self._error_body(refusal, scope["path"])
+            await error_response(refusal, body, headers)(scope, receive, send)
 
     def _report(self, scope: Scope, error: ServingError, duration: float) -> None:
         self._observers.notify(

@@ -11,7 +11,7 @@ from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.sampling_fields import StreamOptions
-from app.api.openai.errors import error_detail
+from app.api.openai.errors import error_detail, openai_error
 from app.api.openai.header import HeaderFactory
 from app.api.openai.logprobs import BytesOf, chat_logprobs
 from app.api.openai.responses import (
@@ -40,7 +40,7 @@ def chat_router(service: GenerationService) -> APIRouter:
         generation = body.generation(request.state.request_id, request.state.tenant, service.model)
         writer = ChatWriter(service.token_bytes if body.logprobs else None)
         output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
-        return await respond(request, answer(service, [generation], output))
+        return await respond(request, answer(service, [generation], output), openai_error)
 
     return router
 

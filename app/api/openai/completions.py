@@ -11,6 +11,7 @@ from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.bodies.completion import CompletionBody, RawPrompt
 from app.api.openai.bodies.sampling_fields import StreamOptions
+from app.api.openai.errors import openai_error
 from app.api.openai.header import HeaderFactory
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai.responses import (
@@ -41,7 +42,7 @@ def completions_router(service: GenerationService) -> APIRouter:
             echoes = await threads.run(request.state.tenant, _echoes, body, service.token_bytes)
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
         output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
-        return await respond(request, answer(service, generations, output))
+        return await respond(request, answer(service, generations, output), openai_error)
 
     return router
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from app.api.classic.responses import classic_error
-from app.api.http.error_response import error_response
 from app.contract import errors
 from app.contract.errors import Overloaded, ServingError, Unauthorized, every_error
+from tests.support.error_responses import response_to
 
 LINE = re.compile(r"^[ │├└─]*(\w+) +(\d{3}) (\w+)", re.MULTILINE)
 DOCUMENTED = {name: (int(status), code) for name, status, code in LINE.findall(errors.__doc__ or "")}
@@ -31,7 +31,7 @@ def test_each_code_names_one_error() -> None:
 
 @pytest.mark.parametrize("error", EVERY)
 def test_each_becomes_its_envelope(error: type[ServingError]) -> None:
-    response = error_response(error("It says what is wrong.", retry_after=1.2), "/")
+    response = response_to(error("It says what is wrong.", retry_after=1.2), "/")
     assert response.status_code == error.status
     assert response.headers["retry-after"] == "2"
     assert response.headers["cache-control"] == "no-store"
@@ -42,9 +42,9 @@ def test_each_becomes_its_envelope(error: type[ServingError]) -> None:
 
 
 def test_a_time_to_come_again_is_at_least_a_second_and_only_there_when_known() -> None:
-    assert error_response(Overloaded("full", retry_after=0.01), "/").headers["retry-after"] == "1"
-    assert "retry-after" not in error_response(Overloaded("full"), "/").headers
+    assert response_to(Overloaded("full", retry_after=0.01), "/").headers["retry-after"] == "1"
+    assert "retry-after" not in response_to(Overloaded("full"), "/").headers
 
 
 def test_a_missing_key_says_which_kind_is_wanted() -> None:
-    assert error_response(Unauthorized("no"), "/").headers["www-authenticate"] == "Bearer"
+    assert response_to(Unauthorized("no"), "/").headers["www-authenticate"] == "Bearer"
