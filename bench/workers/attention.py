@@ -13,13 +13,14 @@ from torch import Tensor
 from transformers import DeepseekV2Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.cache import KvCache
 from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.attention.step import step_of
-from app.engine.kv.cache import KvCache
 from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.sequence import TokenSequence
 from app.engine.kv.shape import LatentShape
-from app.engine.scheduling.sequence import Chunk, Decision, Sequence
+from app.engine.scheduling.decision import Chunk, Decision
 from app.models.catalogue import look_up
 from bench.workers.pipe import answers, serve
 
@@ -50,7 +51,7 @@ class Latents:
         sequences = []
         for number in range(batch):
             cache.storage(0)[number * each : (number + 1) * each].view(each * PAGE_SIZE, -1)[:length] = rows[number]
-            sequence = Sequence(str(number), [1] * length, 1)
+            sequence = TokenSequence(str(number), [1] * length, 1)
             sequence.pages = list(range(number * each, (number + 1) * each))
             sequences.append(sequence)
         cache.begin(step_of(Decision(tuple(Chunk(s, length - 1, 1) for s in sequences), ()), PAGE_SIZE))

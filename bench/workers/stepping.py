@@ -7,8 +7,7 @@ import asyncio
 import random
 import statistics
 import time
-from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from app.contract.options import Cleanup
 from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Observers
+from app.engine.attention.cache import KvCache
 from app.engine.attention.step import step_of
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
@@ -25,12 +25,12 @@ from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
-from app.engine.kv.cache import KvCache
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.sequence import TokenSequence
 from app.engine.loading.startup import load_decoder
+from app.engine.scheduling.decision import Chunk, Decision
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 from app.engine.thread import CPU_CHUNK
 from app.local_engine import engine_config
 from app.models.selection import select_model
@@ -56,7 +56,7 @@ class Prepared(Executor):
         super().__init__(decoder, cache)
         self._logits = logits
 
-    def execute(self, decision: Decision) -> tuple[abc.Sequence[Chunk], Tensor]:
+    def execute(self, decision: Decision) -> tuple[Sequence[Chunk], Tensor]:
         step = step_of(decision, self._cache.page_size)
         self._cache.begin(step)
         return step.sampled, self._logits[: len(step.sampled)]
@@ -137,8 +137,8 @@ class Steps:
     def _scheduler(self, batch: int, chunk: int) -> Scheduler:
         return Scheduler(KvManager(PagePool(self._pages, PAGE_SIZE)), max_sequences=batch, chunk=chunk)
 
-    def _add(self, scheduler: Scheduler, batch: int, length: int, most: int) -> list[Sequence]:
-        sequences = [Sequence(str(number), self._prompt(length), most) for number in range(batch)]
+    def _add(self, scheduler: Scheduler, batch: int, length: int, most: int) -> list[TokenSequence]:
+        sequences = [TokenSequence(str(number), self._prompt(length), most) for number in range(batch)]
         for sequence in sequences:
             scheduler.add(sequence)
         return sequences

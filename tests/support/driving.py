@@ -22,8 +22,8 @@ from app.engine.execution.executor import Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Sequence
 
 CONTEXT = 4096
 
@@ -74,7 +74,7 @@ class Driver:
         return self.tokens[name]
 
 
-def sequences_of(scheduler: Scheduler) -> list[Sequence]:
+def sequences_of(scheduler: Scheduler) -> list[TokenSequence]:
     """The running ones, oldest first, then the waiting ones."""
     return [*scheduler._running.values(), *scheduler._waiting]
 

@@ -1,7 +1,7 @@
 """Steps over scattered pages, and the logits of every row."""
 
 import random
-from collections import abc
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,32 +11,33 @@ from torch import Tensor
 from app.engine.attention.step import Step, step_of
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
-from app.engine.scheduling.sequence import Chunk, Decision, Sequence
+from app.engine.kv.sequence import TokenSequence
+from app.engine.scheduling.decision import Chunk, Decision
 from tests.support.driving import over_pages
 
 POOL = 64
 
 
-def scattered(tokens: abc.Sequence[abc.Sequence[int]], pool: int = POOL) -> list[Sequence]:
+def scattered(tokens: Sequence[Sequence[int]], pool: int = POOL) -> list[TokenSequence]:
     """A sequence for each text, with pages from all over the pool."""
     free = list(range(pool))
     random.Random(2).shuffle(free)  # test data
     sequences = []
     for number, text in enumerate(tokens):
-        sequence = Sequence(str(number), list(text), 1)
+        sequence = TokenSequence(str(number), list(text), 1)
         sequence.pages = [free.pop() for _ in range(-(-len(text) // PAGE_SIZE))]
         sequences.append(sequence)
     return sequences
 
 
-def step(sequences: abc.Sequence[Sequence], start: int, end: int) -> Step:
+def step(sequences: Sequence[TokenSequence], start: int, end: int) -> Step:
     """The tokens start…end-1 of every sequence: decoding rows where it is one, else chunks."""
     chunks = tuple(Chunk(sequence, start, end - start) for sequence in sequences)
     return step_of(Decision(chunks, ()) if end - start == 1 else Decision((), chunks), PAGE_SIZE)
 
 
 @torch.inference_mode()
-def logits(model: Any, tokens: Tensor, cuts: abc.Sequence[int]) -> Tensor:
+def logits(model: Any, tokens: Tensor, cuts: Sequence[int]) -> Tensor:
     """Every token's logits, `[rows, length, vocabulary]`, of texts that go through the model in parts."""
     decoder = Decoder(over_pages(model))
     cache = decoder.new_cache(POOL)

@@ -6,7 +6,7 @@ ordered by the length of its context, then the prompt chunks.
 
 from dataclasses import dataclass
 
-from app.engine.scheduling.sequence import Chunk, Decision
+from app.engine.scheduling.decision import Chunk, Decision
 
 
 @dataclass(frozen=True, slots=True)

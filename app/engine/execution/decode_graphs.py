@@ -13,11 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Row, Step
 from app.engine.execution.capture import Capture, captured_on
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.step_inputs import StepInputs
-from app.engine.kv.cache import KvCache
 
 _log = logging.getLogger(__name__)
 

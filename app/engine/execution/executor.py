@@ -4,19 +4,20 @@ The runner, the warm-up and the self-check compute their steps here, so that wha
 serves.
 """
 
-from collections import abc
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from app.engine.attention.cache import KvCache
 from app.engine.attention.step import step_of
 from app.engine.execution.decode_graphs import DecodeGraphs
 from app.engine.execution.decoder import Decoder
-from app.engine.kv.cache import KvCache
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.sequence import TokenSequence
+from app.engine.scheduling.decision import Chunk, Decision
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 
 
 class Executor:
@@ -34,16 +35,16 @@ class Executor:
         return self._decoder.devices
 
     @torch.inference_mode()
-    def execute(self, decision: Decision) -> tuple[abc.Sequence[Chunk], Tensor]:
+    def execute(self, decision: Decision) -> tuple[Sequence[Chunk], Tensor]:
         """The chunks that get a new token, and their logits `[n, vocabulary]`, which hold until the next call."""
         step = step_of(decision, self._cache.page_size)
         logits = None if self.graphs is None else self.graphs.run(step)
         return step.sampled, self._decoder.forward(step, self._cache) if logits is None else logits
 
 
-def greedy(decoder: Decoder, prompts: abc.Sequence[abc.Sequence[int]], count: int, *, chunk: int) -> list[list[int]]:
+def greedy(decoder: Decoder, prompts: Sequence[Sequence[int]], count: int, *, chunk: int) -> list[list[int]]:
     """The most likely `count` tokens after each prompt, computed as requests are, in a cache of its own."""
-    sequences = [Sequence(f"prompt-{number}", list(prompt), count) for number, prompt in enumerate(prompts)]
+    sequences = [TokenSequence(f"prompt-{number}", list(prompt), count) for number, prompt in enumerate(prompts)]
     pages = sum(-(-sequence.longest // PAGE_SIZE) for sequence in sequences)
     scheduler = Scheduler(KvManager(PagePool(2 * pages, PAGE_SIZE)), max_sequences=len(sequences), chunk=chunk)
     executor = Executor(decoder, decoder.new_cache(2 * pages))

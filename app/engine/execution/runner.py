@@ -31,8 +31,8 @@ from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Executor
 from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler
+from app.engine.scheduling.decision import Chunk, Decision
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Chunk, Decision
 
 _log = logging.getLogger(__name__)
 

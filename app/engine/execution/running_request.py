@@ -7,8 +7,8 @@ from app.contract.errors import ServingError
 from app.contract.events import Finished, FinishReason, Start, Timings, TokenEvent, Usage
 from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
+from app.engine.kv.sequence import TokenSequence
 from app.engine.sampling.sampler import SamplingState
-from app.engine.scheduling.sequence import Sequence
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +18,7 @@ class RunningRequest:
     request: EngineRequest
     arrived_at: float
     constraint: InitVar[Constraint | None] = None
-    sequence: Sequence = field(init=False)
+    sequence: TokenSequence = field(init=False)
     sampling: SamplingState = field(init=False)
     started_at: float | None = None
     first_token_at: float | None = None
@@ -26,7 +26,7 @@ class RunningRequest:
 
     def __post_init__(self, constraint: Constraint | None) -> None:
         request = self.request
-        self.sequence = Sequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
+        self.sequence = TokenSequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
         self.sampling = SamplingState(
             request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=constraint
         )

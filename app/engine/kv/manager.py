@@ -4,10 +4,10 @@ Page i of a sequence's table holds its tokens i * size to (i + 1) * size - 1. Th
 and may be shared; those after them are the sequence's own, and the last one may be partly filled.
 """
 
-from collections import abc
+from collections.abc import Sequence
 
 from app.engine.kv.pages import KnownPage, PagePool
-from app.engine.scheduling.sequence import Sequence
+from app.engine.kv.sequence import TokenSequence
 
 
 class KvManager:
@@ -24,7 +24,7 @@ class KvManager:
     def pages_for(self, tokens: int) -> int:
         return -(-tokens // self.pool.size)
 
-    def admit(self, sequence: Sequence, spare: int) -> bool:
+    def admit(self, sequence: TokenSequence, spare: int) -> bool:
         """Give a waiting sequence pages for all its tokens, known ones first.
 
         False, without a change, when there are too few for it and `spare` more.
@@ -36,13 +36,13 @@ class KvManager:
         self._use(sequence, known)
         return self.grow(sequence, len(sequence.tokens))
 
-    def take_over(self, sequence: Sequence) -> None:
+    def take_over(self, sequence: TokenSequence) -> None:
         """Use known pages for the next tokens, which another sequence has computed since this one was admitted."""
         if sequence.computed == len(sequence.known) * self.pool.size:
             after = sequence.known[-1] if sequence.known else None
             self._use(sequence, self._continue(sequence.tokens, sequence.tenant, after, sequence.computed))
 
-    def _use(self, sequence: Sequence, found: list[KnownPage]) -> None:
+    def _use(self, sequence: TokenSequence, found: list[KnownPage]) -> None:
         """Let these known pages hold its next tokens."""
         for known in found:
             self.pool.hold(known)
@@ -58,7 +58,7 @@ class KvManager:
         if not sequence.preemptions:  # later it finds what it computed itself
             sequence.cached += saved
 
-    def grow(self, sequence: Sequence, tokens: int) -> bool:
+    def grow(self, sequence: TokenSequence, tokens: int) -> bool:
         """Give it pages for its first `tokens` tokens. False when there are too few; it keeps those that it got."""
         while len(sequence.pages) < self.pages_for(tokens):
             page = self.pool.take()
@@ -67,7 +67,7 @@ class KvManager:
             sequence.pages.append(page)
         return True
 
-    def note_computed(self, sequence: Sequence) -> None:
+    def note_computed(self, sequence: TokenSequence) -> None:
         """Register its newly filled pages as known."""
         size = self.pool.size
         for index in range(len(sequence.known), sequence.computed // size):
@@ -77,7 +77,7 @@ class KvManager:
             sequence.pages[index] = known.page
             sequence.known.append(known)
 
-    def release(self, sequence: Sequence, *, keep: bool) -> None:
+    def release(self, sequence: TokenSequence, *, keep: bool) -> None:
         """Take all its pages back. Without `keep` no other sequence will use them: their contents may be wrong."""
         for page in sequence.pages[len(sequence.known) :]:
             self.pool.give_back(page)
@@ -89,9 +89,7 @@ class KvManager:
         sequence.known.clear()
         sequence.computed = 0
 
-    def _continue(
-        self, tokens: abc.Sequence[int], tenant: str, after: KnownPage | None, start: int
-    ) -> list[KnownPage]:
+    def _continue(self, tokens: Sequence[int], tenant: str, after: KnownPage | None, start: int) -> list[KnownPage]:
         """The known pages that hold the tokens from `start` on, but never the last one: its row gives the next."""
         found: list[KnownPage] = []
         while start + self.pool.size < len(tokens):

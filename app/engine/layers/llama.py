@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from app.engine.attention.cache import KvCache
 from app.engine.attention.compiled import CompiledBackend
-from app.engine.kv.cache import KvCache
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.cpu_kernels.launch import KernelError
 from app.engine.layers.cpu_kernels.layer import LayerKernels, Shape, kernels_for

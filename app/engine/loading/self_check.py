@@ -6,7 +6,7 @@ that is wrong on this GPU change the very first tokens.
 """
 
 import logging
-from collections import abc
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def check(decoder: Decoder, name: str, folder: Path) -> None:
     _log.info("the self-check passed", extra={"golden_prompt": model is not None})
 
 
-def check_copies(devices: abc.Sequence[torch.device]) -> None:
+def check_copies(devices: Sequence[torch.device]) -> None:
     """Copy a tensor from each device to the next and back. Raises SelfCheckFailed when it comes back changed."""
     for here, there in pairwise(devices):
         sent = torch.rand(ELEMENTS, generator=torch.Generator().manual_seed(0)).to(here)

@@ -8,12 +8,12 @@ The bound: with k such tenants and a budget of b tokens, a prompt whose pending 
 prompts of its tenant are n in sum is computed within ceil(n / max(1, b // k // 2)) steps.
 """
 
-from collections import abc
+from collections.abc import Iterator, Sequence
 
-from app.engine.scheduling.sequence import Sequence
+from app.engine.kv.sequence import TokenSequence
 
 
-def share_out(pending: abc.Sequence[Sequence], budget: int) -> abc.Iterator[tuple[Sequence, int]]:
+def share_out(pending: Sequence[TokenSequence], budget: int) -> Iterator[tuple[TokenSequence, int]]:
     """(sequence, tokens) for a step, of sequences in the order of their admission; `budget` tokens at most."""
     shares = _Shares(pending, budget)
     tenants = list(dict.fromkeys(sequence.tenant for sequence in pending))
@@ -31,11 +31,11 @@ def share_out(pending: abc.Sequence[Sequence], budget: int) -> abc.Iterator[tupl
 class _Shares:
     """The tokens that each sequence has so far."""
 
-    def __init__(self, pending: abc.Sequence[Sequence], budget: int) -> None:
+    def __init__(self, pending: Sequence[TokenSequence], budget: int) -> None:
         self.given = dict.fromkeys((sequence.id for sequence in pending), 0)
         self._left = budget
 
-    def give(self, order: abc.Sequence[Sequence], most: int, part: int) -> int:
+    def give(self, order: Sequence[TokenSequence], most: int, part: int) -> int:
         """Give the sequences up to `most` tokens, in this order. Returns the rest of `part`."""
         for sequence in order:
             length = min(sequence.pending - self.given[sequence.id], most, self._left)

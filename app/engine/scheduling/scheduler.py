@@ -14,8 +14,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from app.engine.kv.manager import KvManager
+from app.engine.kv.sequence import TokenSequence
+from app.engine.scheduling.decision import Chunk, Decision
 from app.engine.scheduling.prefill_shares import share_out
-from app.engine.scheduling.sequence import Chunk, Decision, Sequence
 
 ALONE = 4
 """Larger multiplications take less time per token; a request that arrives meanwhile waits a little longer."""
@@ -39,8 +40,8 @@ class Scheduler:
         self._most_rows = max_sequences
         self._steps_that_fit = 0
         self._turn = 0
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[str, Sequence] = {}  # in the order of their admission
+        self._waiting: deque[TokenSequence] = deque()
+        self._running: dict[str, TokenSequence] = {}  # in the order of their admission
 
     @property
     def running(self) -> int:
@@ -55,7 +56,7 @@ class Scheduler:
         """Whether the first waiting sequence waits for pages, and not for a place."""
         return bool(self._waiting) and len(self._running) < self._max_sequences
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """Queue it. Raises ValueError for one that could never be computed; clients see the message."""
         if not sequence.tokens or sequence.max_tokens < 1:
             raise ValueError("its prompt is empty, or it asks for no new token")
@@ -63,7 +64,7 @@ class Scheduler:
             raise ValueError(f"it may have {sequence.longest} tokens, and the KV cache holds {self.kv.tokens}")
         self._waiting.append(sequence)
 
-    def remove(self, sequence: Sequence, *, keep: bool) -> None:
+    def remove(self, sequence: TokenSequence, *, keep: bool) -> None:
         """The sequence has ended. Its full pages stay known if `keep`."""
         if self._running.pop(sequence.id, None) is None:
             self._waiting.remove(sequence)
@@ -118,7 +119,7 @@ class Scheduler:
         """The largest step, for the log."""
         return {"prompt_tokens": self._chunk, "sequences": self._most_rows}
 
-    def _rows_of(self, decoding: list[Sequence]) -> list[Sequence]:
+    def _rows_of(self, decoding: list[TokenSequence]) -> list[TokenSequence]:
         """The sequences that decode in this step: all, or, after steps were made smaller, some in turn."""
         if len(decoding) <= self._most_rows:
             return decoding
@@ -131,7 +132,7 @@ class Scheduler:
             while sequence.id in self._running and not self.kv.grow(sequence, len(sequence.tokens)):
                 self._preempt(self._victim())
 
-    def _victim(self) -> Sequence:
+    def _victim(self) -> TokenSequence:
         """The youngest sequence of the tenant with most pages, but never the oldest of all."""
         _, *others = self._running.values()
         held: Counter[str] = Counter()
@@ -140,7 +141,7 @@ class Scheduler:
         heaviest = max((sequence.tenant for sequence in others), key=held.__getitem__)
         return [sequence for sequence in others if sequence.tenant == heaviest][-1]
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _preempt(self, sequence: TokenSequence) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
         del self._running[sequence.id]
         self.kv.release(sequence, keep=True)

@@ -11,9 +11,10 @@ from app.engine.execution.decode_graphs import capture_steps
 from app.engine.execution.executor import Executor
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.sequence import TokenSequence
 from app.engine.kv.shape import LatentShape
+from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import Scheduler
-from app.engine.scheduling.sequence import Decision, Sequence
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
@@ -112,7 +113,7 @@ def _decoding(bench: Bench, executor: Executor, pages: int) -> Decision:
     prompts = [[dice.randrange(3, bench.config.vocab_size) for _ in range(length)] for length in LENGTHS]
     scheduler = Scheduler(KvManager(PagePool(pages, PAGE_SIZE)), max_sequences=len(prompts), chunk=512)
     for number, prompt in enumerate(prompts):
-        scheduler.add(Sequence(str(number), prompt, PAGE_SIZE))
+        scheduler.add(TokenSequence(str(number), prompt, PAGE_SIZE))
     while True:
         decision = scheduler.decide()
         if decision is None:

@@ -8,8 +8,8 @@ import torch
 from app.engine.execution.executor import Executor
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
+from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.scheduler import ALONE, Scheduler
-from app.engine.scheduling.sequence import Sequence
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
@@ -50,7 +50,7 @@ def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
     pool = PagePool(-(-len(tokens) // PAGE_SIZE) + 1, PAGE_SIZE)
     # The scheduler takes ALONE chunks at once while no sequence decodes.
     scheduler = Scheduler(KvManager(pool), max_sequences=1, chunk=chunk // ALONE)
-    sequence = Sequence("prefill", tokens, 1)
+    sequence = TokenSequence("prefill", tokens, 1)
     scheduler.add(sequence)
     executor = Executor(bench.loaded, bench.loaded.new_cache(pool.count))
     seconds = 0.0

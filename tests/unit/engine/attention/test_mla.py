@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.cache import KvCache
 from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention, absorb, absorbed_is_cheaper
-from app.engine.kv.cache import KvCache
 from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.sequence import TokenSequence
 from app.engine.kv.shape import LatentShape
-from app.engine.scheduling.sequence import Sequence
 from tests.support.paging import POOL, logits, scattered, step
 from tests.support.tiny import VOCABULARY, YARN, YARN_SOFTMAX_FACTOR, deepseek_config, tiny_deepseek
 
@@ -66,7 +66,7 @@ def lite_layer(kind: type[DeepseekV2Attention] = AbsorbedAttention, **changes: A
     return layer
 
 
-def over_pages(layer: Any, rows: int, length: int) -> tuple[KvCache, list[Sequence]]:
+def over_pages(layer: Any, rows: int, length: int) -> tuple[KvCache, list[TokenSequence]]:
     shape = LatentShape(layer.kv_lora_rank, layer.qk_rope_head_dim)
     backend = LatentsBackend(shape, PAGE_SIZE, layer.kv_b_proj.weight.dtype)
     cache = KvCache(backend, [torch.device("cpu")], POOL, PAGE_SIZE)

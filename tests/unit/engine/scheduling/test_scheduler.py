@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PagePool
+from app.engine.kv.sequence import TokenSequence
+from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Scheduler
-from app.engine.scheduling.sequence import Decision, Sequence
 from tests.support.driving import sequences_of
 
 SIZE = 8
@@ -27,7 +28,7 @@ class Simulation:
     scheduler: Scheduler
     chunk: int
     memory: dict[int, list[int | None]] = field(default_factory=dict)
-    done: list[Sequence] = field(default_factory=list)
+    done: list[TokenSequence] = field(default_factory=list)
     steps: int = 0
 
     def step(self, *, fails: bool = False) -> Decision | None:
@@ -55,7 +56,7 @@ class Simulation:
                 self.new_token(chunk.sequence)
         return decision
 
-    def held(self, sequence: Sequence) -> list[int | None]:
+    def held(self, sequence: TokenSequence) -> list[int | None]:
         return [token for page in sequence.pages for token in self.memory.get(page, [None] * SIZE)]
 
     def check_owners(self) -> None:
@@ -68,7 +69,7 @@ class Simulation:
         assert pool.in_use == len(own) + len(known)
         assert pool.free + pool.cached + pool.in_use == pool.count
 
-    def new_token(self, sequence: Sequence) -> None:
+    def new_token(self, sequence: TokenSequence) -> None:
         sequence.tokens.append(sequence.generated + 1000)
         if sequence.generated == sequence.max_tokens:
             self.scheduler.remove(sequence, keep=True)
@@ -119,7 +120,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
 ) -> None:
     """No deadlock and no starvation, with pages for one sequence or for all, cancellations, and failed steps."""
     simulation = make(pages=pages, max_sequences=max_sequences, chunk=chunk, share=share)
-    cancellations: dict[int, list[Sequence]] = {}
+    cancellations: dict[int, list[TokenSequence]] = {}
     expected, clock = [], 0
 
     def tick() -> None:
@@ -131,7 +132,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
     for number, (length, new, kind, tenant, wait, cancel_after) in enumerate(arrivals):
         for _ in range(wait):
             tick()
-        sequence = Sequence(str(number), prompt(length, kind), new, tenant)
+        sequence = TokenSequence(str(number), prompt(length, kind), new, tenant)
         simulation.scheduler.add(sequence)
         if cancel_after is None:
             expected.append(sequence)
@@ -148,7 +149,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
     assert simulation.scheduler.kv.pool.free == pages
 
 
-def cancel(simulation: Simulation, sequences: list[Sequence]) -> None:
+def cancel(simulation: Simulation, sequences: list[TokenSequence]) -> None:
     for sequence in sequences:
         if sequence in sequences_of(simulation.scheduler):
             simulation.scheduler.remove(sequence, keep=True)
@@ -162,17 +163,17 @@ def run(simulation: Simulation) -> None:
 def test_first_come_first_served() -> None:
     simulation = make(max_sequences=1)
     for name in "abc":
-        simulation.scheduler.add(Sequence(name, prompt(10, ord(name)), 3))
+        simulation.scheduler.add(TokenSequence(name, prompt(10, ord(name)), 3))
     run(simulation)
     assert [s.id for s in simulation.done] == ["a", "b", "c"]
 
 
 def test_a_long_prompt_never_stops_the_others_for_longer_than_a_chunk() -> None:
     simulation = make(pages=256, chunk=64)
-    short = Sequence("short", prompt(10), 50)
+    short = TokenSequence("short", prompt(10), 50)
     simulation.scheduler.add(short)
     simulation.step()
-    simulation.scheduler.add(Sequence("long", prompt(1000, 1), 5))
+    simulation.scheduler.add(TokenSequence("long", prompt(1000, 1), 5))
     while short in sequences_of(simulation.scheduler):
         decision = simulation.step()
         assert decision is not None
@@ -182,7 +183,7 @@ def test_a_long_prompt_never_stops_the_others_for_longer_than_a_chunk() -> None:
 
 def test_where_nobody_decodes_a_prompt_is_computed_in_fewer_steps() -> None:
     simulation = make(chunk=64)
-    simulation.scheduler.add(Sequence("long", prompt(600), 5))
+    simulation.scheduler.add(TokenSequence("long", prompt(600), 5))
     lengths = []
     while (decision := simulation.step()) is not None and decision.prefill:
         lengths += [chunk.length for chunk in decision.prefill]
@@ -191,10 +192,10 @@ def test_where_nobody_decodes_a_prompt_is_computed_in_fewer_steps() -> None:
 
 def test_a_second_turn_prefills_only_what_is_new() -> None:
     simulation = make()
-    first = Sequence("first", prompt(200), 20)
+    first = TokenSequence("first", prompt(200), 20)
     simulation.scheduler.add(first)
     run(simulation)
-    second = Sequence("second", [*first.tokens, 1, 2, 3], 20)
+    second = TokenSequence("second", [*first.tokens, 1, 2, 3], 20)
     simulation.scheduler.add(second)
     decision = simulation.step()
     assert decision is not None
@@ -207,7 +208,7 @@ def test_running_sequences_share_the_pages_of_their_common_prompt() -> None:
     simulation = make(pages=64)
     head = prompt(80)
     for name in "abcd":
-        simulation.scheduler.add(Sequence(name, [*head, ord(name), 1, 2], 20))
+        simulation.scheduler.add(TokenSequence(name, [*head, ord(name), 1, 2], 20))
     for _ in range(6):
         simulation.step()
     assert simulation.scheduler.running == 4
@@ -218,7 +219,7 @@ def test_tenants_share_only_where_they_may() -> None:
     for share, cached in ((False, 0), (True, 96)):
         simulation = make(share=share)
         for tenant in ("alice", "bob"):
-            sequence = Sequence(tenant, prompt(100), 2, tenant)
+            sequence = TokenSequence(tenant, prompt(100), 2, tenant)
             simulation.scheduler.add(sequence)
             run(simulation)
         assert sequence.cached == cached
@@ -227,7 +228,7 @@ def test_tenants_share_only_where_they_may() -> None:
 def test_memory_follows_what_is_used_and_not_what_may_come() -> None:
     simulation = make(pages=40, max_sequences=32)
     for number in range(12):
-        simulation.scheduler.add(Sequence(str(number), [number] * 10, 300))
+        simulation.scheduler.add(TokenSequence(str(number), [number] * 10, 300))
     simulation.step()
     assert simulation.scheduler.running == 12
     assert simulation.scheduler.kv.pool.in_use == 24
@@ -236,7 +237,7 @@ def test_memory_follows_what_is_used_and_not_what_may_come() -> None:
 def test_when_pages_end_the_youngest_of_the_heaviest_tenant_is_preempted() -> None:
     simulation = make(pages=30, max_sequences=8)
     for name, tenant in (("a1", "alice"), ("b1", "bob"), ("b2", "bob"), ("b3", "bob"), ("a2", "alice")):
-        simulation.scheduler.add(Sequence(name, [ord(c) for c in name] * 16, 100, tenant))
+        simulation.scheduler.add(TokenSequence(name, [ord(c) for c in name] * 16, 100, tenant))
     while not simulation.scheduler.preemptions:
         simulation.step()
     assert [s.id for s in sequences_of(simulation.scheduler) if s.preemptions] == ["b3"]
@@ -248,10 +249,10 @@ def test_when_pages_end_the_youngest_of_the_heaviest_tenant_is_preempted() -> No
 
 def test_known_pages_go_before_anybody_is_preempted() -> None:
     simulation = make(pages=30)
-    simulation.scheduler.add(Sequence("done", prompt(100), 2))
+    simulation.scheduler.add(TokenSequence("done", prompt(100), 2))
     run(simulation)
     assert simulation.scheduler.kv.pool.cached == 12
-    simulation.scheduler.add(Sequence("long", prompt(150, 2), 80))
+    simulation.scheduler.add(TokenSequence("long", prompt(150, 2), 80))
     run(simulation)
     assert simulation.scheduler.preemptions == 0
     assert simulation.scheduler.kv.pool.evicted > 0
@@ -259,13 +260,13 @@ def test_known_pages_go_before_anybody_is_preempted() -> None:
 
 def test_nothing_is_evicted_for_a_sequence_that_does_not_fit_all_the_same() -> None:
     simulation = make(pages=40)
-    simulation.scheduler.add(Sequence("done", prompt(100), 2))
+    simulation.scheduler.add(TokenSequence("done", prompt(100), 2))
     run(simulation)
-    simulation.scheduler.add(Sequence("running", prompt(120, 1), 60))
+    simulation.scheduler.add(TokenSequence("running", prompt(120, 1), 60))
     simulation.step()
     simulation.step()
     cached = simulation.scheduler.kv.pool.cached
-    simulation.scheduler.add(Sequence("too long for now", prompt(250, 2), 10))
+    simulation.scheduler.add(TokenSequence("too long for now", prompt(250, 2), 10))
     simulation.step()
     assert simulation.scheduler.waits_for_memory
     assert simulation.scheduler.kv.pool.cached == cached
@@ -273,12 +274,12 @@ def test_nothing_is_evicted_for_a_sequence_that_does_not_fit_all_the_same() -> N
 
 def test_a_sequence_that_fits_alone_is_taken_and_a_longer_one_is_not() -> None:
     simulation = make(pages=10)
-    simulation.scheduler.add(Sequence("fits", prompt(61), 20))
+    simulation.scheduler.add(TokenSequence("fits", prompt(61), 20))
     run(simulation)
     assert [s.id for s in simulation.done] == ["fits"]
     for length, new in ((61, 21), (81, 1), (0, 5), (5, 0)):
         try:
-            simulation.scheduler.add(Sequence("no", [1] * length, new))
+            simulation.scheduler.add(TokenSequence("no", [1] * length, new))
         except ValueError:
             continue
         raise AssertionError(f"{length} + {new} was taken")
@@ -287,12 +288,12 @@ def test_a_sequence_that_fits_alone_is_taken_and_a_longer_one_is_not() -> None:
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     """The bound of prefill_shares: ceil(n / (b // k // 2)) steps."""
     simulation = make(pages=4000, chunk=64)
-    simulation.scheduler.add(Sequence("decoding", [1] * 4, 400))
+    simulation.scheduler.add(TokenSequence("decoding", [1] * 4, 400))
     simulation.step()
-    simulation.scheduler.add(Sequence("long", prompt(20_000, 1), 5))
+    simulation.scheduler.add(TokenSequence("long", prompt(20_000, 1), 5))
     for _ in range(3):
         simulation.step()
-    short = Sequence("short", prompt(80, 2), 5)
+    short = TokenSequence("short", prompt(80, 2), 5)
     simulation.scheduler.add(short)
     steps = 0
     while not short.generated:
@@ -304,8 +305,8 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
 def test_no_tenants_prompts_take_the_whole_step() -> None:
     simulation = make(pages=4000, chunk=64)
     for number in range(6):
-        simulation.scheduler.add(Sequence(f"alice {number}", prompt(3000, number), 5, "alice"))
-    bob = Sequence("bob", prompt(3000, 9), 5, "bob")
+        simulation.scheduler.add(TokenSequence(f"alice {number}", prompt(3000, number), 5, "alice"))
+    bob = TokenSequence("bob", prompt(3000, 9), 5, "bob")
     simulation.scheduler.add(bob)
     decision = simulation.step()
     assert decision is not None
@@ -314,10 +315,10 @@ def test_no_tenants_prompts_take_the_whole_step() -> None:
 
 def test_a_long_prompt_ends_although_short_ones_keep_coming() -> None:
     simulation = make(pages=4000, chunk=64, max_sequences=8)
-    long = Sequence("long", prompt(3000, 1), 2)
+    long = TokenSequence("long", prompt(3000, 1), 2)
     simulation.scheduler.add(long)
     for number in range(200):
-        simulation.scheduler.add(Sequence(str(number), [number] * 40, 1))
+        simulation.scheduler.add(TokenSequence(str(number), [number] * 40, 1))
         simulation.step()
         if long in simulation.done:
             return
@@ -327,7 +328,7 @@ def test_a_long_prompt_ends_although_short_ones_keep_coming() -> None:
 def test_steps_become_smaller_until_one_row_is_left() -> None:
     simulation = make(chunk=64, max_sequences=4)
     for name in "abcd":
-        simulation.scheduler.add(Sequence(name, [ord(name)] * 4, 30))
+        simulation.scheduler.add(TokenSequence(name, [ord(name)] * 4, 30))
     for _ in range(3):
         simulation.step()
     shrunk = 0
@@ -350,7 +351,7 @@ def test_smaller_steps_grow_again_when_memory_was_short_for_a_moment() -> None:
     largest = {"prompt_tokens": 64, "sequences": 4}
     for _ in range(5 * LARGER_AFTER):
         if not simulation.scheduler.running:
-            simulation.scheduler.add(Sequence("long", prompt(8), 1000))
+            simulation.scheduler.add(TokenSequence("long", prompt(8), 1000))
         simulation.step()
         if simulation.scheduler.limits() == largest:
             break

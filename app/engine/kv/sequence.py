@@ -1,4 +1,4 @@
-"""One sequence as the scheduler sees it: token counts and a block table, no tensors."""
+"""One sequence as the scheduler sees it: its tokens and a block table, no tensors."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from app.engine.kv.pages import KnownPage
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
+class TokenSequence:
     """A request between arrival and end.
 
     `tokens` is the prompt and everything generated so far; the first `computed` of them have their keys and values in
@@ -41,25 +41,3 @@ class Sequence:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_length
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Compute `length` tokens of the sequence, from `start`. It ends the pending tokens if `last`: then a token
-    is sampled from its last row."""
-
-    sequence: Sequence
-    start: int
-    length: int
-
-    @property
-    def last(self) -> bool:
-        return self.start + self.length == len(self.sequence.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One step: one forward pass over all of `decode` and `prefill`. The block tables are the sequences' own."""
-
-    decode: tuple[Chunk, ...]  # one token each
-    prefill: tuple[Chunk, ...]

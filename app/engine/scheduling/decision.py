@@ -1,0 +1,27 @@
+"""What a step computes: the decision of the scheduler."""
+
+from dataclasses import dataclass
+
+from app.engine.kv.sequence import TokenSequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Compute `length` tokens of the sequence, from `start`. It ends the pending tokens if `last`: then a token
+    is sampled from its last row."""
+
+    sequence: TokenSequence
+    start: int
+    length: int
+
+    @property
+    def last(self) -> bool:
+        return self.start + self.length == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One step: one forward pass over all of `decode` and `prefill`. The block tables are the sequences' own."""
+
+    decode: tuple[Chunk, ...]  # one token each
+    prefill: tuple[Chunk, ...]
