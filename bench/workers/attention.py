@@ -20,7 +20,7 @@ from app.engine.attention.step import step_of
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.sequence import TokenSequence
 from app.engine.kv.shape import LatentShape
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.models.catalogue import look_up
 from bench.workers.pipe import answers, serve
 
@@ -54,7 +54,7 @@ class Latents:
             sequence = TokenSequence(str(number), [1] * length, 1)
             sequence.pages = list(range(number * each, (number + 1) * each))
             sequences.append(sequence)
-        cache.begin(step_of(Decision(tuple(Chunk(s, length - 1, 1) for s in sequences), ()), PAGE_SIZE))
+        cache.begin(step_of(Decision(tuple(SequenceChunk(s, length - 1, 1) for s in sequences), ()), PAGE_SIZE))
         return cache
 
 

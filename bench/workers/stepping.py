@@ -29,7 +29,7 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.loading.startup import load_decoder
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.thread import CPU_CHUNK
 from app.local_engine import engine_config
@@ -56,7 +56,7 @@ class Prepared(Executor):
         super().__init__(decoder, cache)
         self._logits = logits
 
-    def execute(self, decision: Decision) -> tuple[Sequence[Chunk], Tensor]:
+    def execute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], Tensor]:
         step = step_of(decision, self._cache.page_size)
         self._cache.begin(step)
         return step.sampled, self._logits[: len(step.sampled)]

@@ -12,7 +12,7 @@ from app.engine.attention.step import Step, step_of
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.sequence import TokenSequence
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from tests.support.driving import over_pages
 
 POOL = 64
@@ -32,7 +32,7 @@ def scattered(tokens: Sequence[Sequence[int]], pool: int = POOL) -> list[TokenSe
 
 def step(sequences: Sequence[TokenSequence], start: int, end: int) -> Step:
     """The tokens start…end-1 of every sequence: decoding rows where it is one, else chunks."""
-    chunks = tuple(Chunk(sequence, start, end - start) for sequence in sequences)
+    chunks = tuple(SequenceChunk(sequence, start, end - start) for sequence in sequences)
     return step_of(Decision(chunks, ()) if end - start == 1 else Decision((), chunks), PAGE_SIZE)
 
 

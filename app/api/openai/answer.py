@@ -10,7 +10,7 @@ from app.api.http.sse import DONE, EventStream, frame
 from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.errors import openai_error
 from app.api.openai.header import counts, usage_counts
-from app.api.openai.responses import Chunk, Counts, Header
+from app.api.openai.responses import Counts, Header, StreamChunk
 from app.contract.events import Finished, Piece
 from app.contract.requests import GenerationRequest
 from app.serving.choices import Choices, overall, summed_usage
@@ -38,7 +38,7 @@ class Writer(Protocol[Whole, Part]):
 
     def completion(self, header: Header, choices: list[Whole], end: Counts) -> Mapping[str, object]: ...
 
-    def chunk(self, header: Header, choices: list[Part]) -> Chunk: ...
+    def chunk(self, header: Header, choices: list[Part]) -> StreamChunk: ...
 
 
 async def answer(
@@ -112,7 +112,7 @@ class Output(Generic[Whole, Part]):
             else:
                 yield self._frame(self.writer.piece(index, event), choices)
         if self.options.include_usage:
-            end: Chunk = {**self.writer.chunk(self.header, []), **self._counts(ends)}
+            end: StreamChunk = {**self.writer.chunk(self.header, []), **self._counts(ends)}
             yield frame(end)
         yield DONE
 

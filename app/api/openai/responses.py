@@ -154,7 +154,7 @@ class TextCompletion(Header, Counts):
     choices: list[TextChoice]
 
 
-class Chunk(Header):
+class StreamChunk(Header):
     usage: NotRequired[Annotated[UsageCounts | None, Field(description="Only with stream_options that ask for it.")]]
     timings: NotRequired[Annotated[TimingSeconds, Field(description="Only in a last chunk with usage.")]]
 
@@ -197,11 +197,11 @@ class TextChunkChoice(TypedDict):
     finish_reason: LastReason
 
 
-class ChatCompletionChunk(Chunk):
+class ChatCompletionChunk(StreamChunk):
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
 
 
-class TextCompletionChunk(Chunk):
+class TextCompletionChunk(StreamChunk):
     object: Literal["text_completion"]
     choices: list[TextChunkChoice]

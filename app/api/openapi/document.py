@@ -6,7 +6,7 @@ from app.api.classic.responses import ClassicError
 from app.api.openapi.components import components, ref
 from app.api.openapi.errors import error_components, error_responses
 from app.api.openapi.examples import examples
-from app.api.openapi.operations import OPERATIONS, Operation
+from app.api.openapi.operations import OPERATIONS, PathOperation
 
 _ABOUT = """OpenAI's API for the served model, beside the older `POST /`.
 
@@ -58,7 +58,7 @@ def openapi_document(model: str) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, bodies: dict[str, Any], model: str) -> dict[str, Any]:
+def _operation(operation: PathOperation, bodies: dict[str, Any], model: str) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if operation.public:
         described["security"] = []
@@ -86,12 +86,12 @@ def _operation(operation: Operation, bodies: dict[str, Any], model: str) -> dict
     return described
 
 
-def _one_of(operation: Operation) -> dict[str, Any]:
+def _one_of(operation: PathOperation) -> dict[str, Any]:
     refs = [ref(body) for body in operation.bodies]
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
-def _success(operation: Operation) -> dict[str, Any]:
+def _success(operation: PathOperation) -> dict[str, Any]:
     content: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
     if operation.answer is not None:
         content = {"application/json": {"schema": ref(operation.answer)}}
@@ -101,7 +101,7 @@ def _success(operation: Operation) -> dict[str, Any]:
     return {"description": "The answer.", "headers": headers, "content": content}
 
 
-def _event(operation: Operation) -> dict[str, Any]:
+def _event(operation: PathOperation) -> dict[str, Any]:
     """The schema of each event of a stream. OpenAPI 3.1 has no place for it; tools read it here."""
     objects = {"anyOf": [ref(body) for body in operation.stream]}
     data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": objects}
@@ -115,7 +115,7 @@ def _event(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _errors(operation: Operation) -> dict[str, Any]:
+def _errors(operation: PathOperation) -> dict[str, Any]:
     errors = error_responses(openai=operation.openai, body=bool(operation.bodies))
     if operation.refusal is not None:
         # The app's body, and that of nginx while the app does not answer.

@@ -24,7 +24,7 @@ from app.api.probes import Alive, Ready, Startup, Unready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class PathOperation:
     id: str
     method: str
     path: str
@@ -39,7 +39,7 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation(
+    PathOperation(
         id="chat",
         method="post",
         path="/v1/chat/completions",
@@ -48,7 +48,7 @@ OPERATIONS = (
         answer=ChatCompletion,
         stream=(ChatCompletionChunk, OpenAIError),
     ),
-    Operation(
+    PathOperation(
         id="completion",
         method="post",
         path="/v1/completions",
@@ -57,7 +57,7 @@ OPERATIONS = (
         answer=TextCompletion,
         stream=(TextCompletionChunk, OpenAIError),
     ),
-    Operation(
+    PathOperation(
         id="render",
         method="post",
         path="/v1/chat/completions/render",
@@ -65,7 +65,7 @@ OPERATIONS = (
         bodies=(ChatBody,),
         answer=RenderedPrompt,
     ),
-    Operation(
+    PathOperation(
         id="tokenize",
         method="post",
         path="/tokenize",
@@ -73,7 +73,7 @@ OPERATIONS = (
         bodies=(TextToTokens, ConversationToTokens),
         answer=TokenizedText,
     ),
-    Operation(
+    PathOperation(
         id="detokenize",
         method="post",
         path="/detokenize",
@@ -81,21 +81,21 @@ OPERATIONS = (
         bodies=(TokensToText,),
         answer=DetokenizedText,
     ),
-    Operation(
+    PathOperation(
         id="models",
         method="get",
         path="/v1/models",
         summary="The served model, as a list of one.",
         answer=ModelList,
     ),
-    Operation(
+    PathOperation(
         id="model",
         method="get",
         path="/v1/models/{name}",
         summary="The served model.",
         answer=Model,
     ),
-    Operation(
+    PathOperation(
         id="classic",
         method="post",
         path="/",
@@ -106,7 +106,7 @@ OPERATIONS = (
         done=False,
         openai=False,
     ),
-    Operation(
+    PathOperation(
         id="page",
         method="get",
         path="/",
@@ -115,7 +115,7 @@ OPERATIONS = (
         openai=False,
         public=True,
     ),
-    Operation(
+    PathOperation(
         id="live",
         method="get",
         path="/livez",
@@ -125,7 +125,7 @@ OPERATIONS = (
         public=True,
         refusal=Unready,
     ),
-    Operation(
+    PathOperation(
         id="ready",
         method="get",
         path="/readyz",
@@ -135,7 +135,7 @@ OPERATIONS = (
         public=True,
         refusal=Unready,
     ),
-    Operation(
+    PathOperation(
         id="started",
         method="get",
         path="/startupz",

@@ -13,7 +13,7 @@ from torch import Tensor
 from app.engine.attention.step import Step
 
 
-class Plan(Protocol):
+class StepPlan(Protocol):
     """A step on one device."""
 
     @property
@@ -39,7 +39,7 @@ class Backend(Protocol):
         ...
 
     def plan(self, step: Step, device: torch.device) -> Any:
-        """A Plan: the step as tensors on the device."""
+        """A StepPlan: the step as tensors on the device."""
         ...
 
     def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:

@@ -6,7 +6,7 @@ ordered by the length of its context, then the prompt chunks.
 
 from dataclasses import dataclass
 
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Step:
     slots: list[int]  # where each row's keys and values go: page * size + place in the page
     decode: tuple[Row, ...]  # the first rows, shortest context first
     spans: tuple[Span, ...]
-    sampled: tuple[Chunk, ...]  # the chunks that get a new token
+    sampled: tuple[SequenceChunk, ...]  # the chunks that get a new token
     sampled_rows: list[int]  # the row of each one's next token
 
 

@@ -16,7 +16,7 @@ from app.engine.execution.decoder import Decoder
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.engine.scheduling.scheduler import Scheduler
 
 
@@ -35,7 +35,7 @@ class Executor:
         return self._decoder.devices
 
     @torch.inference_mode()
-    def execute(self, decision: Decision) -> tuple[Sequence[Chunk], Tensor]:
+    def execute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], Tensor]:
         """The chunks that get a new token, and their logits `[n, vocabulary]`, which hold until the next call."""
         step = step_of(decision, self._cache.page_size)
         logits = None if self.graphs is None else self.graphs.run(step)

@@ -31,7 +31,7 @@ from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Executor
 from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.engine.scheduling.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
@@ -134,12 +134,12 @@ class Runner:
         return GenerationFailed()
 
     @torch.inference_mode()
-    def _compute(self, decision: Decision) -> tuple[Sequence[Chunk], list[Sampled]]:
+    def _compute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], list[Sampled]]:
         chunks, logits = self._executor.execute(decision)
         states = [self._requests[chunk.sequence.id].sampling for chunk in chunks]
         return chunks, self._sampler.sample(logits, states)
 
-    def _accept(self, chunks: Sequence[Chunk], sampled: Sequence[Sampled]) -> None:
+    def _accept(self, chunks: Sequence[SequenceChunk], sampled: Sequence[Sampled]) -> None:
         now = time.monotonic()
         for chunk, event in zip(chunks, sampled, strict=True):
             running = self._requests[chunk.sequence.id]

@@ -6,7 +6,7 @@ from app.engine.kv.sequence import TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class SequenceChunk:
     """Compute `length` tokens of the sequence, from `start`. It ends the pending tokens if `last`: then a token
     is sampled from its last row."""
 
@@ -23,5 +23,5 @@ class Chunk:
 class Decision:
     """One step: one forward pass over all of `decode` and `prefill`. The block tables are the sequences' own."""
 
-    decode: tuple[Chunk, ...]  # one token each
-    prefill: tuple[Chunk, ...]
+    decode: tuple[SequenceChunk, ...]  # one token each
+    prefill: tuple[SequenceChunk, ...]

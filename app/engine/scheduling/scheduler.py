@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
-from app.engine.scheduling.decision import Chunk, Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.engine.scheduling.prefill_shares import share_out
 
 ALONE = 4
@@ -80,7 +80,7 @@ class Scheduler:
         if not self._running:
             return None
         decoding = [sequence for sequence in self._running.values() if sequence.pending == 1]
-        decode = tuple(Chunk(sequence, sequence.computed, 1) for sequence in self._rows_of(decoding))
+        decode = tuple(SequenceChunk(sequence, sequence.computed, 1) for sequence in self._rows_of(decoding))
         return Decision(decode, tuple(self._prefill(self._chunk if decode else ALONE * self._chunk)))
 
     def advance(self, decision: Decision) -> None:
@@ -157,9 +157,9 @@ class Scheduler:
             sequence = self._waiting.popleft()
             self._running[sequence.id] = sequence
 
-    def _prefill(self, budget: int) -> Iterator[Chunk]:
+    def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
         pending = [sequence for sequence in self._running.values() if sequence.pending > 1]
         for sequence in pending:
             self.kv.take_over(sequence)
         for sequence, length in share_out(pending, budget):
-            yield Chunk(sequence, sequence.computed, length)
+            yield SequenceChunk(sequence, sequence.computed, length)
