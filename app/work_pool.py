@@ -34,7 +34,7 @@ class WorkPool:
         self._threads = threads
         self._per_tenant = max(1, threads // 2)
         self._working: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # whose turn is next comes first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of the tenants' turns
 
     async def run(
         self, tenant: str, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs

@@ -1,4 +1,4 @@
-"""Which of a tokenizer's tokens control the model and are no text. The engine and serving must agree on them."""
+"""Which of a tokenizer's tokens control the model instead of being text. Engine and serving must agree on them."""
 
 import re
 from collections.abc import Mapping

@@ -37,7 +37,7 @@ class Detokenizer:
             return self._settle(text, self._pending, held=0)
         if len(self._pending) <= _MOST_PENDING:
             return None
-        # Not half a character but many that are none. Only the last one may still be completed.
+        # Longer than any character: these bytes never become text. Only the last token may begin a character.
         return self._settle(text[:-1], self._pending[-_MOST_PENDING:], held=1)
 
     def flush(self) -> TextEvent:

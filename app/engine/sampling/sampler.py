@@ -60,7 +60,7 @@ class SamplingState:
         self.constraint = constraint
         self.output: list[int] = []
         # One number per token: Python's generator gives it in 50 ns, a torch.Generator in microseconds.
-        self._random = random.Random(params.seed)  # noqa: S311  # sampling is no cryptography
+        self._random = random.Random(params.seed)  # noqa: S311  # sampling is not cryptography
         self._number, self._number_at = 0.0, -1
 
     def number(self) -> float:

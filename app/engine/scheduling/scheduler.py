@@ -26,7 +26,7 @@ SMALLEST_CHUNK = 16
 
 LARGER_AFTER = 1000
 """Steps after which smaller steps grow again: memory may have been short for a moment only, and where it still is,
-one step in so many is computed twice."""
+one step in a thousand is computed twice."""
 
 
 class Scheduler:
