@@ -65,6 +65,10 @@ def _forbidden() -> Iterator[tuple[str, str]]:
                 yield from product(below, above)
 
 
+def _bare(names: list[str]) -> set[str]:
+    return {name.removeprefix("app.") for name in names}
+
+
 def _packages() -> dict[str, list[str]]:
     """Each package of the table with the rest of its row."""
     return {name: row[1:] for row in _rows("## Packages") for name in _names(row[0])}
@@ -74,10 +78,30 @@ def test_the_table_of_packages_is_the_linters_contracts() -> None:
     packages, forbidden = _packages(), set(_forbidden())
     for name, (_, _, allowed) in packages.items():
         below = {other for other in packages if other != name and (name, other) not in forbidden}
-        if allowed != "everything below":
+        if not allowed.startswith("everything below"):
             assert set(_names(allowed)) == below, name
         else:
             assert below == set(packages) - ENTRY_POINTS, name
+
+
+def test_the_narrower_rules_are_the_other_contracts() -> None:
+    packages = set(_packages())
+    documented = []
+    for importer, imported, exceptions, _ in _rows("### Narrower rules"):
+        importers = set(_names(importer))
+        if importer.startswith("every package but"):
+            importers = packages - importers
+        documented.append((importers, set(_names(imported)), set(_names(exceptions))))
+    assert documented == [
+        (
+            _bare(contract["source_modules"]),
+            _bare(contract["forbidden_modules"]),
+            _bare([ignored.split(" -> ")[0] for ignored in contract.get("ignore_imports", [])]),
+        )
+        for contract in CONTRACTS
+        if contract["type"] == "forbidden"
+        and not packages.issuperset(_bare(contract["source_modules"] + contract["forbidden_modules"]))
+    ]
 
 
 @pytest.mark.parametrize("package", INSIDE)
