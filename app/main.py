@@ -13,7 +13,10 @@ from starlette.middleware import Middleware
 from app.api.classic.routes import classic_router
 from app.api.error_forms import error_body
 from app.api.http.api_keys import load_keys
-from app.api.http.middleware import BodyLimit, Errors, Keys, RequestId, raise_to_middleware
+from app.api.http.middleware.body_limit import BodyLimit
+from app.api.http.middleware.errors import Errors, raise_to_middleware
+from app.api.http.middleware.keys import Keys
+from app.api.http.middleware.request_id import RequestId
 from app.api.openai.chat import chat_router
 from app.api.openai.completions import completions_router
 from app.api.openai.models import models_router

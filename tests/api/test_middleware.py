@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from app.api.http.api_keys import load_keys
-from app.api.http.middleware import RequestId
+from app.api.http.middleware.request_id import RequestId
 from app.engine.scripted import ScriptedEngine
 from app.settings import SettingsError
 from tests.api.conftest import MakeClient
