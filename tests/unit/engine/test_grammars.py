@@ -13,7 +13,7 @@ from app.engine.grammars import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
 
 LONGEST = 8000
-"""Characters that a schema may count (`app/serving/constrained/json_schema.py`)."""
+"""Characters that a schema may count (`app/serving/constrained/json_keywords.py`)."""
 
 
 @pytest.fixture(scope="module")
