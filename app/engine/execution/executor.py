@@ -11,8 +11,8 @@ from torch import Tensor
 
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import step_of
-from app.engine.execution.decode_graphs import DecodeGraphs
 from app.engine.execution.decoder import Decoder
+from app.engine.execution.graphs.decode_graphs import DecodeGraphs
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from app.engine.errors import LoadError
-from app.engine.execution.decode_graphs import graph_bytes
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import greedy
+from app.engine.execution.graphs.decode_graphs import graph_bytes
 from app.engine.kv.pages import PAGE_SIZE
 from app.models.placement import LEAST_KV_TOKENS
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from app.engine.attention.latents import LatentsBackend
-from app.engine.execution.decode_graphs import capture_steps
 from app.engine.execution.executor import Executor
+from app.engine.execution.graphs.decode_graphs import capture_steps
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence

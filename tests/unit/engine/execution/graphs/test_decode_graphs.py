@@ -10,9 +10,9 @@ import torch
 
 from app.engine.attention.on_gpu import TritonHeads, TritonLatents
 from app.engine.attention.triton import heads, latents, rotation, splits
-from app.engine.execution import decode_graphs
-from app.engine.execution.decode_graphs import DecodeGraphs, capture_steps, sizes
 from app.engine.execution.executor import Executor
+from app.engine.execution.graphs import decode_graphs
+from app.engine.execution.graphs.decode_graphs import DecodeGraphs, capture_steps, sizes
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape, kv_shape
 from tests.support.driving import Driver, drive, reference

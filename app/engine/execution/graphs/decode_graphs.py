@@ -15,9 +15,9 @@ from torch import Tensor
 
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Row, Step
-from app.engine.execution.capture import Capture, captured_on
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.step_inputs import StepInputs
+from app.engine.execution.graphs.capture import Capture, captured_on
+from app.engine.execution.graphs.step_inputs import StepInputs
 
 _log = logging.getLogger(__name__)
 
