@@ -20,8 +20,11 @@ def time_per_output_token(event: RequestEnded) -> float | None:
     return (event.duration - event.time_to_first_token) / after_first
 
 
-def tokens_per_second(event: RequestEnded) -> float | None:
-    """Completion tokens by the whole duration, including the wait: the speed that the client sees."""
+def output_tokens_per_second(event: RequestEnded) -> float | None:
+    """Completion tokens by the whole duration, including the wait: the speed that the client sees.
+
+    The `tokens_per_second` of an answer's `timings` is another figure: the speed of decoding alone.
+    """
     if event.finished is None or event.finished.usage.completion_tokens == 0 or event.duration <= 0:
         return None
     return event.finished.usage.completion_tokens / event.duration

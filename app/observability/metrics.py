@@ -31,7 +31,7 @@ from app.contract.telemetry import (
     StepDone,
     WaitsFor,
 )
-from app.observability.derived import succeeded, time_per_output_token, tokens_per_second
+from app.observability.derived import output_tokens_per_second, succeeded, time_per_output_token
 from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
 from app.settings import SettingsError
 
@@ -158,7 +158,7 @@ class Metrics:
         per_token = time_per_output_token(event)
         if per_token is not None:
             self._requests.per_token.labels(*served).observe(per_token, exemplar)
-        speed = tokens_per_second(event)
+        speed = output_tokens_per_second(event)
         if speed is not None:
             self._requests.speed.observe(speed)
         self._requests.queued.observe(timings.queued)

@@ -10,7 +10,7 @@ from app.contract.engine import Phase
 from app.contract.requests import GenerationRequest, SamplingParams
 from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestEnded
 from app.observability.content import ContentFields
-from app.observability.derived import tokens_per_second
+from app.observability.derived import output_tokens_per_second
 from app.settings import Settings
 
 _DIGITS = 6  # microseconds
@@ -77,7 +77,7 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
         "queued_s": _round(finished.timings.queued),
         "prefill_s": _round(finished.timings.prefill),
         "decode_s": _round(finished.timings.decode),
-        "tokens_per_second": _round(tokens_per_second(event)),
+        "output_tokens_per_second": _round(output_tokens_per_second(event)),
     }
     if finished.preemptions is not None:
         outcome["preemptions"] = finished.preemptions

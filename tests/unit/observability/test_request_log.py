@@ -65,7 +65,7 @@ def test_the_canonical_line(configure: Configure) -> None:
         "queued_s": 0.125,
         "prefill_s": 0.125,
         "decode_s": 2.0,
-        "tokens_per_second": 9.333333,
+        "output_tokens_per_second": 9.333333,
         "max_tokens": 1024,
         "seed": 7,
         "temperature": 0.95,
