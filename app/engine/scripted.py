@@ -1,13 +1,14 @@
-"""An engine that answers with scripted tokens: for tests, and to measure the app without a model.
+"""An engine without a model: to measure everything in front of an engine, and for tests.
 
-It passes the tests that every engine passes (`tests/contracts`). Tests hold it before chosen tokens with gates.
+It passes the tests that every engine passes (`tests/contracts`). Tests control it by a subclass
+(`tests/support/controlled.py`).
 """
 
 import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
@@ -28,38 +29,23 @@ SCRIPTED_MODEL = ModelInfo(
 
 
 class ScriptedEngine:
-    """Every request gets the tokens of `script` and a stop token, again and again until it ends.
+    """The tokens of every answer follow from its prompt and its seed.
 
-    Without a script the tokens follow from the prompt and the seed. Where a request's grammar does not allow the
-    next token, it gets a stop token if that is allowed, else the lowest one that is. Without `grammars`, which know a
-    tokenizer, requests with a grammar are refused. `gates[n]` holds every request
-    before its n-th token (counted from 0) until the event is set. After `fail[0]` tokens a request ends with the
-    error `fail[1]`. `cached` tokens of every prompt count as known.
+    Where a request's grammar does not allow the next token, it gets a stop token if that is allowed, else the lowest
+    one that is. Without `grammars`, which know a tokenizer, requests with a grammar are refused.
     """
 
     def __init__(
         self,
-        script: Sequence[int] | None = None,
         *,
         model: ModelInfo = SCRIPTED_MODEL,
         capacity: Capacity = Capacity(sequences=4, kv_tokens=16_384),  # noqa: B008  # frozen
-        gates: Mapping[int, asyncio.Event] | None = None,
-        fail: tuple[int, ServingError] | None = None,
-        ready: bool = True,
-        cached: int = 0,
         grammars: Grammars | None = None,
     ) -> None:
         self.model = model
         self.capacity = capacity
         self.grammars = grammars
-        self.cancelled: list[str] = []  # ids of the requests whose reader left, in that order
-        self._script = script
-        self._gates = gates or {}
-        self._fail = fail
-        self._ready_at_once = ready
-        self._cached = cached
-        self._status = (Phase.STARTING, 0.0, "nothing is loaded")
-        self._alive = True
+        self._phase = Phase.STARTING
         self._started_at = time.monotonic()
         self._slots = asyncio.Semaphore(capacity.sequences)
         self._running = 0
@@ -68,25 +54,18 @@ class ScriptedEngine:
         self._timers: set[asyncio.Timeout] = set()
 
     def status(self) -> EngineStatus:
-        phase, progress, detail = self._status
-        return EngineStatus(phase, progress, detail, time.monotonic() - self._started_at, self._alive)
-
-    def become(self, phase: Phase, progress: float = 1.0, detail: str = "", *, alive: bool = True) -> None:
-        """Change the phase."""
-        self._status, self._alive = (phase, progress, detail), alive
+        progress = 0.0 if self._phase is Phase.STARTING else 1.0
+        return EngineStatus(self._phase, progress, "", time.monotonic() - self._started_at, alive=True)
 
     async def start(self) -> None:
-        if self._ready_at_once:
-            self.become(Phase.READY)
-        else:
-            self.become(Phase.LOADING, 0.0, "loads until a test makes it ready")
+        self._phase = Phase.READY
 
     async def drain(self) -> None:
-        self.become(Phase.DRAINING)
+        self._phase = Phase.DRAINING
         await self._idle.wait()
 
     async def stop(self) -> None:
-        self.become(Phase.STOPPED)
+        self._phase = Phase.STOPPED
         for timer in self._timers:
             timer.reschedule(asyncio.get_running_loop().time())
 
@@ -109,9 +88,6 @@ class ScriptedEngine:
             async with aclosing(self._play(request, constraint)) as events:
                 async for event in events:
                     yield event
-        except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled.append(request.id)
-            raise
         finally:
             self._running -= 1
             if not self._running:
@@ -125,37 +101,42 @@ class ScriptedEngine:
         try:
             has_slot = await self._pause(self._slots, request)
             clock.started()
-            for wanted in itertools.islice(self._tokens(request), request.max_tokens):
-                self._fail_after(count)
-                await self._pause(self._gates.get(count), request)
-                token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
-                count += 1
-                clock.token()
-                start = Start(clock.timings().queued, self._cached) if count == 1 else None
-                yield _token_event(token, request.sampling.top_logprobs, start)
-                if token in request.stop_tokens:
-                    reason = FinishReason.STOP
-                    break
-            else:
-                self._fail_after(count)
+            async with aclosing(self._tokens(request)) as tokens:
+                async for wanted in tokens:
+                    token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
+                    count += 1
+                    clock.token()
+                    start = Start(clock.timings().queued, cached_tokens=0) if count == 1 else None
+                    yield _token_event(token, request.sampling.top_logprobs, start)
+                    if token in request.stop_tokens:
+                        reason = FinishReason.STOP
+                        break
+                    if count == request.max_tokens:
+                        break
         except ServingError as failure:
             error = failure
             reason = FinishReason.LENGTH if isinstance(failure, GrammarExhausted) else FinishReason.ERROR
         finally:
             if has_slot:
                 self._slots.release()
-        yield Finished(reason, Usage(len(request.tokens), count, self._cached), clock.timings(), error, preemptions=0)
+        yield Finished(reason, Usage(len(request.tokens), count), clock.timings(), error, preemptions=0)
 
-    def _fail_after(self, count: int) -> None:
-        if self._fail is not None and count == self._fail[0]:
-            raise self._fail[1]
+    async def _tokens(self, request: EngineRequest) -> AsyncGenerator[int, None]:
+        """The tokens of a request without an end, each when its step would be done. Raises what `_pause` raises."""
+        dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # no secret
+        drawn = iter(lambda: dice.randrange(self.model.vocabulary), None)
+        for token in drawn:
+            if token not in self.model.stop_tokens:
+                await self._pause(None, request)
+                yield token
 
     async def _pause(self, until: asyncio.Event | asyncio.Semaphore | None, request: EngineRequest) -> bool:
-        """Wait for a gate or a slot. Raises ShuttingDown when the engine stops, DeadlineExceeded at the deadline."""
+        """Wait for an event, a slot or, without either, one turn of the loop. Raises ShuttingDown when the engine
+        stops, DeadlineExceeded at the deadline."""
         try:
             async with asyncio.timeout_at(request.deadline_at) as timer:
                 self._timers.add(timer)
-                if self._status[0] is Phase.STOPPED:
+                if self._phase is Phase.STOPPED:
                     raise shutting_down()
                 await asyncio.sleep(0)  # lets other requests go on, as between two steps
                 if isinstance(until, asyncio.Semaphore):
@@ -163,19 +144,12 @@ class ScriptedEngine:
                 elif until is not None:
                     await until.wait()
         except TimeoutError:
-            if self._status[0] is Phase.STOPPED:
+            if self._phase is Phase.STOPPED:
                 raise shutting_down() from None
             raise DeadlineExceeded from None
         finally:
             self._timers.discard(timer)
         return True
-
-    def _tokens(self, request: EngineRequest) -> Iterator[int]:
-        if self._script is not None:
-            return itertools.cycle([*self._script, *sorted(self.model.stop_tokens)[:1]])
-        dice = random.Random(f"{request.sampling.seed} {request.tokens}")  # noqa: S311  # no secret
-        drawn = iter(lambda: dice.randrange(self.model.vocabulary), None)
-        return (token for token in drawn if token not in self.model.stop_tokens)
 
 
 def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> TokenEvent:

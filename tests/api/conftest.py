@@ -11,10 +11,11 @@ from starlette.testclient import TestClient
 
 from app.contract.telemetry import Observers
 from app.engine.grammars import Grammars
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
@@ -42,7 +43,7 @@ MakeApp = Callable[..., FastAPI]
 
 @pytest.fixture
 def make_app(prompts: Prompts, grammars: Grammars, recorder: Recorder) -> MakeApp:
-    def make(engine: ScriptedEngine, **settings: Any) -> FastAPI:
+    def make(engine: ControlledEngine, **settings: Any) -> FastAPI:
         engine.grammars = grammars
         return create_app(
             Settings(**settings), engine, prompts, Observers([recorder]), lambda _: (b"up 1\n", "text/x")
@@ -59,7 +60,7 @@ def make_client(make_app: MakeApp) -> Iterator[MakeClient]:
     """A client of a started app. What the app does not catch reaches the client as a response, as in real life."""
     with ExitStack() as stack:
 
-        def make(engine: ScriptedEngine, **settings: Any) -> TestClient:
+        def make(engine: ControlledEngine, **settings: Any) -> TestClient:
             client = TestClient(make_app(engine, **settings), raise_server_exceptions=False)
             return stack.enter_context(client)
 
@@ -68,14 +69,14 @@ def make_client(make_app: MakeApp) -> Iterator[MakeClient]:
 
 @pytest.fixture
 def client(make_client: MakeClient, script: list[int]) -> TestClient:
-    return make_client(ScriptedEngine(script))
+    return make_client(ControlledEngine(script))
 
 
 @pytest.fixture
 def serve(make_app: MakeApp) -> Iterator[Callable[..., LiveServer]]:
     servers: list[LiveServer] = []
 
-    def start(engine: ScriptedEngine, **settings: Any) -> LiveServer:
+    def start(engine: ControlledEngine, **settings: Any) -> LiveServer:
         servers.append(LiveServer(make_app(engine, **settings)))
         return servers[-1]
 

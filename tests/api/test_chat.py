@@ -3,9 +3,9 @@
 import pytest
 from starlette.testclient import TestClient
 
-from app.engine.scripted import ScriptedEngine
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import ANSWER, MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 
@@ -55,7 +55,7 @@ def test_a_stream(client: TestClient) -> None:
 
 
 def test_a_stream_without_words_has_its_first_chunk_all_the_same(make_client: MakeClient) -> None:
-    role, last = stream(make_client(ScriptedEngine([])))
+    role, last = stream(make_client(ControlledEngine([])))
     assert (role.choices[0].delta.role, last.choices[0].finish_reason) == ("assistant", "stop")
 
 
@@ -94,7 +94,7 @@ def test_a_stop_string_ends_the_answer(client: TestClient) -> None:
 
 
 def test_several_choices(make_client: MakeClient, recorder: Recorder) -> None:
-    client = make_client(ScriptedEngine())
+    client = make_client(ControlledEngine())
     completion = ask(client, n=3, max_tokens=6, seed=5)
     assert [choice.index for choice in completion.choices] == [0, 1, 2]
     texts = [choice.message.content for choice in completion.choices]
@@ -123,7 +123,7 @@ def test_the_usage_so_far_counts_a_prompt_once_however_many_choices_it_has(clien
 
 
 def test_streamed_choices_come_side_by_side(make_client: MakeClient) -> None:
-    client = make_client(ScriptedEngine())
+    client = make_client(ControlledEngine())
     order = [chunk.choices[0].index for chunk in stream(client, n=2, max_tokens=20)]
     assert order != sorted(order)
     assert order[0] == 0

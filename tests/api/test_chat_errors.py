@@ -9,15 +9,15 @@ from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
-from app.engine.scripted import ScriptedEngine
 from tests.api.chatting import PATH, USER, ask, refused
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.openai_types import frames, read_as, read_error
 from tests.support.recorder import Recorder
 
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
-    client = make_client(ScriptedEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
+    client = make_client(ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
     error = refused(client, {"messages": [USER]}, 503)
     assert (error.type, error.code) == ("server_error", "out_of_memory")
     response = client.post(PATH, json={"messages": [USER], "stream": True, "stream_options": {"include_usage": True}})
@@ -34,7 +34,7 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
 def test_each_refusal_is_told_to_the_observers_once(
     make_client: MakeClient, recorder: Recorder, path: str, body: dict[str, Any]
 ) -> None:
-    client = make_client(ScriptedEngine(ready=False))
+    client = make_client(ControlledEngine(ready=False))
     assert client.post(path, json=body).status_code == 503
     assert recorder.request().error_code == "model_loading"
     assert recorder.refused == []
@@ -45,10 +45,10 @@ def test_each_refusal_is_told_to_the_observers_once(
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_refusals_come_before_a_200(make_client: MakeClient, streamed: bool) -> None:
-    loading = make_client(ScriptedEngine(ready=False))
+    loading = make_client(ControlledEngine(ready=False))
     error = refused(loading, {"messages": [USER], "stream": streamed}, 503)
     assert (error.type, error.code) == ("server_error", "model_loading")
-    full = make_client(ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=40)), max_waiting=0)
+    full = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=40)), max_waiting=0)
     long = {"role": "user", "content": "word " * 300}
     error = refused(full, {"messages": [long], "stream": streamed})
     assert (error.type, error.code) == ("invalid_request_error", "context_length_exceeded")
@@ -109,7 +109,7 @@ def test_json_may_name_its_charset(client: TestClient) -> None:
 
 
 def test_a_body_that_is_too_large(make_client: MakeClient) -> None:
-    client = make_client(ScriptedEngine(), max_body_bytes=1024)
+    client = make_client(ControlledEngine(), max_body_bytes=1024)
     assert refused(client, {"messages": [{"role": "user", "content": "secret" * 300}]}, 413).code == "body_too_large"
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from app.contract.requests import Message, Operation, SamplingParams, ToolCall
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import ANSWER, MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 
@@ -96,7 +97,7 @@ def test_an_answer_can_be_sent_back_as_it_is(client: TestClient, recorder: Recor
 
 
 def test_the_model_has_its_own_defaults(make_client: MakeClient, recorder: Recorder) -> None:
-    ask(make_client(ScriptedEngine()))
+    ask(make_client(ControlledEngine()))
     params = recorder.generation().sampling
     defaults = SCRIPTED_MODEL.defaults
     assert (params.temperature, params.top_p, params.top_k) == (defaults.temperature, defaults.top_p, defaults.top_k)

@@ -7,10 +7,10 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from starlette.testclient import TestClient
 
-from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.openai_types import frames
 from tests.support.recorder import Recorder
 
@@ -83,7 +83,7 @@ def test_a_grammar_that_grows_too_complex_ends_the_answer_which_keeps_its_text(
     make_client: MakeClient, prompts: Prompts, recorder: Recorder
 ) -> None:
     script = prompts.tokenizer.encode('{"a": "kept words", "b": "aaaa', add_special_tokens=False).ids
-    client = make_client(ScriptedEngine(script))
+    client = make_client(ControlledEngine(script))
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": COMPLEX}}
     body = {"messages": [USER], "response_format": schema, "n": 2, "max_tokens": 100}
     for choice in client.post(PATH, json=body).json()["choices"]:

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from app.contract.requests import SamplingParams
-from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER, MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
@@ -80,7 +80,7 @@ def test_a_stream_ends_with_the_whole_envelope(client: TestClient, recorder: Rec
 
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
-    client = make_client(ScriptedEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
+    client = make_client(ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
     whole = client.post("/", json={"prompt": "a"})
     assert whole.status_code == 503
     assert_error(whole.json(), 503, "out_of_memory")
@@ -93,7 +93,7 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_refusal_comes_before_a_200(make_client: MakeClient, stream: bool) -> None:
-    client = make_client(ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)
+    client = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)
     refused = client.post("/", json={"prompt": "word " * 300, "stream": stream})
     assert refused.status_code == 400
     assert_error(refused.json(), 400, "prompt_too_long")

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from app.contract.requests import Operation
-from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.openai_types import frames, read_as, read_error
 from tests.support.recorder import Recorder
 
@@ -67,7 +67,7 @@ def test_an_answer(client: TestClient, script: list[int], recorder: Recorder) ->
 
 
 def test_the_limit_is_16_tokens_unless_it_is_said(make_client: MakeClient) -> None:
-    usage = read_as(Completion, make_client(ScriptedEngine()).post(PATH, json={"prompt": "a"}).json()).usage
+    usage = read_as(Completion, make_client(ControlledEngine()).post(PATH, json={"prompt": "a"}).json()).usage
     assert usage is not None
     assert usage.completion_tokens == 16
 
@@ -95,7 +95,7 @@ def test_token_ids_are_the_prompt_itself(client: TestClient, recorder: Recorder)
 def test_each_of_several_prompts_has_its_choices(
     make_client: MakeClient, recorder: Recorder, asked: list[Any]
 ) -> None:
-    client = make_client(ScriptedEngine())
+    client = make_client(ControlledEngine())
     completion = ask(client, asked, n=2, seed=3, max_tokens=5)
     assert [choice.index for choice in completion.choices] == [0, 1, 2, 3]
     texts = [choice.text for choice in completion.choices]
@@ -167,7 +167,7 @@ def test_what_load_generators_send(client: TestClient, recorder: Recorder) -> No
 
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
-    client = make_client(ScriptedEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
+    client = make_client(ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
     assert refused(client, 503).code == "out_of_memory"
     *chunks, last = frames(client.post(PATH, json={"prompt": "a", "stream": True}).text)
     assert len(chunks) == 2
@@ -219,7 +219,7 @@ def test_an_empty_prompt_needs_a_suffix_whatever_the_model(client: TestClient, p
 
 @pytest.mark.parametrize(("fields", "param"), [({"prompt": ["a", "b"]}, "prompt"), ({"n": 2}, "n")])
 def test_more_answers_than_there_is_room_for(make_client: MakeClient, fields: dict[str, Any], param: str) -> None:
-    client = make_client(ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)
+    client = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)
     assert refused(client, **fields).param == param
 
 

@@ -8,8 +8,9 @@ import schemathesis
 from schemathesis import Case
 
 from app.api.openapi.document import openapi_document
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from tests.support.conformance import conforms, settings
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 
 schema = schemathesis.openapi.from_dict(openapi_document(SCRIPTED_MODEL.name))
@@ -17,7 +18,7 @@ schema = schemathesis.openapi.from_dict(openapi_document(SCRIPTED_MODEL.name))
 
 @pytest.fixture
 def address(serve: Callable[..., LiveServer]) -> str:
-    return serve(ScriptedEngine([100, 101])).url
+    return serve(ControlledEngine([100, 101])).url
 
 
 @schema.parametrize()

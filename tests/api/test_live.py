@@ -16,8 +16,8 @@ from app.contract.engine import Capacity
 from app.contract.events import EngineEvent
 from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
-from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
@@ -25,7 +25,7 @@ Serve = Callable[..., LiveServer]
 
 
 def test_the_two_clients_of_the_contract(serve: Serve, script: list[int]) -> None:
-    url = serve(ScriptedEngine(script)).url.rstrip("/")
+    url = serve(ControlledEngine(script)).url.rstrip("/")
     answer = requests.post(
         url=url,
         headers={"Content-Type": "application/json"},
@@ -46,7 +46,7 @@ def test_the_two_clients_of_the_contract(serve: Serve, script: list[int]) -> Non
 def test_a_client_that_leaves_is_cancelled(serve: Serve, recorder: Recorder, script: list[int], stream: bool) -> None:
     gate, began = asyncio.Event(), threading.Event()
 
-    class Watched(ScriptedEngine):
+    class Watched(ControlledEngine):
         def _events(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
             began.set()
             return super()._events(request, constraint)
@@ -70,7 +70,7 @@ def test_a_client_that_leaves_is_cancelled(serve: Serve, recorder: Recorder, scr
 
 def test_a_body_that_stops_arriving_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.api.http.read_json.BODY_SECONDS", 0.05)
-    where = urlsplit(serve(ScriptedEngine()).url)
+    where = urlsplit(serve(ControlledEngine()).url)
     head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=30) as connection:
         connection.sendall(head.encode())

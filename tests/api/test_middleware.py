@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.http.api_keys import load_keys
 from app.api.http.middleware.request_id import RequestId
-from app.engine.scripted import ScriptedEngine
 from app.settings import SettingsError
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 HEX = re.compile(r"[0-9a-f]{32}")
@@ -88,7 +88,7 @@ def test_openais_paths_answer_in_its_form(client: TestClient, method: str, path:
 
 
 def test_each_error_is_told_to_the_observers_once(make_client: MakeClient, recorder: Recorder) -> None:
-    client = make_client(ScriptedEngine(), max_body_bytes=1024)
+    client = make_client(ControlledEngine(), max_body_bytes=1024)
     client.get("/nope", headers={"X-Request-ID": "one"})
     client.delete("/")
     client.post("/", json={"prompt": ""})
@@ -107,7 +107,7 @@ def test_each_error_is_told_to_the_observers_once(make_client: MakeClient, recor
 
 
 def test_what_the_service_refuses_is_told_by_the_service_alone(make_client: MakeClient, recorder: Recorder) -> None:
-    client = make_client(ScriptedEngine(ready=False))
+    client = make_client(ControlledEngine(ready=False))
     assert client.post("/", json={"prompt": "a"}).status_code == 503
     assert recorder.request().error_code == "model_loading"
     assert recorder.refused == []
@@ -116,7 +116,7 @@ def test_what_the_service_refuses_is_told_by_the_service_alone(make_client: Make
 def test_what_nobody_expected_is_a_500_without_details(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recorder: Recorder
 ) -> None:
-    engine = ScriptedEngine()
+    engine = ControlledEngine()
     client = make_client(engine)
 
     def fail() -> None:
@@ -136,7 +136,7 @@ def test_what_nobody_expected_is_a_500_without_details(
 
 class TestBodyLimit:
     def test_a_body_that_says_it_is_too_large(self, make_client: MakeClient) -> None:
-        client = make_client(ScriptedEngine(), max_body_bytes=1024)
+        client = make_client(ControlledEngine(), max_body_bytes=1024)
         response = client.post("/", json={"prompt": "a" * 1024})
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "body_too_large"
@@ -147,12 +147,12 @@ class TestBodyLimit:
             for _ in range(20):
                 yield b"a" * 100
 
-        client = make_client(ScriptedEngine(), max_body_bytes=1024)
+        client = make_client(ControlledEngine(), max_body_bytes=1024)
         response = client.post("/", content=chunks(), headers={"Content-Type": "application/json"})
         assert response.status_code == 413
 
     def test_a_body_below_the_limit(self, make_client: MakeClient) -> None:
-        client = make_client(ScriptedEngine(), max_body_bytes=1024)
+        client = make_client(ControlledEngine(), max_body_bytes=1024)
         assert client.post("/", json={"prompt": "a" * 900, "max_length": 1}).status_code == 200
 
 
@@ -161,7 +161,7 @@ class TestKeys:
     def guarded(self, make_client: MakeClient, tmp_path: Path) -> TestClient:
         file = tmp_path / "keys"
         file.write_text("# teams\nblue:key-of-blue\n\nred: key-of-red-é\n", encoding="utf-8")
-        return make_client(ScriptedEngine(), api_keys_file=file)
+        return make_client(ControlledEngine(), api_keys_file=file)
 
     @pytest.mark.parametrize(
         "header",

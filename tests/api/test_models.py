@@ -5,8 +5,9 @@ from openai.types import Model
 from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 
 
 def test_the_list_holds_the_served_model(client: TestClient) -> None:
@@ -23,7 +24,7 @@ def test_a_model_is_found_by_its_name(client: TestClient) -> None:
 
 def test_max_model_len_is_what_really_fits(make_client: MakeClient) -> None:
     def room(kv_tokens: int) -> int:
-        client = make_client(ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=kv_tokens)))
+        client = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=kv_tokens)))
         value = client.get("/v1/models").json()["data"][0]["max_model_len"]
         assert isinstance(value, int)
         return value
@@ -41,4 +42,4 @@ def test_another_model_is_not_found(client: TestClient, name: str) -> None:
 
 
 def test_the_list_is_there_while_the_model_loads(make_client: MakeClient) -> None:
-    assert make_client(ScriptedEngine(ready=False)).get("/v1/models").status_code == 200
+    assert make_client(ControlledEngine(ready=False)).get("/v1/models").status_code == 200

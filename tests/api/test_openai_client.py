@@ -9,8 +9,8 @@ from openai import OpenAI
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
-from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import ANSWER
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
@@ -22,7 +22,7 @@ def client_of(server: LiveServer) -> OpenAI:
 
 
 def test_an_answer_and_its_request_id(serve: Serve, script: list[int], recorder: Recorder) -> None:
-    with client_of(serve(ScriptedEngine(script))) as client:
+    with client_of(serve(ControlledEngine(script))) as client:
         completion = client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "你好"}])
         assert completion.choices[0].message.content == ANSWER
         assert completion._request_id == recorder.generation().id
@@ -31,7 +31,7 @@ def test_an_answer_and_its_request_id(serve: Serve, script: list[int], recorder:
 
 
 def test_an_error_midway_is_raised(serve: Serve, script: list[int]) -> None:
-    engine = ScriptedEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory.")))
+    engine = ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory.")))
     with client_of(serve(engine)) as client:
         chunks = client.chat.completions.create(
             model="scripted", messages=[{"role": "user", "content": "hi"}], stream=True
@@ -43,7 +43,7 @@ def test_an_error_midway_is_raised(serve: Serve, script: list[int]) -> None:
 
 
 def test_errors_have_the_clients_own_classes(serve: Serve, script: list[int]) -> None:
-    server = serve(ScriptedEngine(script, ready=False))
+    server = serve(ControlledEngine(script, ready=False))
     with client_of(server) as client:
         with pytest.raises(openai.NotFoundError) as missing:
             client.completions.create(model="other", prompt="a")
@@ -60,7 +60,7 @@ def test_errors_have_the_clients_own_classes(serve: Serve, script: list[int]) ->
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_client_that_leaves_cancels_every_choice(serve: Serve, recorder: Recorder, n: int) -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(gates={3: gate}, capacity=Capacity(sequences=n, kv_tokens=4096))
+    engine = ControlledEngine(gates={3: gate}, capacity=Capacity(sequences=n, kv_tokens=4096))
     server = serve(engine, max_waiting=0)
     with client_of(server) as client:
         chunks = client.completions.create(

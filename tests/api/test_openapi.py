@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from app.api.openapi.examples import examples
 from app.api.openapi.operations import OPERATIONS
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from tests.api.conftest import MakeApp, MakeClient
+from tests.support.controlled import ControlledEngine
 
 PATHS = {operation.id: operation.path for operation in OPERATIONS}
 EXAMPLES = [
@@ -38,7 +39,7 @@ def test_every_route_is_in_the_document_and_every_operation_has_a_route(
 ) -> None:
     document = client.get("/openapi.json").json()
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert described == routes(make_app(ScriptedEngine())) - NOT_IN_IT
+    assert described == routes(make_app(ControlledEngine())) - NOT_IN_IT
 
 
 @pytest.mark.parametrize(("path", "body"), EXAMPLES)
@@ -50,7 +51,7 @@ def test_every_example_is_answered(client: TestClient, path: str, body: dict[str
 def test_the_document_needs_no_key_but_what_it_describes_does(make_client: MakeClient, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ada:secret-key\n")
-    client = make_client(ScriptedEngine(), api_keys_file=keys)
+    client = make_client(ControlledEngine(), api_keys_file=keys)
     document = client.get("/openapi.json")
     assert document.status_code == 200
     for operation in OPERATIONS:

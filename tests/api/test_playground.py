@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.playground.files import HERE, load_page
-from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 
 
@@ -93,7 +93,7 @@ def test_another_content_has_another_address(tmp_path: Path) -> None:
 )
 def test_only_listed_files_can_be_had(serve: Callable[..., LiveServer], path: str) -> None:
     """By http.client, which sends a path as it is."""
-    where = urlsplit(serve(ScriptedEngine()).url)
+    where = urlsplit(serve(ControlledEngine()).url)
     version = next(iter(load_page().files)).split("/")[2]
     connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=30)
     connection.request("GET", path.format(version=version))
@@ -113,7 +113,7 @@ def test_other_methods_are_told_which_there_are(client: TestClient, method: str)
 def test_the_page_is_open_and_a_question_needs_its_key(make_client: MakeClient, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("team:secret\n")
-    client = make_client(ScriptedEngine(), api_keys_file=keys)
+    client = make_client(ControlledEngine(), api_keys_file=keys)
     assert client.get("/").status_code == 200
     assert client.head("/").status_code == 200
     assert {client.get(address).status_code for address in _addresses(client)} == {200}

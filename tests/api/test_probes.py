@@ -4,8 +4,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity, Phase
-from app.engine.scripted import ScriptedEngine
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 
 
 def statuses(client: TestClient) -> tuple[int, int, int]:
@@ -33,14 +33,14 @@ def test_each_phase(
     expected: tuple[int, int, int],
 ) -> None:
     monkeypatch.setattr("app.lifecycle.Lifecycle._fatal", lambda _: None)  # which would end this process
-    engine = ScriptedEngine(ready=False)
+    engine = ControlledEngine(ready=False)
     client = make_client(engine)
     engine.become(phase, 0.25, alive=alive)
     assert statuses(client) == expected
 
 
 def test_startup_tells_the_progress_and_stays_started(make_client: MakeClient) -> None:
-    engine = ScriptedEngine(ready=False)
+    engine = ControlledEngine(ready=False)
     client = make_client(engine)
     engine.become(Phase.LOADING, 0.25, "weights 3 of 12")
     body = client.get("/startupz").json()
@@ -53,7 +53,7 @@ def test_startup_tells_the_progress_and_stays_started(make_client: MakeClient) -
 
 
 def test_loading_refuses_requests_with_a_time_to_come_again(make_client: MakeClient) -> None:
-    engine = ScriptedEngine(ready=False)
+    engine = ControlledEngine(ready=False)
     client = make_client(engine)
     ready, answer = client.get("/readyz"), client.post("/", json={"prompt": "a"})
     for response in (ready, answer):
@@ -65,7 +65,7 @@ def test_loading_refuses_requests_with_a_time_to_come_again(make_client: MakeCli
 
 
 def test_a_full_queue_fails_no_probe(make_client: MakeClient) -> None:
-    client = make_client(ScriptedEngine(capacity=Capacity(sequences=0, kv_tokens=100)), max_waiting=0)
+    client = make_client(ControlledEngine(capacity=Capacity(sequences=0, kv_tokens=100)), max_waiting=0)
     refused = client.post("/", json={"prompt": "a"})
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60

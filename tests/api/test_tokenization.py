@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import MakeClient
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 TEXT = "def add(a, b):\n    return a + b  # 你好 🎉"
@@ -56,7 +57,7 @@ def test_what_the_model_expects_before_a_text_is_asked_for(
 
 
 def test_no_model_has_to_be_loaded(make_client: MakeClient) -> None:
-    assert tokenize(make_client(ScriptedEngine(ready=False)), prompt="a")["count"] == 1
+    assert tokenize(make_client(ControlledEngine(ready=False)), prompt="a")["count"] == 1
 
 
 CONVERSATION = [
@@ -127,7 +128,7 @@ def test_another_method_is_refused_in_openais_form(client: TestClient, path: str
 def test_with_keys_these_paths_need_one(make_client: MakeClient, tmp_path: Any) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ada:secret-key\n")
-    client = make_client(ScriptedEngine(), api_keys_file=keys)
+    client = make_client(ControlledEngine(), api_keys_file=keys)
     for path in ("/tokenize", "/detokenize", "/v1/models", "/v1/models/scripted"):
         assert client.request("POST" if "token" in path else "GET", path).status_code == 401
     assert client.get("/v1/models", headers={"Authorization": "Bearer secret-key"}).status_code == 200

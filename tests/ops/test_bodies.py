@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from app.contract.telemetry import Observers
-from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
+from app.engine.scripted import SCRIPTED_MODEL
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
+from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.patience import PATIENCE
 from tests.support.proxy import NEEDS_NGINX, Proxy, running
@@ -30,7 +31,7 @@ def guarded(embedded_model: Path, tmp_path: Path) -> Iterator[Proxy]:
     keys = tmp_path / "keys"
     keys.write_text("blue:key-of-blue\nred:key-of-red\n", encoding="utf-8")
     settings = Settings(api_keys_file=keys, max_body_bytes=SIZE)
-    app = LiveServer(create_app(settings, ScriptedEngine(), Prompts(embedded_model, SCRIPTED_MODEL), Observers()))
+    app = LiveServer(create_app(settings, ControlledEngine(), Prompts(embedded_model, SCRIPTED_MODEL), Observers()))
     try:
         with running(tmp_path / "nginx", app.port) as proxy:
             yield proxy

@@ -8,9 +8,9 @@ from app.contract.engine import Phase
 from app.contract.errors import ShuttingDown
 from app.contract.events import Finished
 from app.contract.requests import EngineRequest, SamplingParams
-from app.engine.scripted import ScriptedEngine
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.settings import Settings
+from tests.support.controlled import ControlledEngine
 
 REQUEST = EngineRequest(id="r", tokens=(1, 2), max_tokens=3, sampling=SamplingParams(seed=1))
 
@@ -29,7 +29,7 @@ async def test_a_lost_engine_ends_the_process(
     phase: Phase, alive: bool, startup_deadline: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     codes: asyncio.Queue[int] = asyncio.Queue()
-    engine = ScriptedEngine(ready=False)
+    engine = ControlledEngine(ready=False)
     settings = Settings(startup_deadline=startup_deadline)
     await Lifecycle(engine, settings, leave=codes.put_nowait).start()
     engine.become(phase, 0.5, "the reason", alive=alive)
@@ -39,7 +39,7 @@ async def test_a_lost_engine_ends_the_process(
 
 async def test_a_healthy_engine_is_left_alone() -> None:
     codes: asyncio.Queue[int] = asyncio.Queue()
-    engine = ScriptedEngine(ready=False)
+    engine = ControlledEngine(ready=False)
     lifecycle = Lifecycle(engine, Settings(), leave=codes.put_nowait)
     await lifecycle.start()
     for phase in (Phase.LOADING, Phase.WARMING, Phase.READY):
@@ -53,7 +53,7 @@ async def test_a_healthy_engine_is_left_alone() -> None:
 
 async def test_a_running_answer_finishes_within_the_drain() -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(gates={1: gate})
+    engine = ControlledEngine(gates={1: gate})
     lifecycle = Lifecycle(engine, Settings(drain_seconds=60))
     await lifecycle.start()
     events = await engine.open(REQUEST)
@@ -70,7 +70,7 @@ async def test_a_running_answer_finishes_within_the_drain() -> None:
 
 
 async def test_one_that_takes_longer_ends_with_an_error() -> None:
-    engine = ScriptedEngine(gates={1: asyncio.Event()})
+    engine = ControlledEngine(gates={1: asyncio.Event()})
     lifecycle = Lifecycle(engine, Settings(drain_seconds=0))
     await lifecycle.start()
     events = await engine.open(REQUEST)
@@ -83,7 +83,7 @@ async def test_one_that_takes_longer_ends_with_an_error() -> None:
 
 
 async def test_an_engine_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wedged(ScriptedEngine):
+    class Wedged(ControlledEngine):
         async def stop(self) -> None:
             await asyncio.Event().wait()
 

@@ -3,10 +3,10 @@
 from app.contract.events import ServiceEvent, TextEvent
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.contract.telemetry import Observers
-from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import Settings
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 
@@ -26,7 +26,7 @@ def request(text: str = "hi", *, stop: tuple[str, ...] = (), max_tokens: int | N
 
 
 async def serve(
-    engine: ScriptedEngine, prompts: Prompts, recorder: Recorder, **settings: object
+    engine: ControlledEngine, prompts: Prompts, recorder: Recorder, **settings: object
 ) -> GenerationService:
     await engine.start()
     return GenerationService(engine, prompts, Observers([recorder]), Settings(**settings))  # type: ignore[arg-type]

@@ -17,16 +17,16 @@ from app.contract.events import EngineEvent, Finished, FinishReason, TextEvent, 
 from app.contract.requests import EngineRequest, ToolCall
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
-from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import Prompts
 from app.serving.tools.format import call_text
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 from tests.support.tools import TOOLS, calls_of
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 
 
 async def test_an_answer_is_text_then_one_finished(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(script(prompts, " return a + b")), prompts, recorder)
+    service = await serve(ControlledEngine(script(prompts, " return a + b")), prompts, recorder)
     events = await collect(service, request())
     assert text_of(events) == " return a + b"
     assert [type(event) for event in events[-2:]] == [TextEvent, Finished]
@@ -41,7 +41,7 @@ async def test_an_answer_is_text_then_one_finished(prompts: Prompts, recorder: R
 
 
 async def test_a_stop_string_ends_the_answer_and_the_engines_work(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(script(prompts, "one two three four"))
+    engine = ControlledEngine(script(prompts, "one two three four"))
     service = await serve(engine, prompts, recorder)
     events = await collect(service, request(stop=("two th",)))
     assert text_of(events) == "one "
@@ -54,7 +54,7 @@ async def test_a_stop_string_ends_the_answer_and_the_engines_work(prompts: Promp
 
 
 async def test_what_ends_early_has_the_usage_and_the_wait_of_what_began(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(script(prompts, "one two three four"), cached=7)
+    engine = ControlledEngine(script(prompts, "one two three four"), cached=7)
     service = await serve(engine, prompts, recorder)
     await collect(service, request(stop=("two",)))
     told = recorder.request().finished
@@ -64,7 +64,7 @@ async def test_what_ends_early_has_the_usage_and_the_wait_of_what_began(prompts:
 
 
 async def test_max_tokens_ends_with_length(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(script(prompts, "one two three")), prompts, recorder)
+    service = await serve(ControlledEngine(script(prompts, "one two three")), prompts, recorder)
     events = await collect(service, request(max_tokens=2))
     assert text_of(events) == "one two"
     assert isinstance(events[-1], Finished)
@@ -72,7 +72,7 @@ async def test_max_tokens_ends_with_length(prompts: Prompts, recorder: Recorder)
 
 
 async def test_an_engines_error_is_the_end_and_keeps_the_text(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(script(prompts, "one two three"), fail=(2, OutOfMemory("no room")))
+    engine = ControlledEngine(script(prompts, "one two three"), fail=(2, OutOfMemory("no room")))
     service = await serve(engine, prompts, recorder)
     events = await collect(service, request())
     assert text_of(events) == "one two"
@@ -87,7 +87,7 @@ async def test_calls_come_as_events_end_the_answer_and_are_logged(
 ) -> None:
     call = ToolCall("", "add", '{"numbers": [1, 2]}')
     service = await serve(
-        ScriptedEngine(script(prompts, f"I add.\n{call_text(call)}"), grammars=grammars), prompts, recorder
+        ControlledEngine(script(prompts, f"I add.\n{call_text(call)}"), grammars=grammars), prompts, recorder
     )
     events = await collect(service, replace(request(stop=("numbers",), max_tokens=100), tools=TOOLS))
     assert text_of(events) == "I add.\n"
@@ -104,7 +104,7 @@ async def test_words_of_an_answer_with_tools_end_as_ever(
     prompts: Prompts, recorder: Recorder, grammars: Grammars
 ) -> None:
     service = await serve(
-        ScriptedEngine(script(prompts, "one two <tool three"), grammars=grammars), prompts, recorder
+        ControlledEngine(script(prompts, "one two <tool three"), grammars=grammars), prompts, recorder
     )
     events = await collect(service, replace(request(), tools=TOOLS))
     assert text_of(events) == "one two <tool three"
@@ -122,7 +122,7 @@ async def test_a_stop_string_in_words_that_waited_to_become_a_call(
 ) -> None:
     text = "one two <"
     assert len(script(prompts, text)) == 3
-    engine = ScriptedEngine(script(prompts, text), grammars=grammars)
+    engine = ControlledEngine(script(prompts, text), grammars=grammars)
     service = await serve(engine, prompts, recorder)
     events = await collect(service, replace(request(stop=(" <",), max_tokens=max_tokens), tools=TOOLS))
     assert text_of(events) == "one two"
@@ -132,7 +132,7 @@ async def test_a_stop_string_in_words_that_waited_to_become_a_call(
 
 async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: Recorder, grammars: Grammars) -> None:
     call = ToolCall("", "add", '{"numbers": [1, 2]}')
-    engine = ScriptedEngine(script(prompts, call_text(call)), grammars=grammars)
+    engine = ControlledEngine(script(prompts, call_text(call)), grammars=grammars)
     service = await serve(engine, prompts, recorder)
     length = len(script(prompts, call_text(call).split("2]")[0]))
     events = await collect(service, replace(request(max_tokens=length), tools=TOOLS))
@@ -141,7 +141,7 @@ async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: R
     assert [heard.name for heard in calls_of(events)] == ["add"]
 
 
-class BrokenEngine(ScriptedEngine):
+class BrokenEngine(ControlledEngine):
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
@@ -162,7 +162,7 @@ async def test_an_engine_that_raises_still_ends_with_one_error(prompts: Prompts,
 async def test_the_deadline(
     prompts: Prompts, recorder: Recorder, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class HangingEngine(ScriptedEngine):
+    class HangingEngine(ControlledEngine):
         async def _events(
             self, request: EngineRequest, constraint: Constraint | None
         ) -> AsyncGenerator[EngineEvent, None]:
@@ -170,7 +170,7 @@ async def test_the_deadline(
             await asyncio.Event().wait()
 
     monkeypatch.setattr("app.serving.answer._ENGINE_GRACE", 0.05)
-    engine = HangingEngine() if hangs else ScriptedEngine(gates={1: asyncio.Event()})
+    engine = HangingEngine() if hangs else ControlledEngine(gates={1: asyncio.Event()})
     service = await serve(engine, prompts, recorder, request_timeout=0.05)
     events = await collect(service, request())
     assert isinstance(events[-1], Finished)
@@ -183,7 +183,7 @@ async def test_a_reader_that_leaves_cancels_the_engine_and_frees_its_place(
     prompts: Prompts, recorder: Recorder
 ) -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(
+    engine = ControlledEngine(
         script(prompts, "one two three"), gates={1: gate}, capacity=Capacity(sequences=1, kv_tokens=4096)
     )
     service = await serve(engine, prompts, recorder, max_waiting=0)
@@ -212,7 +212,7 @@ async def test_a_reader_that_leaves_cancels_the_engine_and_frees_its_place(
 
 
 async def test_an_answer_that_nobody_reads_frees_its_place(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=4096))
+    engine = ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=4096))
     service = await serve(engine, prompts, recorder, max_waiting=0)
     async with await service.open(request()):
         pass

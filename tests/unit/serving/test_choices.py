@@ -24,11 +24,11 @@ from app.contract.events import (
 from app.contract.requests import EngineRequest, GenerationRequest, Operation, SamplingParams
 from app.contract.telemetry import Observers
 from app.engine.constraint import Constraint
-from app.engine.scripted import ScriptedEngine
 from app.serving.choices import Choices, each_choice, overall, summed_usage
 from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService
 from app.settings import Settings
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 
 REQUEST = GenerationRequest(
@@ -42,7 +42,7 @@ REQUEST = GenerationRequest(
 
 
 async def serve(
-    engine: ScriptedEngine, prompts: Prompts, recorder: Recorder, max_waiting: int = 128
+    engine: ControlledEngine, prompts: Prompts, recorder: Recorder, max_waiting: int = 128
 ) -> GenerationService:
     await engine.start()
     return GenerationService(
@@ -73,7 +73,7 @@ def test_every_choice_has_a_seed_of_its_own(seed: int) -> None:
 
 
 async def test_choices_differ_and_repeat(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(), prompts, recorder)
+    service = await serve(ControlledEngine(), prompts, recorder)
     first = await read(await service.open(REQUEST))
     assert len({text for text, _ in first}) == 3
     assert [reason for _, reason in first] == ["length"] * 3
@@ -83,7 +83,7 @@ async def test_choices_differ_and_repeat(prompts: Prompts, recorder: Recorder) -
 
 
 async def test_one_request_is_told_once_with_all_its_choices(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(), prompts, recorder)
+    service = await serve(ControlledEngine(), prompts, recorder)
     texts = await read(await service.open(REQUEST))
     told = recorder.request()
     assert recorder.requests.empty()
@@ -98,14 +98,14 @@ async def test_one_request_is_told_once_with_all_its_choices(prompts: Prompts, r
 
 
 async def test_one_choice_is_told_as_it_always_was(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(), prompts, recorder)
+    service = await serve(ControlledEngine(), prompts, recorder)
     ((text, _),) = await read(await service.open(replace(REQUEST, n=1)))
     told = recorder.request()
     assert (told.response, told.choices) == (text, ())
 
 
 async def test_each_prompt_counts_once(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(), prompts, recorder)
+    service = await serve(ControlledEngine(), prompts, recorder)
     other = replace(REQUEST, prompt=(5, 6, 7, 8, 9))
     assert len(await read(await service.open(REQUEST, other))) == 6
     finished = recorder.request().finished
@@ -114,7 +114,7 @@ async def test_each_prompt_counts_once(prompts: Prompts, recorder: Recorder) -> 
 
 
 async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(capacity=Capacity(sequences=2, kv_tokens=1000))
+    engine = ControlledEngine(capacity=Capacity(sequences=2, kv_tokens=1000))
     service = await serve(engine, prompts, recorder, max_waiting=2)
     before = service.limits()
     async with await service.open(replace(REQUEST, n=1)), await service.open(replace(REQUEST, n=1)):
@@ -128,14 +128,14 @@ async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts,
 
 
 async def test_what_could_never_be_admitted_is_no_overload(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(capacity=Capacity(1, 1000)), prompts, recorder, max_waiting=1)
+    service = await serve(ControlledEngine(capacity=Capacity(1, 1000)), prompts, recorder, max_waiting=1)
     with pytest.raises(InvalidRequest, match="at most 2 answers") as refusal:
         await service.open(REQUEST)
     assert refusal.value.param == "n"
 
 
 async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, recorder: Recorder) -> None:
-    service = await serve(ScriptedEngine(capacity=Capacity(16, 100)), prompts, recorder)
+    service = await serve(ControlledEngine(capacity=Capacity(16, 100)), prompts, recorder)
     open_end = replace(REQUEST, n=16, max_tokens=None)
     async with await service.open(open_end):
         assert service.limits().remaining_tokens >= 0
@@ -147,7 +147,7 @@ async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, 
 async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recorder: Recorder, raises: bool) -> None:
     seeds = [choice.sampling.seed for choice in each_choice([REQUEST])]
 
-    class Failing(ScriptedEngine):
+    class Failing(ControlledEngine):
         async def _events(
             self, request: EngineRequest, constraint: Constraint | None
         ) -> AsyncGenerator[EngineEvent, None]:
@@ -178,7 +178,7 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
 
 async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder) -> None:
     gate = asyncio.Event()
-    engine = ScriptedEngine(gates={1: gate})
+    engine = ControlledEngine(gates={1: gate})
     service = await serve(engine, prompts, recorder)
     before = service.limits()
     async with await service.open(REQUEST) as choices:
@@ -197,7 +197,7 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
     gate, asked = asyncio.Event(), asyncio.Event()
     seeds: list[int] = []
 
-    class Watched(ScriptedEngine):
+    class Watched(ControlledEngine):
         async def _events(
             self, request: EngineRequest, constraint: Constraint | None
         ) -> AsyncGenerator[EngineEvent, None]:
@@ -225,7 +225,7 @@ async def test_an_answer_that_breaks_its_promise_does_not_hang_its_reader(
         raise RuntimeError("a bug")
         yield
 
-    service = await serve(ScriptedEngine(), prompts, recorder)
+    service = await serve(ControlledEngine(), prompts, recorder)
     choices = await service.open(REQUEST)
     choices._answers[0]._events = broken()
     with pytest.raises(RuntimeError, match="a bug"):

@@ -19,8 +19,8 @@ from app.contract.errors import (
 from app.contract.events import Finished, FinishReason
 from app.contract.requests import GenerationRequest, JsonFormat
 from app.engine.grammars import Grammars
-from app.engine.scripted import ScriptedEngine
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
+from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
 from tests.unit.serving.asking import collect, request, script, serve, text_of
 
@@ -28,7 +28,7 @@ from tests.unit.serving.asking import collect, request, script, serve, text_of
 async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(
     prompts: Prompts, recorder: Recorder, grammars: Grammars
 ) -> None:
-    engine = ScriptedEngine(script(prompts, '{"a": 12} and more'), grammars=grammars)
+    engine = ControlledEngine(script(prompts, '{"a": 12} and more'), grammars=grammars)
     service = await serve(engine, prompts, recorder)
     schema = {
         "type": "object",
@@ -62,7 +62,7 @@ async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(
 async def test_an_engine_that_is_not_ready_refuses_with_a_time_to_come_again(
     prompts: Prompts, recorder: Recorder, phase: Phase, alive: bool, error: type[ServingError]
 ) -> None:
-    engine = ScriptedEngine()
+    engine = ControlledEngine()
     service = await serve(engine, prompts, recorder)
     engine.become(phase, 0.5, alive=alive)
     with pytest.raises(error) as refusal:
@@ -77,7 +77,7 @@ async def test_an_engine_that_is_not_ready_refuses_with_a_time_to_come_again(
 async def test_an_engine_that_stops_while_a_prompt_is_tokenized_refuses_it(
     prompts: Prompts, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = ScriptedEngine()
+    engine = ControlledEngine()
     service = await serve(engine, prompts, recorder)
     prepare = prompts.prepare
 
@@ -105,7 +105,7 @@ async def test_a_client_that_leaves_holds_its_place_until_its_prompt_is_read_and
         return prepare(generation, limit)
 
     monkeypatch.setattr(prompts, "prepare", prepare_slowly)
-    service = await serve(ScriptedEngine(capacity=Capacity(sequences=4, kv_tokens=4096)), prompts, recorder)
+    service = await serve(ControlledEngine(capacity=Capacity(sequences=4, kv_tokens=4096)), prompts, recorder)
     before = service.limits()
     slow = replace(request(), tenant="slow")
     leaving = [asyncio.create_task(service.open(slow)) for _ in range(3)]
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_holds_its_place_until_its_prompt_is_read_and
 
 
 async def test_too_long_is_refused_seen_and_holds_nothing(prompts: Prompts, recorder: Recorder) -> None:
-    engine = ScriptedEngine(capacity=Capacity(sequences=1, kv_tokens=100))
+    engine = ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100))
     service = await serve(engine, prompts, recorder, max_waiting=0)
     for _ in range(3):
         with pytest.raises(PromptTooLong, match="may have 100, "):  # less than the model's context
