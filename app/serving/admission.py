@@ -145,7 +145,7 @@ class Admission:
         )
 
     def _bound_wait(self, size: Size, capacity: Capacity) -> None:
-        if not (self.speed.measured and self._lengths.measured):  # nobody is refused for a time that is a guess
+        if not (self.speed.measured and self._lengths.measured):  # an assumed speed or length refuses none
             return
         wait = self._stays(capacity, size)[-1].start
         if wait > self._max_wait:
