@@ -1,0 +1,72 @@
+"""The bodies of running requests together: a share for each tenant, and a bound for all."""
+
+import asyncio
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api.http.middleware.body_limit import BodyLimit
+from app.contract.errors import Overloaded
+
+
+class Held:
+    """An application that reads its body and runs until the test ends it."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self.read = asyncio.Event()
+
+    async def __call__(self, _scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        self.read.set()
+        await self.end.wait()
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> BodyLimit:
+    monkeypatch.setattr("app.api.http.middleware.body_limit._MOST_BODIES", 4)
+    return BodyLimit(Held(), max_bytes=10)  # 40 bytes for all, 20 for a tenant
+
+
+async def start(limit: BodyLimit, tenant: str, size: int) -> asyncio.Task[None]:
+    """A request whose body was read; raises what reading it raised."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * size}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    held = limit._app
+    assert isinstance(held, Held)
+    held.read.clear()
+    scope = {"type": "http", "headers": [], "state": {"tenant": tenant}}
+    request = asyncio.create_task(limit(scope, receive, send))
+    read = asyncio.create_task(held.read.wait())
+    await asyncio.wait([request, read], return_when=asyncio.FIRST_COMPLETED)
+    read.cancel()
+    if request.done():
+        request.result()
+    return request
+
+
+async def test_a_tenant_holds_half_and_leaves_the_rest_to_others(limit: BodyLimit) -> None:
+    running = [await start(limit, "blue", 10), await start(limit, "blue", 10)]
+    with pytest.raises(Overloaded, match=r"of this API key, .* more than 20 bytes"):
+        await start(limit, "blue", 1)
+    running.append(await start(limit, "red", 10))
+    held = limit._app
+    assert isinstance(held, Held)
+    held.end.set()
+    await asyncio.gather(*running)
+    await (await start(limit, "blue", 10))  # what ended is no longer counted
+
+
+async def test_all_tenants_together_have_a_bound(limit: BodyLimit) -> None:
+    running = [await start(limit, tenant, 10) for tenant in ("blue", "red", "green", "grey")]
+    with pytest.raises(Overloaded, match="of all clients have more than 40 bytes"):
+        await start(limit, "white", 1)
+    held = limit._app
+    assert isinstance(held, Held)
+    held.end.set()
+    await asyncio.gather(*running)
