@@ -83,7 +83,7 @@ async def test_the_last_wall_stands_alone(stage: tuple[Page, Watch, Played], nam
     seen = await page.evaluate(
         """async (html) => {
             const main = document.querySelector("script[type=module]").src;
-            const { sanitize } = await import(main.replace("main.js", "sanitize.js"));
+            const { sanitize } = await import(main.replace("main.js", "markup/sanitize.js"));
             const root = document.createElement("div");
             root.append(sanitize(html));
             document.body.append(root);

@@ -1,4 +1,4 @@
-import { element } from "./dom.js";
+import { element } from "../browser/dom.js";
 
 const seconds = (value) => (value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(2)} s`);
 const number = (value) => typeof value === "number" && Number.isFinite(value);

@@ -1,4 +1,4 @@
-import { byId, fromTemplate } from "./dom.js";
+import { byId, fromTemplate } from "../browser/dom.js";
 
 const EXAMPLES = [
   ["Write a function", "Write a Python function that merges two sorted lists, with a docstring and two examples."],

@@ -1,4 +1,4 @@
-import hljs from "../../vendor/highlight.js";
+import hljs from "../../../vendor/highlight.js";
 
 /** Longer code is shown plain: colouring it anew with each piece would hold up the page. */
 const LONGEST = 30_000;

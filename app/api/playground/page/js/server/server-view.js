@@ -1,4 +1,4 @@
-import { announce, byId } from "./dom.js";
+import { announce, byId } from "../browser/dom.js";
 
 const TITLES = {
   loading: "The model is loading. ",

@@ -1,4 +1,4 @@
-import { byId } from "./dom.js";
+import { byId } from "../browser/dom.js";
 
 const wide = matchMedia("(min-width: 70rem)");
 

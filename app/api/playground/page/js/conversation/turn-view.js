@@ -1,7 +1,7 @@
-import { copyOnClick } from "./copy.js";
-import { button, element, fromTemplate } from "./dom.js";
+import { copyOnClick } from "../browser/copy.js";
+import { button, element, fromTemplate } from "../browser/dom.js";
+import { Prose } from "../markup/prose.js";
 import { details, fill, headline } from "./figures.js";
-import { Prose } from "./prose.js";
 
 const SHORTEST_MS = 50;
 

@@ -1,4 +1,4 @@
-import { forget, load, save } from "./storage.js";
+import { forget, load, save } from "../browser/storage.js";
 
 /**
  * @typedef {{text: string, state: "waiting"|"held"|"streaming"|"done"|"stopped"|"failed", problem: string,

@@ -1,4 +1,4 @@
-import { announce, byId } from "./dom.js";
+import { announce, byId } from "../browser/dom.js";
 
 /** A phone's keyboard has no Shift+Enter: there Enter starts a line, and the button sends. */
 const touch = matchMedia("(pointer: coarse)");

@@ -1,4 +1,4 @@
-import MarkdownIt from "../../vendor/markdown-it.js";
+import MarkdownIt from "../../../vendor/markdown-it.js";
 import { highlighted } from "./highlight.js";
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false });

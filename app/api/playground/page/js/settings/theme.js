@@ -1,5 +1,5 @@
-import { byId } from "./dom.js";
-import { save } from "./storage.js";
+import { byId } from "../browser/dom.js";
+import { save } from "../browser/storage.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 

@@ -1,4 +1,4 @@
-import { byId } from "./dom.js";
+import { byId } from "../browser/dom.js";
 
 const NEAR = 80; // pixels
 

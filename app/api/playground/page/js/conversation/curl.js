@@ -1,8 +1,8 @@
-import { CHAT_URL } from "./api.js";
-import { byId, element } from "./dom.js";
-import { highlighted } from "./highlight.js";
-import { frame } from "./prose.js";
-import { sanitize } from "./sanitize.js";
+import { byId, element } from "../browser/dom.js";
+import { highlighted } from "../markup/highlight.js";
+import { frame } from "../markup/prose.js";
+import { sanitize } from "../markup/sanitize.js";
+import { CHAT_URL } from "../server/api.js";
 
 /** Within single quotes a shell takes everything as it is, but for the quote itself. */
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;

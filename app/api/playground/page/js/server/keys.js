@@ -1,5 +1,5 @@
-import { byId } from "./dom.js";
-import { forget, load, save } from "./storage.js";
+import { byId } from "../browser/dom.js";
+import { forget, load, save } from "../browser/storage.js";
 
 /** The API key: asked for when the server wants one, and kept in this tab alone. */
 export class Keys {

@@ -1,4 +1,4 @@
-import DOMPurify from "../../vendor/dompurify.js";
+import DOMPurify from "../../../vendor/dompurify.js";
 
 /**
  * The last wall. markdown.js makes no HTML of what a model writes; whatever it makes passes here all the same, and

@@ -1,8 +1,8 @@
-import { ask, Cut, Refused } from "./api.js";
+import { load, save } from "../browser/storage.js";
+import { ask, Cut, Refused } from "../server/api.js";
+import { requestBody } from "../server/request.js";
 import { newAnswer } from "./conversation.js";
 import { Meter } from "./meter.js";
-import { requestBody } from "./request.js";
-import { load, save } from "./storage.js";
 
 /** Asks one question at a time, waits where the server says so, and writes into the turn what happens. */
 export class Asking {

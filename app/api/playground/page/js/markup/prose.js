@@ -1,5 +1,5 @@
-import { copyOnClick } from "./copy.js";
-import { fromTemplate } from "./dom.js";
+import { copyOnClick } from "../browser/copy.js";
+import { fromTemplate } from "../browser/dom.js";
 import { blocks } from "./markdown.js";
 import { sanitize } from "./sanitize.js";
 

@@ -1,6 +1,6 @@
-import { byId, fromTemplate } from "./dom.js";
+import { byId, fromTemplate } from "../browser/dom.js";
+import { load, save } from "../browser/storage.js";
 import { PARAMETERS, readNumber } from "./parameters.js";
-import { load, save } from "./storage.js";
 
 const MOST_STOPS = 16;
 
