@@ -28,7 +28,7 @@ export function button(text, act, className = "button small") {
   return made;
 }
 
-/** Says something once to who cannot see it. @param {string} text @param {boolean} urgent */
+/** Lets a screen reader speak a text once. @param {string} text @param {boolean} urgent */
 export function announce(text, urgent = false) {
   const region = byId(urgent ? "alert" : "status");
   region.textContent = "";

@@ -136,7 +136,7 @@ export class Asking {
     await this.server.ready(signal);
   }
 
-  /** Until Retry-After has passed, if the reader wants that; until he says so, or stops. */
+  /** Ends when the reader asks for it or stops the answer; with automatic retries also when Retry-After has passed. */
   async pause(turn, { status, message, retryAfter }, signal) {
     const until = performance.now() + (retryAfter ?? 5) * 1000;
     this.held(turn, { why: status === 429 ? "full" : message, until });

@@ -5,7 +5,7 @@ const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false });
 const { escapeHtml } = markdown.utils;
 const { rules } = markdown.renderer;
 
-// A picture would tell another host who reads what: it becomes a link.
+// A picture becomes a link: its host would learn the address of everyone who reads the answer.
 rules.image = (tokens, index) => {
   const token = tokens[index];
   const address = String(token.attrGet("src") ?? "");

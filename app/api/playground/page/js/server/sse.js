@@ -13,7 +13,7 @@ export async function* eventData(body) {
   }
 }
 
-/** Lines without their ends; a last line without an end is no event and is dropped. */
+/** Lines without their ends; a last line without an end is incomplete and is dropped. */
 async function* lines(body) {
   const decoder = new TextDecoder();
   let rest = "";

@@ -21,7 +21,7 @@ export function startPanel() {
     opener.focus();
     show();
   };
-  panel.addEventListener("close", show); // whoever closed it
+  panel.addEventListener("close", show); // also when the browser closed it
   panel.addEventListener("keydown", (event) => {
     // A panel that is not modal has no Escape of its own, and here the key must not stop an answer.
     if (event.key !== "Escape") return;
