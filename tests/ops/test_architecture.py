@@ -1,6 +1,7 @@
-"""docs/architecture.md is true: its tables are import-linter's contracts, and it names each module."""
+"""docs/architecture.md is true: its tables are import-linter's contracts, and it names each module and file."""
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -15,6 +16,17 @@ DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
     "importlinter"
 ]["contracts"]
+LISTED = {
+    "app": ".py",
+    "stack": ".py",
+    "app/api/playground/page": "",
+    "nginx": "",
+    "docker": "",
+    "requirements": "",
+    "monitoring": "",
+}
+"""Folders whose files are listed, and how the names of those files end."""
+RUNBOOKS = "monitoring/runbooks/"  # named after their alerts, which tests/ops/test_monitoring.py holds
 ENTRY_POINTS = {"__main__", "main", "worker"}
 INSIDE = {
     contract["containers"][0]: contract["layers"]
@@ -137,11 +149,24 @@ def test_public_modules_of_the_stack_are_those_that_its_other_rows_import() -> N
     assert {name for row in _rows("### Inside `stack`") for name in _names(row[3])} == imported
 
 
-@pytest.mark.parametrize("package", ["app", "stack"])
-def test_each_module_is_named_once(package: str) -> None:
-    named = re.findall(rf"^- `({package}/[^`]+)`: \S", _section("## Modules"), re.MULTILINE)
-    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
-    there = {name for name in there if not name.endswith("/__init__.py")}
+@pytest.mark.parametrize("folder", LISTED)
+def test_each_module_is_named_once(folder: str) -> None:
+    all_named = re.findall(rf"^- `({folder}/[^`]+)`: \S", _section("## Modules"), re.MULTILINE)
+    named = [name for name in all_named if name.endswith(LISTED[folder])]
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder]
+    there = set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines())
+    there = {name for name in there if name.endswith(LISTED[folder]) and (ROOT / name).is_file()}
+    there = {name for name in there if not name.endswith("/__init__.py") and not name.startswith(RUNBOOKS)}
+    assert there
     assert there - set(named) == set(), "not in docs/architecture.md"
     assert set(named) - there == set(), "no longer in the tree"
     assert len(named) == len(set(named))
+
+
+def test_the_pages_folders_import_one_way() -> None:
+    may: dict[str, set[str]] = {"conversation": {"markup", "server", "browser"}, "browser": set()}
+    scripts = ROOT / "app" / "api" / "playground" / "page" / "js"
+    for folder in (path for path in scripts.iterdir() if path.is_dir()):
+        text = "".join(path.read_text(encoding="utf-8") for path in folder.iterdir())
+        imported = set(re.findall(r'from "\.\./([\w-]+)/', text))
+        assert imported <= may.get(folder.name, {"browser"}), folder.name
