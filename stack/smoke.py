@@ -60,11 +60,13 @@ def find_line(stack: Stack, service: str, event: str, request_id: str | None) ->
 def await_true(look: Callable[[], _Found | None], what: str, patience: float = PATIENCE) -> _Found:
     """Look until there is something. Raises StackError, naming what is missing, after `patience` seconds."""
     deadline = time.monotonic() + patience
-    while not (found := look()):
+    while True:
+        found = look()
+        if found:
+            return found
         if time.monotonic() > deadline:
             raise StackError(f"Not found within {patience:g} s: {what}.")
         time.sleep(0.2)
-    return found
 
 
 def _passed(text: str) -> None:

@@ -39,7 +39,8 @@ def wait_until_healthy(project: str, patience: float, essential: Collection[str]
     """
     deadline = time.monotonic() + patience
     before = {container["Id"]: container["RestartCount"] for container in _containers(project)}
-    told, sidecars_until = "", None
+    told: list[str] = []
+    sidecars_until = None
     while True:
         look = _look(project, before, essential)
         if not look.waiting:
@@ -49,8 +50,9 @@ def wait_until_healthy(project: str, patience: float, essential: Collection[str]
         elif time.monotonic() > deadline:
             raise StackError(f"Not healthy after {patience:g} s: {', '.join(look.waiting)}.")
         waiting = [*look.waiting, *(f"{name} ({state})" for name, state in look.late.items())]
-        if told != (told := ", ".join(waiting)):
-            print(f"Waiting for {told}", flush=True)
+        if waiting != told:
+            told = waiting
+            print(f"Waiting for {', '.join(waiting)}", flush=True)
         time.sleep(0.5)
 
 

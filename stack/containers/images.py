@@ -41,7 +41,7 @@ def wanted(services: Mapping[str, Any]) -> dict[str, str]:
 
 
 def provide(images: Mapping[str, str], optional: Collection[str] = ()) -> dict[str, str]:
-    """Bring the images in; name → reason of those that could not be had, and have no stand-in.
+    """Pull or build the images; name → reason of those that cannot be had, and have no stand-in.
 
     Raises StackError when a registry answers and refuses what is not optional: a wrong name must not turn into a
     stand-in.
@@ -55,7 +55,8 @@ def provide(images: Mapping[str, str], optional: Collection[str] = ()) -> dict[s
         registry = _registry(image)
         try:
             if not present and registry not in silent:
-                if (reason := _pull(image)) is None:
+                reason = _pull(image)
+                if reason is None:
                     continue
                 silent[registry] = reason
             if (OFFLINE / f"{name}.Dockerfile").is_file():  # does nothing when that stand-in is up to date
@@ -70,7 +71,7 @@ def provide(images: Mapping[str, str], optional: Collection[str] = ()) -> dict[s
 
 
 def stand_ins(images: Mapping[str, str]) -> set[str]:
-    """Which of them are stand-ins, whoever built them and when."""
+    """Which of them are stand-ins, also those of an earlier start."""
     template = '{{index .Config.Labels "stand-in"}}'
     return {name for name, image in images.items() if _docker_text("image", "inspect", "--format", template, image)}
 
