@@ -31,9 +31,6 @@ class Stack(Protocol):
         `tail` bounds what is already there: that many last lines of each service.
         """
 
-    def terminate_app(self) -> None:
-        """Send SIGTERM to the app's gunicorn master, as an orchestrator does. Returns at once."""
-
     def processes(self) -> list[str]:
         """What runs of this stack, one description each; [] after `down`."""
 

@@ -62,11 +62,6 @@ class ContainerStack:
             if found := _PREFIXED.match(line):
                 yield found["service"], found["line"]
 
-    def terminate_app(self) -> None:
-        # From inside, as the kernel or an orchestrator does it: after `docker kill` the engine would not start the
-        # app again. Process 1 is the engine's init, which hands the signal on to gunicorn.
-        self._compose.run("exec", "-T", "app", "sh", "-c", "kill -TERM 1")
-
     def processes(self) -> list[str]:
         return self._docker("ps", "--format", "{{.Names}} ({{.Status}})")
 

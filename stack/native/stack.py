@@ -7,7 +7,6 @@ stay. Only HTTP_PORT and PROMETHEUS_PORT are fixed; the inner ports are whatever
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from collections.abc import Iterator
 
@@ -81,9 +80,6 @@ class NativeStack:
                 with path.open(encoding="utf-8", errors="replace") as lines:
                     for line in deque(lines, tail):
                         yield name, line.rstrip("\n")
-
-    def terminate_app(self) -> None:
-        os.kill(int(self._supervisor.programs()["app"]["pid"]), signal.SIGTERM)
 
     def processes(self) -> list[str]:
         return [str(process) for process in processes.of_stack(self._config.state_dir)]

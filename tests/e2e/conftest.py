@@ -4,6 +4,7 @@ E2E_MODE says how it runs: native (`make test`) or docker (`make test-docker`). 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from stack.config import ROOT, Config, load_config
+from stack.containers.compose import Compose
 from stack.containers.stack import ContainerStack
 from stack.host.ports import free_ports
 from stack.native.stack import NativeStack
+from stack.native.supervisor import Supervisor
 from stack.protocol import Stack
 
 MODE = os.environ.get("E2E_MODE", "native")
@@ -67,6 +70,16 @@ class Running:
         self.is_up = False
         assert done.returncode == 0, done.stdout
         return done.stdout
+
+    def terminate_app(self) -> None:
+        """Send SIGTERM to gunicorn's master, as an orchestrator does. Returns at once."""
+        if MODE == "docker":
+            # From inside: after `docker kill` the engine would not start the app again. Process 1 is the engine's
+            # init, which hands the signal on to gunicorn.
+            Compose(self.config).run("exec", "-T", "app", "sh", "-c", "kill -TERM 1")
+        else:
+            programs = Supervisor(self.config.state_dir / "native").programs()
+            os.kill(int(programs["app"]["pid"]), signal.SIGTERM)
 
 
 @contextmanager

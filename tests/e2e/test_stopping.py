@@ -48,7 +48,7 @@ def test_sigterm_ends_a_stream_properly_and_the_app_comes_back(stack: Running) -
         lines = (line for line in response.iter_lines() if line.startswith(b"data:"))
         first = json.loads(next(lines)[5:])
         assert "delta" in first
-        stack.stack.terminate_app()
+        stack.terminate_app()
         last = [json.loads(line[5:]) for line in lines][-1]  # a cut connection would raise here
     assert last["status"] == 200 or last["error"]["code"] == "shutting_down"
     assert "time" in last
