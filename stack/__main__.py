@@ -17,7 +17,7 @@ from stack.forwarded_settings import hand_on
 from stack.install import packages, venvs
 from stack.install.dependencies import EMBEDDED, ensure_dependencies, ensure_node_client, fetch_model
 from stack.log_format import readable
-from stack.mode import Choice, choose
+from stack.mode import ModeChoice, choose
 from stack.native.stack import NativeStack
 from stack.protocol import Stack, StackError
 from stack.smoke import smoke
@@ -96,7 +96,7 @@ COMMANDS: dict[str, Callable[[Config], None]] = {
 }
 
 
-def _stacks(config: Config, choice: Choice) -> tuple[Stack, Stack]:
+def _stacks(config: Config, choice: ModeChoice) -> tuple[Stack, Stack]:
     """The one to start, and the other."""
     native, containers = NativeStack(config), ContainerStack(config)
     return (containers, native) if choice.mode == "docker" else (native, containers)

@@ -28,7 +28,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModeChoice:
     """`problem` and `remedy` say why this mode cannot start; `note` what the operator may have meant instead."""
 
     mode: str  # docker or native
@@ -52,20 +52,20 @@ def ask_docker() -> Docker:
     return Docker.FORBIDDEN if "permission denied" in done.stderr.lower() else Docker.SILENT
 
 
-def choose(config: Config) -> Choice:
+def choose(config: Config) -> ModeChoice:
     """Never a silent second best: a user outside the group docker is told so, and not served without Docker."""
     if config.mode == "native":
         if platform.system() == "Linux":
-            return Choice("native", "MODE=native")
-        return Choice(
+            return ModeChoice("native", "MODE=native")
+        return ModeChoice(
             "native", "MODE=native", "Plain processes need Linux", "Use Docker instead: make up MODE=docker"
         )
     docker = ask_docker()
     why = "MODE=docker" if config.mode == "docker" else docker.value
     if docker is Docker.ANSWERS:
-        return Choice("docker", why)
+        return ModeChoice("docker", why)
     if config.mode == "docker" or docker is Docker.FORBIDDEN or platform.system() != "Linux":
         other = ", or start plain processes instead: make up MODE=native" if platform.system() == "Linux" else ""
-        return Choice("docker", why, docker.value, f"{REMEDIES[docker]}{other}")
+        return ModeChoice("docker", why, docker.value, f"{REMEDIES[docker]}{other}")
     note = f"To use containers: {REMEDIES[docker]}" if docker is Docker.SILENT else ""
-    return Choice("native", why, note=note)
+    return ModeChoice("native", why, note=note)

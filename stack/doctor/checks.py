@@ -13,11 +13,11 @@ from stack.doctor.network import check_ports
 from stack.doctor.settings import check_settings
 from stack.doctor.software import check_software
 from stack.host.gpus import look
-from stack.mode import Choice
+from stack.mode import ModeChoice
 from stack.protocol import StackError
 
 
-def examine(config: Config, choice: Choice, *, running: bool) -> list[Finding]:
+def examine(config: Config, choice: ModeChoice, *, running: bool) -> list[Finding]:
     """One finding or more of each check. `running`: this stack runs, and holds memory and ports of its own."""
     findings = [_mode(choice)]
     if choice.problem:
@@ -61,7 +61,7 @@ def _failures(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level is Level.FAILED]
 
 
-def _mode(choice: Choice) -> Finding:
+def _mode(choice: ModeChoice) -> Finding:
     what = {"docker": "containers", "native": "plain processes"}[choice.mode]
     if choice.problem:
         return failed("mode", choice.problem, choice.remedy)

@@ -249,7 +249,7 @@ class TestMode:
 
     def choose(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, **settings: str
-    ) -> mode.Choice:
+    ) -> mode.ModeChoice:
         if script is None:
             monkeypatch.setenv("PATH", str(tmp_path))
         else:
