@@ -14,7 +14,7 @@ lock() { # lock OUTPUT [EXTRA OPTIONS...]
   cuda=$(uv pip compile "${options[@]}" "$@" ../pyproject.toml | sed -nE 's/^((nvidia|cuda)-[a-z0-9-]+|triton)==.*/\1/p')
   cuda=$(grep -v '^nvidia-ml-py$' <<< "$cuda")  # reads the driver, needs no CUDA, and the app imports it everywhere
   if [[ $output == dev.lock ]]; then
-    cuda=$(grep -v '^triton$' <<< "$cuda")  # tests run its kernels on the CPU, where torch does not bring it
+    cuda=$(grep -v '^triton$' <<< "$cuda")  # tests run its kernels on the CPU, where torch does not install it
   fi
   # shellcheck disable=SC2046,SC2086  # one option per word is meant
   uv pip compile "${options[@]}" "$@" $(printf -- '--no-emit-package %s ' $cuda) ../pyproject.toml -o "$output"

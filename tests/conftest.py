@@ -23,7 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as app/engine/libraries.py d
 if not Path("/proc/driver/nvidia").exists():  # the kernels for GPUs run on CPU tensors; set before Triton loads
     os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
-hypothesis.settings.load_profile("patient")  # a busy machine is no error
+hypothesis.settings.load_profile("patient")  # a busy machine is not an error
 
 LONGEST = ("tests/e2e/", "tests/contracts/", "tests/unit/engine/", "tests/page/", "tests/api/")
 """What takes longest, longest first, so that no process is left alone with it at the end."""

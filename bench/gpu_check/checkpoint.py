@@ -66,7 +66,7 @@ def random_model(config: DeepseekV2Config, device: torch.device, dtype: torch.dt
             parameter.data.fill_(1.0)
         else:
             parameter.data.normal_(0.0, 0.02, generator=generator)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # buffers are no weights
+    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # buffers are not weights
     stock: PreTrainedModel = model.eval().requires_grad_(requires_grad=False)
     return stock
 

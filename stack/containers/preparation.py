@@ -82,7 +82,7 @@ def _make_volume() -> None:
 
 
 def _provide(compose: Compose) -> list[str]:
-    """Bring base images in; the services whose images can be had."""
+    """Pull or build the base images. Returns the services that have one."""
     services = compose.services()
     wanted = images.wanted(services)
     sidecars = [name for name in services if name not in ESSENTIAL]

@@ -1,4 +1,4 @@
-"""The stack in containers: compose.yaml, with what it needs brought in before, and watched until it is healthy."""
+"""The stack in containers: prepares what compose.yaml needs, starts it, and waits until it is healthy."""
 
 from __future__ import annotations
 

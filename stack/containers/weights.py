@@ -18,7 +18,7 @@ _INSIDE = Path("/weights")
 
 @dataclass(frozen=True)
 class Weights:
-    """`variables` are compose's; `fetch`: the model has to be there first, and `models` brings it."""
+    """`variables` are compose's; `fetch`: the service `models` has to fetch the model first."""
 
     variables: dict[str, str] = field(default_factory=dict)
     fetch: bool = False
@@ -85,7 +85,7 @@ def _root(folder: Path) -> Path:
 
 
 def _refuse_unreadable(folder: Path) -> None:
-    """A container's user is nobody on this machine: it reads what everybody may read."""
+    """The user of a container owns nothing on this machine: it can read only what every user may read."""
     for path in (folder, *folder.iterdir()):
         if not path.exists():
             raise StackError(f"{path}: a broken link; fetch the model again.")

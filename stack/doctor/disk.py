@@ -1,4 +1,4 @@
-"""Free disk for what a first start brings: PyTorch and its libraries, the weights, and room for logs and metrics."""
+"""Free disk for a first start: PyTorch and its libraries, the weights, and room for logs and metrics."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _existing(path: Path) -> Path:
 
 
 def _in_the_volume(name: str) -> bool:
-    """Also where this user cannot look into it: who has the volume has begun to fill it."""
+    """Where this user may not look into the volume, True: it exists, so an earlier start began to fill it."""
     mounted = engine.tell("volume", "inspect", "--format", "{{.Mountpoint}}", VOLUME)
     if not mounted:
         return False

@@ -1,4 +1,4 @@
-"""Names and values in `.env` that nobody reads, or that nothing can be made of: said before an installation."""
+"""Unknown names and values that are not allowed in `.env`, reported before an installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALLOWED = {"FLASH_ATTN": ("auto", "build", "off"), "TORCH_BUILD": ("cpu", "cu12
 
 
 def check_settings() -> Iterator[Finding]:
-    """The app checks its own values at its start; a wrong name would reach nobody in containers."""
+    """The app checks values at its start. Only this finds wrong names: compose passes on those that it knows."""
     written = read_env_file(ENV_FILE)
     known = set(known_settings())
     unknown = sorted(name for name in written if known and name not in known and name.upper() not in NAMES)

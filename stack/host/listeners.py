@@ -1,4 +1,4 @@
-"""Who listens on a port, as far as /proc lets this user see."""
+"""Which process listens on a port, as far as /proc lets this user see."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _sockets(process: Path) -> Iterator[str]:
         return
     for descriptor in descriptors:
         try:
-            target = os.readlink(descriptor)  # noqa: PTH115  # a socket is no path
+            target = os.readlink(descriptor)  # noqa: PTH115  # a socket is not a path
         except OSError:
             continue
         if target.startswith("socket:["):

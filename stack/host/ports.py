@@ -19,7 +19,7 @@ def obstacle(host: str, port: int) -> OSError | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of loopback that are free now. Whoever wants them should take them soon."""
+    """Different ports of loopback that are free now. Another process may take them first: use them soon."""
     with ExitStack() as open_together:
         sockets = [open_together.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -15,7 +15,7 @@ from stack.install import venvs
 from stack.protocol import StackError
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on every user's PATH; nginx lies there
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on every user's PATH; nginx is there
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def is_filled(venv: Path = VENV) -> bool:
 
 def ensure_venv(venv: Path = VENV) -> None:
     """A virtual environment that works, at this place. Raises StackError."""
-    _mend_after_a_move(venv)
+    _correct_after_a_move(venv)
     if _works(venv / "bin" / "python"):
         return
     python = find_python()
@@ -67,10 +67,10 @@ def _is_new_enough(python: str) -> bool:
     return told.returncode == 0 and tuple(map(int, told.stdout.split())) >= LEAST
 
 
-def _mend_after_a_move(venv: Path) -> None:
-    """Its scripts name their interpreter by its whole path: after a move they are told the new one.
+def _correct_after_a_move(venv: Path) -> None:
+    """Write the new path into its scripts, which name their interpreter by its whole path.
 
-    Installing everything again would cost gigabytes. pip's own script tells the old place.
+    Installing everything again would cost gigabytes. pip's own script has the old path.
     """
     here = str(venv.resolve())  # .venv may be a link
     scripts = Path(here) / "bin"

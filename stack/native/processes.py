@@ -65,7 +65,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def wait(pids: Iterable[int], seconds: float) -> bool:
-    """Whether all have ended within so many seconds. They need not be our children."""
+    """Whether all have ended within `seconds`. They need not be our children."""
     deadline = time.monotonic() + seconds
     for pid in pids:
         try:

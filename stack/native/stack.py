@@ -1,6 +1,6 @@
 """The stack as plain processes under supervisor: the app, nginx, nginx's exporter and Prometheus.
 
-Everything lies below STATE_DIR: `native/` holds what is written anew at each start, `logs/` and `prometheus-data/`
+Everything is below STATE_DIR: `native/` holds what is written anew at each start, `logs/` and `prometheus-data/`
 stay. Only HTTP_PORT and PROMETHEUS_PORT are fixed; the inner ports are whatever is free on loopback.
 """
 
@@ -98,7 +98,7 @@ class NativeStack:
         return self._supervisor.programs().get(name, {}).get("statename") == "RUNNING"
 
     def _is_current(self) -> bool:
-        """What runs was started from what lies here now, and the service itself has not ended."""
+        """Whether the stack was started from the files and settings of now, and neither app nor nginx has ended."""
         programs = self._supervisor.programs()
         return (
             self._fingerprint.exists()

@@ -134,7 +134,7 @@ def test_logprobs(client: TestClient, script: list[int]) -> None:
     logprobs = completion.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.content is not None
-    assert len(logprobs.content) == len(script)  # the stop token is no content
+    assert len(logprobs.content) == len(script)  # the stop token is not content
     assert b"".join(bytes(token.bytes or []) for token in logprobs.content) == ANSWER.encode()
     assert all(token.logprob == -0.5 for token in logprobs.content)
     assert all([top.logprob for top in token.top_logprobs] == [-0.5, -1.5] for token in logprobs.content)

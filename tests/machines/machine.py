@@ -78,7 +78,7 @@ class Machine:
         subprocess.run(["docker", "exec", "--interactive", self.name, "bash", "-c", line], check=True, input=content)
 
     def check_out(self) -> None:
-        """What lies here, with uncommitted changes, without what git ignores: owned by the user."""
+        """The files of this checkout, with uncommitted changes, without what git ignores: owned by the user."""
         self._must(f"mkdir -p {self.checkout} && chown {self.user}: {self.checkout}")
         unpack = ["docker", "exec", "--interactive", "--user", self.user, self.name, "tar", "-x", "-C", self.checkout]
         with subprocess.Popen(unpack, stdin=subprocess.PIPE) as receiving:

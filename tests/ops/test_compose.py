@@ -255,7 +255,7 @@ def test_what_decides_the_installation_reaches_the_build() -> None:
     given = {name: f"from-{name}" for name in INSTALL_SETTINGS}
     arguments = _compose(GPU, **given)["services"]["app"]["build"]["args"]
     assert {name: arguments[name] for name in given} == given
-    for service in ("app", "models"):  # one image, whoever builds it
+    for service in ("app", "models"):  # one image, built by either
         assert _compose(GPU, **given)["services"][service]["build"]["args"] == arguments
     assert _compose(GPU, TORCH_CPU_INDEX="")["services"]["app"]["build"]["args"]["TORCH_CPU_INDEX"] == ""
 

@@ -146,7 +146,7 @@ def test_panels_do_not_overlap(path: Path) -> None:
             assert x < 24, f"{panel['title']} is wider than the page"
             for y in range(place["y"], place["y"] + place["h"]):
                 other = taken.setdefault((x, y), panel["title"])
-                assert other == panel["title"], f"{panel['title']} lies on {other}"
+                assert other == panel["title"], f"{panel['title']} overlaps {other}"
 
 
 def test_grafana_is_provisioned_from_the_repository_alone() -> None:

@@ -145,11 +145,11 @@ class TestUp:
             assert [path for path in private if path.stat().st_mode & 0o077] == []
             for program, path in real.items():
                 play(folder / "bin", monkeypatch, program, f'exec {path} "$@"')
-            mended = stack_command("up", **environment)
-            assert mended.returncode == 0, mended.stderr
-            assert "Serving without" not in mended.stdout
-            assert "restarting it" not in mended.stdout
-            assert "Prometheus  " in mended.stdout
+            repaired = stack_command("up", **environment)
+            assert repaired.returncode == 0, repaired.stderr
+            assert "Serving without" not in repaired.stdout
+            assert "restarting it" not in repaired.stdout
+            assert "Prometheus  " in repaired.stdout
         finally:
             assert stack_command("down", **environment).returncode == 0
         assert processes.of_stack(state) == []
@@ -202,7 +202,7 @@ class TestPackages:
 
 
 class TestVirtualEnvironment:
-    def test_after_a_move_its_scripts_are_mended(self, tmp_path: Path) -> None:
+    def test_after_a_move_its_scripts_name_the_new_place(self, tmp_path: Path) -> None:
         """Not made anew: what was installed is still there."""
         (tmp_path / "old").mkdir()
         ensure_venv(tmp_path / "old" / ".venv")

@@ -29,7 +29,7 @@ _QUIET = [
 
 @asynccontextmanager
 async def chromium() -> AsyncGenerator[Browser, None]:
-    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(NODE)  # the one that Playwright brings needs libatomic.so.1
+    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(NODE)  # Playwright's own needs libatomic.so.1
     expect.set_options(timeout=PATIENCE * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)

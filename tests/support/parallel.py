@@ -3,7 +3,7 @@
 from xdist.scheduler import LoadScopeScheduling
 
 STACK = ("tests/e2e/", "tests/ops/test_stack.py")
-"""These start the whole stack, whose packages and weights lie in one place for all of them."""
+"""These start the whole stack, whose packages and weights are in one place for all of them."""
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no types

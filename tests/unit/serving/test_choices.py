@@ -210,7 +210,7 @@ async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Pro
     service = await serve(Watched(gates={0: gate}), prompts, recorder)
     reading = asyncio.create_task(read(await service.open(REQUEST)))
     await asked.wait()
-    for _ in range(20):  # long enough for whoever would not wait
+    for _ in range(20):  # long enough for a reader that does not wait
         await asyncio.sleep(0)
     assert seeds == [1]
     gate.set()

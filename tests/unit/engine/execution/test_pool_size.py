@@ -24,7 +24,7 @@ def decoder() -> Decoder:
 
 
 def pages(decoder: Decoder, planned: int, *left: int) -> int:
-    """With so many pages' bytes left on each GPU beside the largest step."""
+    """With the bytes of this many pages left on each GPU beside the largest step."""
     one = LAYERS * decoder.backend.page_bytes
     free = {gpu: MARGIN + count * one + one // 2 for gpu, count in zip(gpus(), left, strict=True)}
     return pages_that_fit(decoder, planned, prompt_tokens=64, sequences=4, measure=lambda *_: free)

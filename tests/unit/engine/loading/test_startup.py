@@ -128,7 +128,7 @@ def test_a_start_that_cannot_compile_what_it_was_told_to_says_what_is_missing(
     (tmp_path / "cache").touch()
     with pytest.raises(LoadError, match=r"COMPILE=layers cannot compile here: .*CACHE_DIR.*COMPILE=off"):
         Started(tmp_path, 2, compile=Compile.LAYERS)
-    assert Started(tmp_path, 2).decoder.devices, "which without COMPILE is no reason to end"
+    assert Started(tmp_path, 2).decoder.devices, "which without COMPILE does not end the start"
 
 
 def test_compiling_layers_without_a_gpu_is_refused(tmp_path: Path) -> None:

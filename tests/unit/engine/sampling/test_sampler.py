@@ -244,7 +244,7 @@ def test_a_sequence_gets_the_same_tokens_alone_and_in_company() -> None:
 
 
 def test_a_large_vocabulary_rounds_the_same_alone_and_in_company() -> None:
-    """A sum over so many values may be split over threads when there is one row only."""
+    """A sum over this many values may be split over threads when there is one row only."""
     scores = logits(8, vocabulary=150_000)
     rules = [MIXED[row % 3 + 1] for row in range(8)]
     together = [state(seed=row, **rule) for row, rule in enumerate(rules)]

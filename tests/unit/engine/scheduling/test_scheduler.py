@@ -1,6 +1,6 @@
 """The scheduler, driven without a device: random arrivals, lengths, cancellations, and a model of the memory.
 
-The model keeps, for every page, the tokens whose keys and values would lie there. A sequence whose pages do not hold
+The model keeps, for every page, the tokens whose keys and values would be there. A sequence whose pages do not hold
 exactly its computed tokens would answer wrongly, so that is the invariant.
 """
 
@@ -94,7 +94,7 @@ arrivals = st.lists(
         st.integers(0, 3),  # kind of prompt
         st.sampled_from(["alice", "bob"]),
         st.integers(0, 12),  # steps before it arrives
-        st.one_of(st.none(), st.integers(0, 30)),  # cancelled so many steps after its arrival
+        st.one_of(st.none(), st.integers(0, 30)),  # cancelled this number of steps after its arrival
     ),
     min_size=1,
     max_size=20,

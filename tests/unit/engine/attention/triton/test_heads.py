@@ -49,7 +49,7 @@ def test_rows_of_many_lengths(key_heads: int, group: int, dim: int) -> None:
 
 def test_nothing_behind_a_length_is_read_and_no_tokens_give_zeros() -> None:
     storage = HeadPages(random(3, 2, PAGE, 16), random(3, 2, PAGE, 16, seed=2))
-    tables = torch.tensor([[0, 7_000_000], [1, 2], [8_000_000, 8_000_000]], device=DEVICE)  # some are no pages
+    tables = torch.tensor([[0, 7_000_000], [1, 2], [8_000_000, 8_000_000]], device=DEVICE)  # some are not pages
     lengths = torch.tensor([1, PAGE + 3, 0], device=DEVICE)
     query = random(6, 3, 16, seed=1)
     clean = heads.attend(query, storage.keys, storage.values, tables, lengths, scaling=0.2)

@@ -111,7 +111,7 @@ def test_a_type_without_kernels_and_a_foreign_openmp_leave_the_layers_as_they_ar
 ) -> None:
     assert fuse(torch.nn.Module.to(tiny_llama(), torch.float16)) == 0
     kernels_for.cache_clear()
-    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))  # its libraries lie beside it
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))  # its libraries are beside it
     with pytest.raises(KernelError, match="libgomp"):
         kernels(torch.float32)
     assert fuse(tiny_llama()) == 0
