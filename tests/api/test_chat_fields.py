@@ -43,7 +43,7 @@ def test_what_the_engine_is_asked(client: TestClient, recorder: Recorder) -> Non
         top_logprobs=3,
     )
     request = recorder.generation()
-    assert request.sampling == SamplingParams(**sampling, logit_bias={100: -5.0}, top_logprobs=3)  # type: ignore[arg-type]
+    assert request.sampling == SamplingParams(**sampling, logit_bias={100: -5.0}, top_logprobs=3)  # type: ignore[arg-type]  # the fields have several types
     assert (request.max_tokens, request.stop, request.ignore_eos) == (9, ("x",), True)
     assert (request.user, request.metadata) == ("somebody", {"project": "a"})
     assert request.operation is Operation.CHAT

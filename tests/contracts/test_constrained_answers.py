@@ -95,7 +95,7 @@ async def test_calls_fit_their_functions_and_free_answers_beside_them_are_unchan
         request("What is the weather in Paris?", temperature, seed, tools=TOOLS, tool_choice=choice,
                 parallel_tool_calls=seed != 3, max_tokens=80)
         for seed, choice in enumerate(choices)
-    ]  # fmt: skip
+    ]  # fmt: skip  # the request in two lines, not in ten
     (beside, _), auto, required, named, single = await asyncio.gather(
         collect(service, free), *(collect(service, one) for one in calling)
     )

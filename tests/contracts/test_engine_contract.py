@@ -17,7 +17,7 @@ PROMPT = tuple(range(100, 120))
 
 def ask(**changes: object) -> EngineRequest:
     request = EngineRequest(id="r", tokens=PROMPT, max_tokens=8, sampling=SamplingParams(seed=7))
-    return replace(request, **changes)  # type: ignore[arg-type]
+    return replace(request, **changes)  # type: ignore[arg-type]  # changes of several types
 
 
 async def play(engine: Engine, request: EngineRequest) -> tuple[list[int], Finished]:

@@ -95,7 +95,7 @@ def test_no_signal_starts_a_second_worker() -> None:
                 return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
 
             for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR2):
-                await_true(lambda number=number: ignored(number), f"{number.name} being ignored")  # type: ignore[misc]
+                await_true(lambda number=number: ignored(number), f"{number.name} being ignored")  # type: ignore[misc]  # mypy infers no type of a lambda with a default
             assert not ignored(signal.SIGTERM)
         finally:
             process.terminate()

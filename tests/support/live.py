@@ -26,10 +26,10 @@ class LiveServer:
             startup = self._server.startup
 
             async def tell(**kwargs: object) -> None:
-                await startup(**kwargs)  # type: ignore[arg-type]
+                await startup(**kwargs)  # type: ignore[arg-type]  # uvicorn's own arguments, passed on
                 self._up.set()
 
-            self._server.startup = tell  # type: ignore[method-assign, assignment]
+            self._server.startup = tell  # type: ignore[method-assign, assignment]  # the only way to learn that it listens
             await self._server.serve()
 
         self._loop.run_until_complete(serve())

@@ -248,8 +248,8 @@ _library: list[torch.library.Library] = []  # its kernel lives as long as it doe
 @functools.cache
 def _install() -> None:
     backend_registration._setup_privateuseone_for_python_backend(TYPE, backend_module=_Backend())
-    library = torch.library.Library("_", "IMPL")  # type: ignore[no-untyped-call]
-    library.fallback(_fallback, _KEY)  # type: ignore[no-untyped-call]
+    library = torch.library.Library("_", "IMPL")  # type: ignore[no-untyped-call]  # torch's Library has no types
+    library.fallback(_fallback, _KEY)  # type: ignore[no-untyped-call]  # likewise
     _library.append(library)
 
 

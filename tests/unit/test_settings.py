@@ -105,4 +105,4 @@ def test_it_is_open_to_others_only_on_purpose(tmp_path: Path) -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings().max_waiting = 3  # type: ignore[misc]
+        Settings().max_waiting = 3  # type: ignore[misc]  # what mypy refuses is what is tested

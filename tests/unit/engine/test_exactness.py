@@ -150,7 +150,7 @@ def test_sequences_cancelled_around_it(case: Case) -> None:
     driver.run(until=lambda: len(driver.tokens["kept 0"]) >= 3)
     for number in range(4):
         driver.runner.cancel(f"gone {number}")
-        driver.run(until=lambda n=number: len(driver.tokens["kept 0"]) >= 5 + 2 * n)  # type: ignore[misc]
+        driver.run(until=lambda n=number: len(driver.tokens["kept 0"]) >= 5 + 2 * n)  # type: ignore[misc]  # mypy infers no type of a lambda with a default
     driver.run()
     assert {name: driver.tokens[name] for name in kept} == {n: case.expected(p, 25) for n, p in kept.items()}
 

@@ -46,7 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
     },
-}  # fmt: skip
+}  # fmt: skip  # a line of each config's sizes reads better than a column
 CONFIGS = {name: model.config() for name, model in CATALOGUE.items()} | {
     name: {"model_type": name, **config} for name, config in SMALL.items()
 }

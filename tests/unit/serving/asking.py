@@ -29,7 +29,7 @@ async def serve(
     engine: ControlledEngine, prompts: Prompts, recorder: Recorder, **settings: object
 ) -> GenerationService:
     await engine.start()
-    return GenerationService(engine, prompts, Observers([recorder]), Settings(**settings))  # type: ignore[arg-type]
+    return GenerationService(engine, prompts, Observers([recorder]), Settings(**settings))  # type: ignore[arg-type]  # settings of several types
 
 
 async def collect(service: GenerationService, generation: GenerationRequest) -> list[ServiceEvent]:

@@ -236,7 +236,7 @@ def test_a_sequence_gets_the_same_tokens_alone_and_in_company() -> None:
     alone = []
     for row, rule in enumerate(MIXED):
         one = state(seed=row, **rule)
-        run(Sampler(), [one], lambda step, row=row: logits(len(MIXED), seed=step)[row : row + 1], 12)  # type: ignore[misc]
+        run(Sampler(), [one], lambda step, row=row: logits(len(MIXED), seed=step)[row : row + 1], 12)  # type: ignore[misc]  # mypy infers no type of a lambda with a default
         alone.append(one.output)
     together = [state(seed=row, **rule) for row, rule in enumerate(MIXED)]
     run(Sampler(), together, lambda step: logits(len(MIXED), seed=step), 12)
@@ -251,7 +251,7 @@ def test_a_large_vocabulary_rounds_the_same_alone_and_in_company() -> None:
     run(Sampler(), together, lambda _: scores, 6)
     for row, rule in enumerate(rules):
         one = state(seed=row, **rule)
-        run(Sampler(), [one], lambda _, row=row: scores[row : row + 1], 6)  # type: ignore[misc]
+        run(Sampler(), [one], lambda _, row=row: scores[row : row + 1], 6)  # type: ignore[misc]  # mypy infers no type of a lambda with a default
         assert one.output == together[row].output
 
 
@@ -334,7 +334,7 @@ def test_one_nan_among_good_scores_fails_the_row() -> None:
     for rule in ({"temperature": 0.0}, {}, {"top_p": 0.9}):
         scores = logits(1)
         scores[0, 500] = math.nan
-        assert isinstance(Sampler().sample(scores, [state(**rule)])[0], GenerationFailed)  # type: ignore[arg-type]
+        assert isinstance(Sampler().sample(scores, [state(**rule)])[0], GenerationFailed)  # type: ignore[arg-type]  # the rules have several types of values
 
 
 def test_everything_forbidden_fails_and_counts_nothing() -> None:

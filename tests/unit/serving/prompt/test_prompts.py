@@ -44,7 +44,7 @@ def request(
     suffix: str | None = None,
 ) -> GenerationRequest:
     roles = ("user", "assistant")
-    messages = tuple(Message(roles[n % 2], content) for n, content in enumerate(contents))  # type: ignore[arg-type]
+    messages = tuple(Message(roles[n % 2], content) for n, content in enumerate(contents))  # type: ignore[arg-type]  # a str, not a Literal
     return GenerationRequest(
         id="r",
         operation=Operation.CHAT,
@@ -138,7 +138,7 @@ def test_deepseek_template(deepseek: Path) -> None:
 
 def test_a_role_that_the_template_refuses_is_the_clients_error(deepseek: Path) -> None:
     prompts = Prompts(deepseek, SCRIPTED_MODEL)
-    narrator = Message("narrator", "x")  # type: ignore[arg-type]
+    narrator = Message("narrator", "x")  # type: ignore[arg-type]  # not one of the roles, on purpose
     bad = GenerationRequest(id="r", operation=Operation.CHAT, sampling=SamplingParams(seed=1), messages=(narrator,))
     with pytest.raises(InvalidRequest, match="only system, user and assistant turns") as refused:
         prompts.prepare(bad, 2048)

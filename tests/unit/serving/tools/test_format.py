@@ -36,7 +36,7 @@ def request(*messages: Message, mode: str = "auto") -> GenerationRequest:
         sampling=SamplingParams(seed=1),
         messages=messages,
         tools=TOOLS,
-        tool_choice=ToolChoice(mode),  # type: ignore[arg-type]
+        tool_choice=ToolChoice(mode),  # type: ignore[arg-type]  # a case is a str, not a Literal
     )
 
 

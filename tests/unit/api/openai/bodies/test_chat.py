@@ -155,7 +155,7 @@ class TestTools:
     @pytest.mark.parametrize("mode", ["none", "auto"])
     def test_without_tools_nothing_is_called(self, mode: str) -> None:
         request = asked(tool_choice=mode, tools=[])
-        assert (request.tools, request.tool_choice) == ((), ToolChoice(mode))  # type: ignore[arg-type]
+        assert (request.tools, request.tool_choice) == ((), ToolChoice(mode))  # type: ignore[arg-type]  # a case is a str, not a Literal
 
     @pytest.mark.parametrize(
         ("fields", "param"),
