@@ -1,7 +1,6 @@
 """The files of an earlier commit, to run its engine beside today's."""
 
 import subprocess
-import tarfile
 from pathlib import Path
 
 from bench.errors import Failed
@@ -15,12 +14,8 @@ def files_of(commit: str, repository: Path = ROOT) -> Path:
         return folder
     partly = folder.with_suffix(".part")
     partly.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(
-        ["git", "archive", commit], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as git:
-        try:
-            with tarfile.open(fileobj=git.stdout, mode="r|") as archive:
-                archive.extractall(partly, filter="data")
-        except tarfile.ReadError:
-            raise Failed(f"git has no commit {commit}: fetch the whole history (git fetch --unshallow)") from None
+    archive = subprocess.run(["git", "archive", commit], cwd=repository, check=False, capture_output=True)
+    if archive.returncode != 0:
+        raise Failed(f"git has no commit {commit}: fetch the whole history (git fetch --unshallow)")
+    subprocess.run(["tar", "-x"], cwd=partly, input=archive.stdout, check=True)
     return partly.rename(folder)

@@ -1,4 +1,4 @@
-"""Documents name files that exist: a link leads somewhere, and a file in back-ticks is in the tree."""
+"""Documents name files that exist, by links and in back-ticks, and their lines are wrapped."""
 
 import re
 import subprocess
@@ -21,6 +21,8 @@ ELSEWHERE = {
     "tokenizer.json",
 }
 """Paths of the API, files that are written or belong to a model or a machine, and placeholders."""
+WIDTH = 120  # .editorconfig's max_line_length of Markdown
+WRITTEN_BY_A_PROGRAM = {"bench/RESULTS.md"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -36,3 +38,11 @@ def test_the_files_that_it_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w./-]+\.(?:py|sh|conf|md|json|jsonc|yml|yaml|toml|js|css|mjs|lock))`", text))
     assert {name for name in named - ELSEWHERE if f"/{name}" not in ENDINGS} == set()
+
+
+@pytest.mark.parametrize("document", sorted(set(DOCUMENTS) - WRITTEN_BY_A_PROGRAM))
+def test_its_lines_are_wrapped(document: str) -> None:
+    """But for tables, code, and entries of an index, which are one line each."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > WIDTH and not line.startswith(("|", "- ["))] == []
