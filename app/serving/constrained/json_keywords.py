@@ -13,14 +13,13 @@ limited (`app/engine/grammars.py`)."""
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 
-# One name a line would be a page.
 REFUSED = frozenset(
     {
         "not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired",
         "dependentSchemas", "dependencies", "unevaluatedItems", "unevaluatedProperties", "additionalItems",
         "$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "x-guidance",
     }
-)  # fmt: skip
+)  # fmt: skip  # one name a line would be a page
 
 _TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 _DIALECTS = ("json-schema.org/draft/2020-12/", "json-schema.org/draft/2019-09/", "json-schema.org/draft-07/")
