@@ -57,5 +57,7 @@ def _no_schema_says(refusal: dict[str, Any]) -> bool:
     error = refusal["error"]
     if error["message"].endswith("must be an integer."):
         return True  # to a JSON schema 7.0 is one, and to the parsers it is not
+    if error["code"] == "prompt_too_long":
+        return True  # no schema counts tokens; the classic form names no field
     field = error.get("param") or error["message"].split()[0]
     return field.partition("[")[0].partition(".")[0] in JOINED
