@@ -11,8 +11,8 @@ from torch import Tensor
 from app.engine.attention.heads import HeadPages, HeadsBackend
 from app.engine.attention.paged_plan import Chunk
 from app.engine.attention.step import Span, Step
+from app.engine.cpu_kernels.layer import LayerKernels
 from app.engine.kv.shape import HeadsShape
-from app.engine.layers.cpu_kernels.layer import LayerKernels
 
 LONG_CHUNK = 256
 """Tokens that a prompt chunk attends to, from which matrix products over all its rows beat a kernel that takes each

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from app.engine.attention.cache import KvCache
-from app.engine.attention.choose import choose_backend
 from app.engine.attention.step import Step
 from app.engine.attention.transfer import send
 from app.engine.errors import UnsupportedModel
+from app.engine.execution.choose_backend import choose_backend
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.experts import ExpertsPolicy
 from app.engine.layers.packed import PackedLinear

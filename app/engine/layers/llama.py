@@ -13,9 +13,9 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from app.engine.attention.cache import KvCache
 from app.engine.attention.compiled import CompiledBackend
+from app.engine.cpu_kernels.launch import KernelError
+from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.kv.pages import PAGE_SIZE
-from app.engine.layers.cpu_kernels.launch import KernelError
-from app.engine.layers.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from app.engine.attention.heads import HeadsBackend
+from app.engine.cpu_kernels.launch import KernelError
+from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import HeadsShape
-from app.engine.layers.cpu_kernels.launch import KernelError
-from app.engine.layers.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.layers.llama import fuse
 from tests.support.tiny import tiny_llama
 

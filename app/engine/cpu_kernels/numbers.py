@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from app.engine.layers.cpu_kernels.launch import KernelError
+from app.engine.cpu_kernels.launch import KernelError
 
 _WORD = ir.IntType(32)
 

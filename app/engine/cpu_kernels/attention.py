@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from app.engine.layers.cpu_kernels.launch import Kernel
-from app.engine.layers.cpu_kernels.numbers import Format, exponential, pointer_to
+from app.engine.cpu_kernels.launch import Kernel
+from app.engine.cpu_kernels.numbers import Format, exponential, pointer_to
 
 _floats = pointer_to(types.float32)
 _integers = pointer_to(types.int64)

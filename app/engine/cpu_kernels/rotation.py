@@ -4,8 +4,8 @@ from typing import Any
 
 from numba import carray, njit, types
 
-from app.engine.layers.cpu_kernels.launch import Kernel
-from app.engine.layers.cpu_kernels.numbers import Format, pointer_to
+from app.engine.cpu_kernels.launch import Kernel
+from app.engine.cpu_kernels.numbers import Format, pointer_to
 
 _integers = pointer_to(types.int64)
 

@@ -6,10 +6,10 @@ from functools import cache as once
 import torch
 from torch import Tensor
 
-from app.engine.layers.cpu_kernels.attention import attention
-from app.engine.layers.cpu_kernels.numbers import format_of
-from app.engine.layers.cpu_kernels.rotation import rotation
-from app.engine.layers.cpu_kernels.rows import gated_silu, root_mean_square
+from app.engine.cpu_kernels.attention import attention
+from app.engine.cpu_kernels.numbers import format_of
+from app.engine.cpu_kernels.rotation import rotation
+from app.engine.cpu_kernels.rows import gated_silu, root_mean_square
 
 Pair = tuple[Tensor, Tensor]
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from app.engine.layers.cpu_kernels.launch import Kernel
-from app.engine.layers.cpu_kernels.numbers import Format, exponential
+from app.engine.cpu_kernels.launch import Kernel
+from app.engine.cpu_kernels.numbers import Format, exponential
 
 
 def root_mean_square(numbers: Format, width: int, epsilon: float) -> Kernel:
