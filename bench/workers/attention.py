@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import DeepseekV2Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.cache import KvCache
-from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.attention.step import step_of
 from app.engine.kv.pages import PAGE_SIZE

@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from app.engine.attention.triton import heads, latents, merge, rotation
+from app.engine.attention.backends.triton import heads, latents, merge, rotation
 from app.engine.layers import triton_experts as experts
 
 HALF = torch.bfloat16

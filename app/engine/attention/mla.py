@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
 
 from app.contract.options import FlashAttn
+from app.engine.attention.backends.latents import LatentsBackend
+from app.engine.attention.backends.on_gpu import TritonLatents
+from app.engine.attention.backends.partial import Part, merge
 from app.engine.attention.cache import KvCache
-from app.engine.attention.latents import LatentsBackend
-from app.engine.attention.on_gpu import TritonLatents
 from app.engine.attention.paged_plan import Chunk
-from app.engine.attention.partial import Part, merge
 from app.engine.attention.prefill import PRODUCTS, Kernel, choose_kernel
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.contract.options import FlashAttn
-from app.engine.attention.partial import Part, hidden_in_chunk, weigh
+from app.engine.attention.backends.partial import Part, hidden_in_chunk, weigh
 from app.engine.errors import LoadError
 
 _log = logging.getLogger(__name__)

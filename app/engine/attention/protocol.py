@@ -2,7 +2,8 @@
 
 A backend belongs to one model. It allocates a layer's pages, plans a step once for each device, and writes the
 step's new keys and values into their pages. How it attends depends on what the model's attention has to give: heads
-of queries (`heads.py`), queries in latent space (`latents.py`), or rows that are not rotated yet (`compiled.py`).
+of queries (`backends/heads.py`), in latent space (`latents.py` beside it), or rows that are not rotated yet
+(`compiled.py`).
 """
 
 from typing import Any, Protocol

@@ -9,8 +9,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from app.engine.attention.backends.heads import HeadsBackend
 from app.engine.attention.cache import KvCache
-from app.engine.attention.heads import HeadsBackend
 
 NAME = "pages"
 """What `attn_implementation` calls it."""

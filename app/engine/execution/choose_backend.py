@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.engine.attention.compiled import CompiledBackend
-from app.engine.attention.heads import HeadsBackend
-from app.engine.attention.latents import LatentsBackend
-from app.engine.attention.on_gpu import triton_backend
+from app.engine.attention.backends.compiled import CompiledBackend
+from app.engine.attention.backends.heads import HeadsBackend
+from app.engine.attention.backends.latents import LatentsBackend
+from app.engine.attention.backends.on_gpu import triton_backend
 from app.engine.attention.protocol import Backend
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape, kv_shape

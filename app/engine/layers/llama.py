@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from app.engine.attention.backends.compiled import CompiledBackend
 from app.engine.attention.cache import KvCache
-from app.engine.attention.compiled import CompiledBackend
 from app.engine.cpu_kernels.launch import KernelError
 from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.kv.pages import PAGE_SIZE

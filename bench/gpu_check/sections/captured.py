@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs.decode_graphs import capture_steps
 from app.engine.kv.manager import KvManager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.paged_plan import Group
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape
@@ -42,7 +42,7 @@ def kernels(bench: Bench) -> Iterator[Row]:
 
 
 def _latents(bench: Bench, rows: int, context: int) -> Row:
-    from app.engine.attention.triton import latents  # noqa: PLC0415  # it needs Triton
+    from app.engine.attention.backends.triton import latents  # noqa: PLC0415  # it needs Triton
 
     lengths = torch.linspace(context, max(1, context // 3), rows).long().to(bench.device)
     pages = -(-context // PAGE_SIZE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.contract.requests import SamplingParams
-from app.engine.attention import partial
+from app.engine.attention.backends import partial
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt
 from tests.support.driving import Driver, drive, over_pages, reference, sequences_of

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
+from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.cache import KvCache
-from app.engine.attention.latents import LatentsBackend
 from app.engine.attention.mla import AbsorbedAttention, absorb, absorbed_is_cheaper
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.sequence import TokenSequence

@@ -11,8 +11,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from app.contract.options import FlashAttn
 from app.engine.attention import mla, prefill
+from app.engine.attention.backends.partial import merge, weigh
 from app.engine.attention.mla import AbsorbedAttention, absorb, use_kernels
-from app.engine.attention.partial import merge, weigh
 from app.engine.attention.prefill import (
     PRODUCTS,
     TORCH_EFFICIENT,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from app.engine.attention.heads import HeadsBackend
+from app.engine.attention.backends.heads import HeadsBackend
 from app.engine.cpu_kernels.launch import KernelError
 from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
 from app.engine.kv.pages import PAGE_SIZE

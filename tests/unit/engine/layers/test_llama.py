@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.engine.attention import compiled
+from app.engine.attention.backends import compiled
 from app.engine.layers.llama import FusedLlamaLayer, fuse
 from app.engine.loading.startup import adapt
 from tests.support.driving import drive, reference

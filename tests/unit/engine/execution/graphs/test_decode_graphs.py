@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.attention.on_gpu import TritonHeads, TritonLatents
-from app.engine.attention.triton import heads, latents, rotation, splits
+from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
+from app.engine.attention.backends.triton import heads, latents, rotation, splits
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs import decode_graphs
 from app.engine.execution.graphs.decode_graphs import DecodeGraphs, capture_steps, sizes

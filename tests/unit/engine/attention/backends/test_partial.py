@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.engine.attention import partial
-from app.engine.attention.partial import Part, blocks, merge, weigh
+from app.engine.attention.backends import partial
+from app.engine.attention.backends.partial import Part, blocks, merge, weigh
 
 
 @pytest.mark.parametrize(("scores", "numbers"), [(1, 1), (9, 3), (3, 9), (1000, 1), (1, 1000)])

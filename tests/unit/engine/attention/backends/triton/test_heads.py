@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from app.engine.attention.heads import HeadPages, HeadsBackend
+from app.engine.attention.backends.heads import HeadPages, HeadsBackend
+from app.engine.attention.backends.triton import heads, splits
 from app.engine.attention.paged_plan import Group
-from app.engine.attention.triton import heads, splits
 from app.engine.kv.shape import HeadsShape
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from app.engine.attention.triton.splits import block
+from app.engine.attention.backends.triton.splits import block
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.engine.attention.heads import HeadPages, HeadsBackend
+from app.engine.attention.backends.heads import HeadPages, HeadsBackend
 from app.engine.attention.paged_plan import Chunk
 from app.engine.attention.step import Span, Step
 from app.engine.cpu_kernels.layer import LayerKernels

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from app.engine.attention.backends.partial import Part, blocks, hidden_in_chunk, merge, weigh
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
-from app.engine.attention.partial import Part, blocks, hidden_in_chunk, merge, weigh
 from app.engine.attention.step import Step
 from app.engine.kv.shape import LatentShape
 from app.engine.kv.storage import zeros

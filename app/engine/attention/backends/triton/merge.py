@@ -1,4 +1,4 @@
-"""Merges the parts of split contexts by the logarithm of their sums, as `app.engine.attention.partial` does."""
+"""Merges the parts of split contexts by the logarithm of their sums, as `partial.py` beside this folder does."""
 
 import torch
 import triton

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from app.engine.attention.triton.merge import merge
-from app.engine.attention.triton.splits import block, splits_for
+from app.engine.attention.backends.triton.merge import merge
+from app.engine.attention.backends.triton.splits import block, splits_for
 
 TOKENS = 64
 """Tokens of one tile, whatever a page holds: keys and values of 128 numbers take 32 KiB in 16 bits."""

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.backends.latents import LatentsBackend
+from app.engine.attention.backends.triton import latents, splits
 from app.engine.attention.paged_plan import Group
-from app.engine.attention.triton import latents, splits
 from app.engine.kv.shape import LatentShape
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

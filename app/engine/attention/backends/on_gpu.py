@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.engine.attention.heads import HeadPages, HeadsBackend
-from app.engine.attention.latents import LatentsBackend
+from app.engine.attention.backends.heads import HeadPages, HeadsBackend
+from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.paged_plan import Group, PagedPlan, plan_pages
 from app.engine.attention.step import Step
 from app.engine.kv.shape import HeadsShape, LatentShape
@@ -35,8 +35,8 @@ REPEATS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class TritonLatents(LatentsBackend):
-    """`kernels` is `app.engine.attention.triton.latents`, and `rotation` the module beside it: neither can be
-    imported everywhere."""
+    """`kernels` is `triton.latents` beside this module, and `rotation` is `triton.rotation`: neither can be imported
+    everywhere."""
 
     name = "Triton over pages of latents"
     reads_tables = True
@@ -89,7 +89,7 @@ class TritonLatents(LatentsBackend):
 
 
 class TritonHeads(HeadsBackend):
-    """`kernels` is `app.engine.attention.triton.heads`, which cannot be imported everywhere."""
+    """`kernels` is `app.engine.attention.backends.triton.heads`, which cannot be imported everywhere."""
 
     name = "Triton over pages"
     reads_tables = True
@@ -125,11 +125,11 @@ def triton_backend(
     backend: TritonLatents | TritonHeads
     try:
         if isinstance(shape, LatentShape):
-            from app.engine.attention.triton import latents, rotation  # noqa: PLC0415  # it needs Triton
+            from app.engine.attention.backends.triton import latents, rotation  # noqa: PLC0415  # it needs Triton
 
             backend = TritonLatents(shape, page_size, dtype, latents, rotation)
         else:
-            from app.engine.attention.triton import heads as per_head  # noqa: PLC0415  # likewise
+            from app.engine.attention.backends.triton import heads as per_head  # noqa: PLC0415  # likewise
 
             backend = TritonHeads(shape, page_size, dtype, per_head)
         error = max(largest_difference(backend, heads, device) for device in devices)

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from app.engine.attention.triton.merge import merge
-from app.engine.attention.triton.splits import block, splits_for
+from app.engine.attention.backends.triton.merge import merge
+from app.engine.attention.backends.triton.splits import block, splits_for
 
 HEADS = 16
 """Heads of one program: the least that a matrix unit multiplies."""

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.attention import on_gpu
-from app.engine.attention.on_gpu import triton_backend
-from app.engine.attention.triton import heads, latents, splits
+from app.engine.attention.backends import on_gpu
+from app.engine.attention.backends.on_gpu import triton_backend
+from app.engine.attention.backends.triton import heads, latents, splits
 from app.engine.kv.shape import HeadsShape, LatentShape
 
 CPU = torch.device("cpu")
