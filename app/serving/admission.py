@@ -4,14 +4,14 @@ See docs/decisions/0101-admission.md.
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
+from app.contract.events import Timings, Usage
 from app.serving.expected_wait import Stay, Work, stays
 from app.serving.speed import AnswerLengths, Speed
 
@@ -31,17 +31,13 @@ class Reservation:
         self.generated = 0
         self._admission = admission
         self._released = False
-        self._last_token_at = 0.0
 
     def count_token(self) -> None:
-        now = self._admission.clock()
-        if self.generated:
-            self._admission.speed.count_gap(now - self._last_token_at)
-        self._last_token_at = now
         self.generated += 1
 
-    def count_prefill(self, seconds: float) -> None:
-        self._admission.speed.count_prefill(self.prompt_tokens, seconds)
+    def count_speed(self, usage: Usage, timings: Timings) -> None:
+        """Of an answer that succeeded."""
+        self._admission.speed.count(usage, timings)
 
     def release(self) -> None:
         if not self._released:
@@ -78,8 +74,7 @@ class Size:
 class Admission:
     """Bounds the requests inside by number, by the tokens of their prompts, and by the time that they would wait."""
 
-    def __init__(self, max_waiting: int, max_wait: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(self, max_waiting: int, max_wait: float) -> None:
         self.speed = Speed()
         self._lengths = AnswerLengths()
         self._max_waiting = max_waiting
@@ -145,7 +140,7 @@ class Admission:
         )
 
     def _bound_wait(self, size: Size, capacity: Capacity) -> None:
-        if not (self.speed.measured and self._lengths.measured):  # an assumed speed or length refuses none
+        if not self.speed.measured:  # an assumed speed or length refuses none
             return
         wait = self._stays(capacity, size)[-1].start
         if wait > self._max_wait:

@@ -29,7 +29,6 @@ from app.serving.tools.stream import piece_text
 
 _log = logging.getLogger(__name__)
 
-_UNKNOWN = Start(queued=0.0, cached_tokens=0)
 _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still end the request itself
 
 
@@ -138,7 +137,6 @@ class Answer:
         if self._first_token_at is None:
             self._first_token_at = time.monotonic()
             self._start = event.start
-            self._reservation.count_prefill(self._prefill_seconds(self._first_token_at))
             self.began.set()
         self.new_tokens += 1
         self._reservation.count_token()
@@ -153,12 +151,10 @@ class Answer:
         waiting time."""
         now = time.monotonic()
         first = self._first_token_at or now
-        start = self._start or _UNKNOWN
+        start = self._start or Start(queued=0.0, cached_tokens=0)
         usage = Usage(self.prompt_tokens, self.new_tokens, start.cached_tokens)
-        return Finished(reason, usage, Timings(start.queued, self._prefill_seconds(first), now - first), error)
-
-    def _prefill_seconds(self, first_token_at: float) -> float:
-        return max(0.0, first_token_at - self._arrived_at - (self._start or _UNKNOWN).queued)
+        prefill = max(0.0, first - self._arrived_at - start.queued)
+        return Finished(reason, usage, Timings(start.queued, prefill, now - first), error)
 
     def _left(self, error: BaseException | None) -> Finished:
         """The Finished of an answer whose reader stopped early."""
@@ -170,6 +166,8 @@ class Answer:
         if self._told:
             return
         self._told = True
+        if not finished.failed:
+            self._reservation.count_speed(finished.usage, finished.timings)
         self._reservation.release()
         first = self._first_token_at
         self._observers.notify(

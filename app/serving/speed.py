@@ -3,12 +3,13 @@
 from bisect import bisect_right
 from collections import deque
 
+from app.contract.events import Timings, Usage
+
 _ASSUMED_ANSWER = 512  # tokens, before an answer was measured
 _ASSUMED_GAP = 1 / 20  # seconds between two tokens, before there were two: one user of the script that this replaces
 _ASSUMED_PREFILL = 1 / 1000  # seconds per prompt token, before a prompt was computed
 
 _ANSWERS = 64  # the last answers, whose lengths and prompts count
-_GAPS = 256  # tokens over which the mean gap is taken
 
 
 class AnswerLengths:
@@ -17,10 +18,6 @@ class AnswerLengths:
     def __init__(self) -> None:
         self._lengths: deque[int] = deque(maxlen=_ANSWERS)
         self._sorted: list[int] = []
-
-    @property
-    def measured(self) -> bool:
-        return bool(self._lengths)
 
     def count(self, tokens: int) -> None:
         self._lengths.append(tokens)
@@ -43,28 +40,28 @@ class AnswerLengths:
 
 
 class Speed:
-    """What one answer gets while it shares the engine with the others of its time."""
+    """What one answer gets while it shares the engine with the others of its time: of the last ones that succeeded.
+
+    The engine's own times, so that a client that reads slowly does not count as a slow engine.
+    """
 
     def __init__(self) -> None:
-        self._gaps = 0
+        self.measured = False
+        self._answers: deque[tuple[Usage, Timings]] = deque(maxlen=_ANSWERS)
+        self._prefill = _ASSUMED_PREFILL
         self._gap = _ASSUMED_GAP
-        self._prefills: deque[tuple[int, float]] = deque(maxlen=_ANSWERS)  # (prompt tokens, seconds)
 
-    @property
-    def measured(self) -> bool:
-        return self._gaps > 0
-
-    def count_gap(self, seconds: float) -> None:
-        """The time between two tokens of one answer."""
-        self._gaps = min(self._gaps + 1, _GAPS)
-        self._gap += (seconds - self._gap) / self._gaps
-
-    def count_prefill(self, tokens: int, seconds: float) -> None:
-        """The time that a whole prompt took, cached tokens included."""
-        self._prefills.append((tokens, seconds))
+    def count(self, usage: Usage, timings: Timings) -> None:
+        """One answer. Cached tokens of its prompt count too: others will have as many."""
+        if usage.completion_tokens < 2:  # without a time between two tokens
+            return
+        self.measured = True
+        self._answers.append((usage, timings))
+        prompt_tokens = sum(each.prompt_tokens for each, _ in self._answers)
+        gaps = sum(each.completion_tokens - 1 for each, _ in self._answers)
+        self._prefill = sum(each.prefill for _, each in self._answers) / prompt_tokens
+        self._gap = sum(each.decode for _, each in self._answers) / gaps
 
     def seconds(self, prompt_tokens: int, new_tokens: int) -> float:
         """How long it takes to compute these."""
-        tokens = sum(tokens for tokens, _ in self._prefills)
-        per_token = sum(seconds for _, seconds in self._prefills) / tokens if tokens else _ASSUMED_PREFILL
-        return prompt_tokens * per_token + new_tokens * self._gap
+        return prompt_tokens * self._prefill + new_tokens * self._gap

@@ -4,16 +4,10 @@ import pytest
 
 from app.contract.engine import Capacity
 from app.contract.errors import Overloaded
+from app.contract.events import Timings, Usage
 from app.serving.admission import PROMPT_CACHES, Admission, Limits, Reservation, Size
 
 CAPACITY = Capacity(sequences=2, kv_tokens=1000)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def admit(admission: Admission, prompt: int, longest: int, capacity: Capacity = CAPACITY) -> Reservation:
@@ -22,18 +16,13 @@ def admit(admission: Admission, prompt: int, longest: int, capacity: Capacity = 
     return reservation
 
 
-def answer(clock: Clock, reservation: Reservation, tokens: int, gap: float) -> None:
+def answer(reservation: Reservation, tokens: int, gap: float, prefill: float = 0.0) -> None:
     """A whole answer, a token every `gap` seconds."""
-    reservation.count_prefill(0.0)
     for _ in range(tokens):
         reservation.count_token()
-        clock.now += gap
+    timings = Timings(prefill=prefill, decode=(tokens - 1) * gap)
+    reservation.count_speed(Usage(reservation.prompt_tokens, tokens), timings)
     reservation.release()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 class TestNumber:
@@ -57,13 +46,12 @@ class TestNumber:
             assert admission.limits(CAPACITY) == held
         assert admission.limits(CAPACITY) == everything
 
-    def test_the_retry_is_when_the_first_answer_is_expected_to_end(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=0, max_wait=60, clock=clock)
-        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+    def test_the_retry_is_when_the_first_answer_is_expected_to_end(self) -> None:
+        admission = Admission(max_waiting=0, max_wait=60)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         early, late = admit(admission, 10, 900), admit(admission, 10, 900)
         for _ in range(60):
             early.count_token()
-            clock.now += 0.5
         late.count_token()
         with pytest.raises(Overloaded) as refusal:
             admission.enter(CAPACITY)
@@ -105,55 +93,48 @@ class TestPrompts:
 
 
 class TestWait:
-    def test_a_long_wait_is_refused_and_a_short_one_is_not(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
-        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)  # each takes 50 seconds
+    def test_a_long_wait_is_refused_and_a_short_one_is_not(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)  # each takes 50 seconds
         for _ in range(4):  # two run, two wait for 50 seconds
             admit(admission, 10, 900)
         with pytest.raises(Overloaded, match="begin in about 100 seconds, and may wait for 60") as refusal:
             admit(admission, 10, 900)
         assert refusal.value.retry_after == 40
 
-    def test_nothing_is_refused_for_a_time_that_is_a_guess(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
+    def test_nothing_is_refused_for_a_time_that_is_a_guess(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=1)
         first, *_ = [admit(admission, 10, 900) for _ in range(50)]
-        for _ in range(100):  # the speed is known, and how long answers are is not
-            first.count_token()
-            clock.now += 0.5
-        for _ in range(10):
-            admit(admission, 10, 900)
-        first.release()
+        answer(first, tokens=100, gap=0.5)
         with pytest.raises(Overloaded):
             admit(admission, 10, 900)
 
-    def test_short_answers_wait_less(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
-        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+    def test_short_answers_wait_less(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         for _ in range(20):  # at most five tokens each, so 2.5 seconds
             admit(admission, 10, 5)
         admit(admission, 10, 900)
 
-    def test_a_long_prompt_is_waited_for(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=60, clock=clock)
-        first = admit(admission, 100, 10)
-        first.count_prefill(40.0)  # and another prompt of as many tokens took no time: 0.2 seconds a token
-        answer(clock, first, tokens=2, gap=0.01)
+    def test_a_long_prompt_is_waited_for(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        answer(admit(admission, 100, 10), tokens=2, gap=0.01, prefill=20.0)
         for _ in range(2):
             admit(admission, 400, 10)
         with pytest.raises(Overloaded, match="about 81 seconds"):
             admit(admission, 10, 10)
 
-    def test_the_answers_to_one_request_wait_for_each_other(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
-        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+    def test_the_answers_to_one_request_wait_for_each_other(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=1)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         reservations = [admission.enter(CAPACITY) for _ in range(16)]
         admission.take(reservations, [Size(10, 900)] * 16, CAPACITY)
         with pytest.raises(Overloaded):
             admit(admission, 10, 900)
 
-    def test_what_was_refused_holds_nothing(self, clock: Clock) -> None:
-        admission = Admission(max_waiting=100, max_wait=1, clock=clock)
-        answer(clock, admit(admission, 10, 900), tokens=100, gap=0.5)
+    def test_what_was_refused_holds_nothing(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=1)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         admit(admission, 10, 900), admit(admission, 10, 900)
         before = admission.limits(CAPACITY)
         with admission.enter(CAPACITY) as refused, pytest.raises(Overloaded):
@@ -161,10 +142,10 @@ class TestWait:
         assert admission.limits(CAPACITY) == before
 
 
-def test_32_chats_without_max_tokens_are_taken_at_once(clock: Clock) -> None:
+def test_32_chats_without_max_tokens_are_taken_at_once() -> None:
     """The embedded model's cache. Each may use its whole context of 8,192 tokens and uses some hundreds."""
     embedded = Capacity(sequences=32, kv_tokens=24_576)
-    admission = Admission(max_waiting=0, max_wait=60, clock=clock)
-    answer(clock, admit(admission, 70, 8122, embedded), tokens=200, gap=0.1)
+    admission = Admission(max_waiting=0, max_wait=60)
+    answer(admit(admission, 70, 8122, embedded), tokens=200, gap=0.1)
     for _ in range(32):
         admit(admission, 70, 8122, embedded)

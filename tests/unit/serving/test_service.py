@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,14 @@ from app.contract.errors import (
     InvalidRequest,
     ModelLoading,
     NotReady,
+    Overloaded,
     PromptTooLong,
     ServingError,
     ShuttingDown,
 )
-from app.contract.events import Finished, FinishReason
-from app.contract.requests import GenerationRequest, JsonFormat
+from app.contract.events import EngineEvent, Finished, FinishReason, Timings, TokenEvent, Usage
+from app.contract.requests import EngineRequest, GenerationRequest, JsonFormat
+from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from tests.support.controlled import ControlledEngine
@@ -45,6 +48,25 @@ async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(
         await service.open(replace(request(), response_format=JsonFormat({"not": {}})))
     assert recorder.request().error_code == "invalid_request"
     await collect(service, request())  # the refused one holds no place
+
+
+async def test_a_request_that_would_wait_too_long_is_refused_by_the_engines_own_times(
+    prompts: Prompts, recorder: Recorder
+) -> None:
+    class Slow(ControlledEngine):
+        async def _events(
+            self, request: EngineRequest, constraint: Constraint | None
+        ) -> AsyncGenerator[EngineEvent, None]:
+            for _ in range(2):
+                yield TokenEvent(100)
+            yield Finished(FinishReason.LENGTH, Usage(len(request.tokens), 2), Timings(decode=1000.0))
+
+    service = await serve(Slow(capacity=Capacity(sequences=1, kv_tokens=4096)), prompts, recorder)
+    await collect(service, request())
+    async with await service.open(request()):
+        with pytest.raises(Overloaded, match="begin in about 2000 seconds, and may wait for 60"):
+            await service.open(request())
+    await collect(service, request())
 
 
 @pytest.mark.parametrize(

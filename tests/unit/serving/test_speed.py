@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.contract.events import Timings, Usage
 from app.serving.speed import AnswerLengths, Speed
 
 
@@ -31,22 +32,25 @@ class TestAnswerLengths:
 
 
 class TestSpeed:
-    def test_a_speed_is_measured_from_the_second_token_on(self) -> None:
+    def test_it_is_measured_once_an_answer_has_two_tokens(self) -> None:
         speed = Speed()
+        speed.count(Usage(10, 1), Timings(prefill=1.0))
         assert not speed.measured
         assert speed.seconds(1000, 20) == pytest.approx(2.0)
-        speed.count_gap(0.5)
+        speed.count(Usage(10, 21), Timings(prefill=1.0, decode=10.0))
         assert speed.measured
         assert speed.seconds(0, 20) == pytest.approx(10.0)
+        assert speed.seconds(100, 0) == pytest.approx(10.0)
 
     def test_it_follows_what_changes(self) -> None:
         speed = Speed()
-        for gap in [0.01] * 1000 + [0.1] * 1500:
-            speed.count_gap(gap)
-        assert speed.seconds(0, 100) == pytest.approx(10.0, rel=0.01)
+        for gap in [0.01] * 100 + [0.1] * 64:
+            speed.count(Usage(10, 11), Timings(decode=10 * gap))
+        assert speed.seconds(0, 100) == pytest.approx(10.0)
 
-    def test_prompts_take_what_the_last_ones_took_per_token(self) -> None:
+    def test_each_token_weighs_the_same(self) -> None:
         speed = Speed()
-        speed.count_prefill(10, 1.0)
-        speed.count_prefill(90, 1.0)
+        speed.count(Usage(10, 2), Timings(prefill=1.0, decode=1.0))
+        speed.count(Usage(90, 100), Timings(prefill=1.0, decode=9.0))
         assert speed.seconds(100, 0) == pytest.approx(2.0)
+        assert speed.seconds(0, 100) == pytest.approx(10.0)
