@@ -13,6 +13,7 @@ from bench.run import Run
 from bench.servers.stack import RunningStack, running_stack
 
 GROWTH = 1.05
+WORKING_GB = 0.7
 EARLY, LATE = 400, 2000  # requests; at the first mark every page of the KV cache was used
 CLIENTS = 32
 TOKENS = 8
@@ -81,11 +82,17 @@ def _finding(seen: dict[int, Memory], early: int, late: int, last: Memory, said:
             bound="at most",
         ),
         Row(
-            measure=f"server memory with the embedded model, the most under {CLIENTS} clients",
-            value=Spread.of([last.peak / 1e9]),
-            target=round(said["most"] / 1e9, 3),
+            measure=f"memory beside weights and KV cache, the most under {CLIENTS} clients",
+            value=Spread.of([(last.peak - said["weights"] - said["kv_cache"]) / 1e9]),
+            target=WORKING_GB,
             bound="at most",
             unit="GB",
+        ),
+        Row(
+            measure="the server's memory against what it said at its start that it needs",
+            value=Spread.of([last.peak / said["most"]]),
+            target=1.0,
+            bound="at most",
         ),
     ]
     lines: list[list[Cell]] = [
@@ -97,7 +104,7 @@ def _finding(seen: dict[int, Memory], early: int, late: int, last: Memory, said:
     notes = [
         f"Resident memory under {CLIENTS} clients through nginx, no question twice, answers of {TOKENS} tokens.",
         "The most includes loading the model.",
-        f"The server said at its start that it needs at most {parts}: the sum is the target.",
+        f"The server said at its start that it needs at most {parts}.",
     ]
     return Finding(rows=rows, table=Table(columns=columns, rows=lines), notes=notes)
 
