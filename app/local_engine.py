@@ -16,7 +16,7 @@ CPU_SEQUENCES = 32
 _EXPECTED_TOKENS = 4096
 """A conversation with code in it, prompt and answer together. Those that grow longer are preempted, not refused."""
 
-_FEWEST_SEQUENCES, _MOST_SEQUENCES = 8, 128
+_FEWEST_SEQUENCES, MOST_SEQUENCES = 8, 128
 """On GPUs. From about 32 rows on a step reads every expert, so more rows are nearly free; the logits of 128 take
 52 MB in float32. That is arithmetic: the best bound was not measured."""
 
@@ -50,4 +50,4 @@ def _sequences(plan: Plan, kv_tokens: int) -> int:
     """Most requests that run at once, where the operator leaves it to us."""
     if not plan.gpus:
         return CPU_SEQUENCES
-    return min(_MOST_SEQUENCES, max(_FEWEST_SEQUENCES, kv_tokens // _EXPECTED_TOKENS))
+    return min(MOST_SEQUENCES, max(_FEWEST_SEQUENCES, kv_tokens // _EXPECTED_TOKENS))

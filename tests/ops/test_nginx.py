@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from app.local_engine import MOST_SEQUENCES
+from app.settings import Settings
 from tests.support.patience import PATIENCE
 from tests.support.proxy import NEEDS_NGINX, Proxy, Upstream, reply, say_ok
 
@@ -33,6 +35,15 @@ def test_lint_finds_nothing(proxy: Proxy) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "No issues found" in done.stdout
+
+
+def test_one_address_may_use_every_place_of_the_app(proxy: Proxy) -> None:
+    """A gateway in front of us is one address; its requests are refused by the app, which says when to come again."""
+    limits = re.findall(
+        r"^\s*limit_conn connections (\d+);", (proxy.folder / "conf.d" / "server.conf").read_text(), re.MULTILINE
+    )
+    assert limits
+    assert min(map(int, limits)) > MOST_SEQUENCES + Settings(_env_file=None).max_waiting
 
 
 KNOWN = [
