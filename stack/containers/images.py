@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
-from stack.config import ROOT, install_settings
+from stack.config import ENV_FILE, ROOT, install_settings, read_env_file
 from stack.host.gpus import flash_attention_archs, torch_build
 from stack.protocol import StackError
 
@@ -21,7 +21,6 @@ OFFLINE = ROOT / "docker" / "offline"
 _REGISTRY_ANSWERED = ("manifest unknown", "not found: ", "denied", "unauthorized", "toomanyrequests")
 CUDA_12_BUILD_IMAGE = "nvidia/cuda:12.6.3-devel-ubuntu24.04"
 """In place of compose.gpu.yaml's own where torch is the build for CUDA 12.6: nvcc has to be of the same CUDA."""
-_FLASH_ATTN = ("auto", "build", "off")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host")
 
 
@@ -89,14 +88,12 @@ def build_arguments() -> dict[str, str]:
 
 
 def gpu_build_arguments() -> dict[str, str]:
-    """What the driver of this machine decides about the GPU image, unless somebody has. Raises StackError."""
+    """What the driver of this machine decides about the GPU image, unless somebody has."""
     made = install_settings()
-    if made.get("FLASH_ATTN", "auto") not in _FLASH_ATTN:
-        raise StackError(f"FLASH_ATTN={made['FLASH_ATTN']}: use one of {', '.join(_FLASH_ATTN)}.")
     build = made.get("TORCH_BUILD") or torch_build()
     archs = made.get("FLASH_ATTN_CUDA_ARCHS") or flash_attention_archs()
     arguments = {"TORCH_BUILD": build, "FLASH_ATTN_CUDA_ARCHS": archs}
-    if build == "cu126" and not os.environ.get("CUDA_BUILD_IMAGE"):
+    if build == "cu126" and not (os.environ | read_env_file(ENV_FILE)).get("CUDA_BUILD_IMAGE"):
         arguments["CUDA_BUILD_IMAGE"] = CUDA_12_BUILD_IMAGE
     return arguments
 

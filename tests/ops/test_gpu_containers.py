@@ -154,13 +154,14 @@ def test_the_driver_decides_the_images_build(machine: Machine, tmp_path: Path, d
     assert expected in built.partition("MODELS_MOUNT")[0]
 
 
-def test_a_wrong_flash_attn_is_said_before_the_build(
+def test_an_image_with_nvcc_that_env_names_is_kept(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine(24, 24)
-    monkeypatch.setenv("FLASH_ATTN", "yes")
-    with pytest.raises(StackError, match="FLASH_ATTN=yes: use one of auto, build, off"):
-        images.gpu_build_arguments()
+    machine(24, 24, driver="550.1")
+    monkeypatch.setattr(images, "ENV_FILE", tmp_path / ".env")
+    assert images.gpu_build_arguments()["CUDA_BUILD_IMAGE"] == images.CUDA_12_BUILD_IMAGE
+    (tmp_path / ".env").write_text("CUDA_BUILD_IMAGE=mirror.example/cuda:12.6\n")
+    assert "CUDA_BUILD_IMAGE" not in images.gpu_build_arguments()  # so compose reads it from .env
 
 
 def _complete(folder: Path) -> None:
