@@ -7,13 +7,12 @@ cards that are too small get the small model, and a line says why.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from stack.config import ENV_FILE, Config, read_env_file
+from stack.config import Config, install_settings
 from stack.doctor import engine, wanted
 from stack.doctor.finding import Finding, failed, passed, warning
 from stack.host.gpus import GIB, MODEL, NEW_DRIVER, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
@@ -64,7 +63,7 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
 
 
 def _driver(gpus: Gpus, *, must: bool) -> Finding:
-    build = os.environ.get("TORCH_BUILD") or read_env_file(ENV_FILE).get("TORCH_BUILD") or torch_build()
+    build = install_settings().get("TORCH_BUILD") or torch_build()
     if build == "cuda" and gpus.driver_number < NEW_DRIVER:
         text = f"{_BUILDS[build]} needs driver {NEW_DRIVER} for these cards, but {gpus.driver} is installed"
         remedy = f"Update the driver to {NEW_DRIVER} or newer"

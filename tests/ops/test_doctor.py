@@ -121,6 +121,17 @@ class TestGpus:
         on_purpose = self.see(tmp_path, monkeypatch, RTX, RTX, driver="470.256.02", MODEL="smollm2-135m")
         assert levels(iter(on_purpose)) == {"GPUs": Level.OK, "driver": Level.WARNING}
 
+    def test_a_build_that_is_asked_for_is_held_against_the_driver(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TORCH_BUILD", "cuda")
+        driver = self.see(tmp_path, monkeypatch, RTX, RTX, driver="570.10.01")[1]
+        assert driver.level is Level.FAILED
+        assert "needs driver 580" in driver.text
+        assert ON_PURPOSE in driver.remedy
+        monkeypatch.setenv("TORCH_BUILD", "cu126")
+        assert self.see(tmp_path, monkeypatch, RTX, RTX, driver="570.10.01")[1].level is Level.OK
+
     @pytest.mark.parametrize(("cards", "holds"), [((RTX, RTX), True), ((H100,), True), ((RTX,), False)])
     def test_cards_are_held_against_the_plan(
         self,
@@ -210,14 +221,16 @@ class TestSettings:
         (found,) = self.see(tmp_path, monkeypatch, "FROBNICATE=1\nMODEL=auto\n")
         assert found.level is Level.FAILED
         assert "FROBNICATE" in found.text
-        assert "MODEL" not in found.text.partition("names:")[2]
+        assert "MODEL" not in found.text.rpartition(":")[2]
 
     def test_a_value_of_the_installation_is_checked_before_it_begins(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (found,) = self.see(tmp_path, monkeypatch, "FLASH_ATTN=nonsense\n")
-        assert found.level is Level.FAILED
-        assert "auto, build, off" in found.remedy
+        monkeypatch.setenv("TORCH_BUILD", "rocm")
+        flash_attn, torch = self.see(tmp_path, monkeypatch, "FLASH_ATTN=nonsense\nTORCH_BUILD=cuda\n")
+        assert (flash_attn.level, torch.level) == (Level.FAILED, Level.FAILED)
+        assert "auto, build, off" in flash_attn.remedy
+        assert "TORCH_BUILD=rocm" in torch.text
 
     def test_settings_hubs_and_proxies_may_be_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (found,) = self.see(tmp_path, monkeypatch, "HF_TOKEN=x\nhttps_proxy=http://p:1\nMODEL=auto\nFLASH_ATTN=off\n")
