@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
@@ -14,6 +15,8 @@ from stack.doctor.finding import Finding, failed, passed
 from stack.host import listeners, ports
 from stack.native import processes
 
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What a kernel says to an address of another machine, and to an IPv6 address where IPv6 is off."""
 _ON_LOOPBACK = ("127.0.0.1", "0.0.0.0")
 _PUBLISHED = re.compile(r":(\d+)->")
 
@@ -36,7 +39,7 @@ def _judge(config: Config, mode: str, name: str, host: str, port: int) -> Findin
     obstacle = ports.obstacle(host, port)
     if obstacle is None or port in _published(config):
         return None
-    if obstacle.errno == errno.EADDRNOTAVAIL:
+    if obstacle.errno in _NOT_HERE or isinstance(obstacle, socket.gaierror):  # the last: no address at all
         return failed(
             "ports", f"HTTP_HOST={host} is not an address of this machine", "`ip address` lists its addresses"
         )

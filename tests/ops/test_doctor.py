@@ -357,6 +357,23 @@ class TestPorts:
         assert found.level is Level.FAILED
         assert "HTTP_HOST=192.0.2.1 is not an address of this machine" in found.text
 
+    def test_nor_is_a_name_that_does_not_resolve(self, tmp_path: Path) -> None:
+        (found,) = network.check_ports(self.free(tmp_path, HTTP_HOST="nothing.invalid"), "native")
+        assert "HTTP_HOST=nothing.invalid is not an address of this machine" in found.text
+
+    def test_nor_an_ipv6_address_where_ipv6_is_off(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = self.free(tmp_path, HTTP_HOST="::1")
+        real = socket.socket
+
+        def without_ipv6(family: int, kind: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            return real(family, kind)
+
+        monkeypatch.setattr(socket, "socket", without_ipv6)
+        (found,) = network.check_ports(config, "native")
+        assert "HTTP_HOST=::1 is not an address of this machine" in found.text
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
     def test_another_users_process_is_known_by_its_user(self, tmp_path: Path) -> None:
         with listening(os.environ) as port:
