@@ -18,7 +18,7 @@ from app.engine.scheduling.scheduler import Scheduler
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
-from bench.gpu_check.sections.decode import measure, step_bytes
+from bench.gpu_check.sections.decode import measure, step_row
 
 CASES = ((1, 2048), (8, 2048), (32, 2048))
 """(sequences, tokens of context)."""
@@ -65,16 +65,9 @@ def _times(bench: Bench) -> Iterator[Row]:
     finally:
         bench.loaded.backend = own
     for (batch, context), ways in times.items():
-        floor = step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
-        step = ways["graphs"]
         others = ", ".join(f"{name} {value:.1f}" for name, value in ways.items() if name != "graphs")
-        yield Row(
-            f"captured decode step, batch {batch}, context {context}",
-            step,
-            "ms",
-            note=f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}; {others}",
-            detail={"floor_ms": floor, "ways_ms": ways},
-        )
+        detail = {"ways_ms": ways}
+        yield step_row(bench, "captured decode step", batch, context, ways["graphs"], note=others, detail=detail)
 
 
 @torch.inference_mode()

@@ -21,18 +21,25 @@ def decode(bench: Bench) -> Iterator[Row]:
     driven = Driven(bench)
     for batch, context in CASES if bench.gpus else SMALL_CASES:
         step, parts = measure(bench, driven, batch, context)
-        floor = step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
         shares = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
-        yield Row(
-            f"decode step, batch {batch}, context {context}",
-            step,
-            "ms",
-            note=f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}; {shares}",
-            detail={"floor_ms": floor, "parts_ms": parts},
-        )
+        yield step_row(bench, "decode step", batch, context, step, note=shares, detail={"parts_ms": parts})
 
 
-def step_bytes(bench: Bench, batch: int, context: int) -> float:
+def step_row(
+    bench: Bench, what: str, batch: int, context: int, step: float, *, note: str, detail: dict[str, Any]
+) -> Row:
+    """A step of `step` milliseconds, against the least that memory bandwidth allows."""
+    floor = _step_bytes(bench, batch, context) / bench.ceiling_bytes * 1000
+    return Row(
+        f"{what}, batch {batch}, context {context}",
+        step,
+        "ms",
+        note=f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}; {note}",
+        detail={"floor_ms": floor, **detail},
+    )
+
+
+def _step_bytes(bench: Bench, batch: int, context: int) -> float:
     """Bytes that one decode step has to read: the weights that it uses, and the caches.
 
     Of E experts, `batch` tokens with k each hit E * (1 - (1 - k/E)^batch) on average when routed evenly.

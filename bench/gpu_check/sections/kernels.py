@@ -60,14 +60,9 @@ def _latents(bench: Bench, rows: int, context: int) -> Row:
     def run() -> Tensor:
         return latents.attend(query, storage, tables, lengths, SCALING, rank=RANK)
 
-    error, milliseconds = _relative(run(), expected), _milliseconds(bench, run)
-    least = int(lengths.sum()) * (RANK + ROPE) * 2 / bench.ceiling_bytes * 1000
-    return Row(
-        f"latent attention, {rows} x {context}",
-        milliseconds,
-        "ms",
-        ok=error < BOUND,
-        note=f"error {error:.1e}; plain torch {usual:.3f}; bandwidth {least:.3f}",
+    read = int(lengths.sum()) * (RANK + ROPE) * 2
+    return _row(
+        bench, f"latent attention, {rows} x {context}", run, expected, read=read, note=f"plain torch {usual:.3f}"
     )
 
 
@@ -101,16 +96,9 @@ def _chosen(bench: Bench, experts: Any, tokens: int) -> Row:
     def run() -> Tensor:
         return experts_forward(experts, hidden, chosen, shares)
 
-    error, milliseconds = _relative(run(), _exact_experts(experts, hidden, chosen, shares)), _milliseconds(bench, run)
     hit = len(set(chosen.flatten().tolist()))
-    least = hit * 3 * WIDTH * INNER * 2 / bench.ceiling_bytes * 1000
-    return Row(
-        f"experts, {tokens} tokens",
-        milliseconds,
-        "ms",
-        ok=error < BOUND,
-        note=f"error {error:.1e}; {hit} experts; bandwidth {least:.3f}",
-    )
+    expected, read = _exact_experts(experts, hidden, chosen, shares), hit * 3 * WIDTH * INNER * 2
+    return _row(bench, f"experts, {tokens} tokens", run, expected, read=read, note=f"{hit} experts")
 
 
 def _exact_experts(experts: Any, hidden: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
@@ -124,13 +112,23 @@ def _exact_experts(experts: Any, hidden: Tensor, chosen: Tensor, shares: Tensor)
     return output
 
 
+def _row(bench: Bench, name: str, run: Callable[[], Tensor], expected: Tensor, *, read: int, note: str) -> Row:
+    """`read`: the bytes that a call has to read."""
+    output = run()
+    error = float((output.double() - expected).norm() / expected.norm())
+    least = read / bench.ceiling_bytes * 1000
+    return Row(
+        name,
+        _milliseconds(bench, run),
+        "ms",
+        ok=error < BOUND,
+        note=f"error {error:.1e}; {note}; bandwidth {least:.3f}",
+    )
+
+
 def _milliseconds(bench: Bench, run: Callable[[], Tensor]) -> float:
     def calls() -> None:
         for _ in range(CALLS):
             run()
 
     return bench.median_ms(calls, tries=5, warm=1) / CALLS
-
-
-def _relative(output: Tensor, expected: Tensor) -> float:
-    return float((output.double() - expected).norm() / expected.norm())
