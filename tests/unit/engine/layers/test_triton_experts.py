@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from app.engine.layers.triton_experts import experts_forward
+from tests.support.kernels import DEVICE
 from tests.support.tiny import tiny_deepseek
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def block(**changes: Any) -> Any:

@@ -4,22 +4,10 @@ import pytest
 import torch
 
 from app.engine.attention.backends.heads import HeadPages, HeadsBackend
-from app.engine.attention.backends.triton import heads, splits
+from app.engine.attention.backends.triton import heads
 from app.engine.attention.paged_plan import Group
 from app.engine.kv.shape import HeadsShape
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PAGE = 32
-
-
-@pytest.fixture(autouse=True)
-def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter runs them one after the other."""
-    monkeypatch.setattr(splits, "PROGRAMS", 8)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+from tests.support.kernels import DEVICE, PAGE, random
 
 
 def compare(lengths: list[int], *, key_heads: int, group: int, dim: int) -> None:

@@ -9,19 +9,7 @@ from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.backends.triton import latents, splits
 from app.engine.attention.paged_plan import Group
 from app.engine.kv.shape import LatentShape
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PAGE = 32
-
-
-@pytest.fixture(autouse=True)
-def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter runs them one after the other: one row in eight parts, eight rows in one."""
-    monkeypatch.setattr(splits, "PROGRAMS", 8)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+from tests.support.kernels import DEVICE, PAGE, random
 
 
 def group_of(lengths: list[int], pages: int) -> Group:

@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import apply_rotary_emb
 
 from app.engine.attention.backends.triton.rotation import rotate_and_store
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PAGE = 32
+from tests.support.kernels import DEVICE, PAGE
 
 
 @pytest.mark.parametrize(
