@@ -11,7 +11,7 @@ import subprocess
 
 from stack.config import Config
 from stack.containers import weights
-from stack.host.gpus import GIB, MODEL, SMALL, Gpus
+from stack.host.gpus import MODEL, SMALL, Gpus
 from stack.protocol import StackError
 
 ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose."
@@ -24,7 +24,7 @@ def wants_gpus(config: Config, found: Gpus) -> bool:
         return False
     if not found.found:
         return _without_a_list(config, found)
-    if _could_hold(config, found):
+    if could_hold(config, found):
         return True
     if config.model != "auto":
         raise StackError(f"{config.model} does not fit the GPUs ({found}). {_on_the_cpu(config)}")
@@ -56,14 +56,11 @@ def _without_a_list(config: Config, found: Gpus) -> bool:
     return False
 
 
-def _could_hold(config: Config, found: Gpus) -> bool:
+def could_hold(config: Config, found: Gpus) -> bool:
     """A rule of thumb; the image's own plan has the last word."""
     if not weights.is_folder(config.model):
         return found.could_hold_the_model(config.gpu_reserve)
-    if any(gpu.memory is None for gpu in found.found):
-        return True
-    room = sum(max(0.0, (gpu.memory or 0) - config.gpu_reserve * GIB) for gpu in found.found)
-    return room >= weights.size(weights.folder_of(config))
+    return found.could_hold(weights.size(weights.path_of(config)), config.gpu_reserve)
 
 
 def _on_the_cpu(config: Config) -> str:

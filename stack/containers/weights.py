@@ -64,9 +64,14 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
+def path_of(config: Config) -> Path:
+    """Where MODEL's folder would be."""
+    return (ROOT / Path(config.model).expanduser()).resolve()
+
+
 def folder_of(config: Config) -> Path:
     """MODEL's folder. Raises StackError when there is none with a model's files, or a container could not read it."""
-    folder = (ROOT / Path(config.model).expanduser()).resolve()
+    folder = path_of(config)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise StackError(f"MODEL={config.model}: not a folder with a config.json and *.safetensors files.")
     _refuse_unreadable(folder)

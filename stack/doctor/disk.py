@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stack.config import Config
 from stack.containers.compose import project_name
+from stack.containers.gpu_access import could_hold
 from stack.containers.weights import VOLUME
 from stack.doctor import engine
 from stack.doctor.finding import Finding, failed, passed, warning
@@ -80,8 +81,8 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
 
 
 def _serves_on_gpus(config: Config, gpus: Gpus) -> bool:
-    """As stack/containers/gpu_access.py decides: the small model, and cards that are too small, get the CPU image."""
-    return bool(gpus.found) and config.model != SMALL and gpus.could_hold_the_model(config.gpu_reserve)
+    """As the start decides: the small model, and cards that are too small, get the CPU image."""
+    return bool(gpus.found) and config.model != SMALL and could_hold(config, gpus)
 
 
 def _partial(models_dir: Path, name: str) -> float:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stack.config import Config, install_settings
+from stack.containers.gpu_access import TOOLKIT
 from stack.doctor import engine, wanted
 from stack.doctor.finding import Finding, failed, passed, warning
 from stack.host.gpus import GIB, MODEL, NEW_DRIVER, OLDEST_DRIVER, SMALL, WEIGHTS, Gpus, torch_build
 
 _ON_PURPOSE = f"MODEL={SMALL} serves the small model on purpose"
 _BUILDS = {"cuda": "PyTorch's default CUDA build", "cu126": "PyTorch's CUDA 12.6 build", "cpu": "PyTorch's CPU build"}
-_TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _CDI_SINCE = (29, 2)
 """From this Docker on `--gpus` may use CDI (moby pull request 50228)."""
@@ -98,7 +98,7 @@ def _toolkit(*, must: bool) -> Finding:
             "Docker's engine is on another machine or in a virtual one: `make up` tries whether it has GPUs",
         )
     text = "Docker cannot use the GPUs: NVIDIA's container toolkit is not installed"
-    remedy = f"Install it ({_TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
+    remedy = f"Install it ({TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
     return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)
 
 
@@ -111,5 +111,5 @@ def _by_cdi(version: str) -> Finding:
     text = (
         f"only NVIDIA's CDI specification is installed, which Docker uses from {since} on; this is Docker {version}"
     )
-    remedy = f"If the start cannot use the GPUs: update Docker, or install the whole container toolkit ({_TOOLKIT})"
+    remedy = f"If the start cannot use the GPUs: update Docker, or install the whole container toolkit ({TOOLKIT})"
     return warning("toolkit", text, remedy)

@@ -52,11 +52,14 @@ class Gpus:
         return int(first) if first.isdecimal() else 0
 
     def could_hold_the_model(self, reserve: float) -> bool:
-        """By the memory that the cards have altogether, with `reserve` GiB of each left free."""
+        return self.could_hold(WEIGHTS + LEAST_KV, reserve)
+
+    def could_hold(self, size: int, reserve: float) -> bool:
+        """`size` bytes, by the memory that the cards have altogether, with `reserve` GiB of each left free."""
         if any(gpu.memory is None for gpu in self.found):
             return True  # the plan will tell
         usable = (max(0, (gpu.memory or 0) - reserve * GIB) for gpu in self.found)
-        return sum(usable) >= WEIGHTS + LEAST_KV
+        return sum(usable) >= size
 
     def __str__(self) -> str:
         names = ", ".join(f"{gpu.name} ({_gib(gpu.memory)})" for gpu in self.found)

@@ -240,7 +240,12 @@ class TestSettings:
 class TestImageSize:
     @pytest.mark.parametrize(
         ("cards", "settings", "gpu"),
-        [((RTX, RTX), {}, True), ((RTX, RTX), {"MODEL": "smollm2-135m"}, False), ((RTX,), {}, False)],
+        [
+            ((RTX, RTX), {}, True),
+            ((RTX, RTX), {"MODEL": "smollm2-135m"}, False),
+            ((RTX,), {}, False),
+            ((RTX,), {"MODEL": "{folder}"}, True),
+        ],
     )
     def test_room_for_the_large_image_is_asked_where_it_is_built(
         self,
@@ -252,6 +257,8 @@ class TestImageSize:
     ) -> None:
         play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(*cards, driver="580.95"))
         play(tmp_path / "bin", monkeypatch, "docker", 'case "$*" in *RootDir*) echo / ;; esac')
+        (tmp_path / "model.safetensors").touch()
+        settings = {name: value.format(folder=tmp_path) for name, value in settings.items()}
         findings = list(disk.check_disk(configured(tmp_path, **settings), "docker", gpus.look(None)))
         assert ("25.0 GB for the images" in "".join(finding.text for finding in findings)) is gpu
 
