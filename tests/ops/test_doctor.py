@@ -561,6 +561,7 @@ class TestReport:
         checks = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
         assert set(checks) >= {
             "mode",
+            "settings",
             "python",
             "programs",
             "GPUs",
