@@ -55,6 +55,9 @@ def down(config: Config) -> None:
 
 
 def restart(config: Config) -> None:
+    """Nothing is stopped when the preflight finds that the start would fail."""
+    choice = choose(config)
+    checks.preflight(checks.examine(config, choice, running=True))
     down(config)
     up(config)
 

@@ -141,6 +141,10 @@ class TestUp:
             assert "Prometheus  " not in done.stdout
             asked = stack_command("smoke", **environment)
             assert asked.returncode == 0, asked.stderr
+            refused = stack_command("restart", **environment, TORCH_BUILD="none of them")
+            assert refused.returncode == 1
+            assert "TORCH_BUILD" in refused.stderr
+            assert "Serving smollm2-135m" in stack_command("status", **environment).stdout, "it still runs"
             private = [state / name for name in ("logs", "native", "prometheus-data")] + [*(state / "logs").iterdir()]
             assert [path for path in private if path.stat().st_mode & 0o077] == []
             for program, path in real.items():
