@@ -43,8 +43,9 @@ class Decoder:
 
     @property
     def devices(self) -> list[torch.device]:
-        """The devices of the layers, in the order of the layers."""
-        return list(dict.fromkeys(self.layer_devices))
+        """Every device that computes, in the order of the steps. The embedding or the head may have one to itself."""
+        ends = _device_of(self._norm), _device_of(self._head)
+        return list(dict.fromkeys((self.embed_device, *self.layer_devices, *ends)))
 
     @property
     def embed_device(self) -> torch.device:

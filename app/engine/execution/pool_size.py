@@ -37,6 +37,7 @@ def pages_that_fit(
     fits = {
         device: max(0, left - MARGIN) // (layers[device] * decoder.backend.page_bytes)
         for device, left in free.items()
+        if layers[device]  # else it holds the embedding or the head alone
     }
     pages = min([planned, *fits.values()])
     _log.info(

@@ -48,6 +48,16 @@ def test_the_same_tokens_as_on_one_device(make: Callable[[], Any]) -> None:
     assert driver.finished["shares a prefix"].usage.cached_tokens == 80 // PAGE_SIZE * PAGE_SIZE
 
 
+@pytest.mark.parametrize("boundary", [0, 4])
+def test_a_gpu_with_the_embedding_or_the_head_alone_computes_too(make: Callable[[], Any], boundary: int) -> None:
+    expected = reference(make(), PROMPTS["long"])
+    model = make()
+    split(model, boundary)
+    driver = drive(model, chunk=48)
+    assert driver.ask("a", PROMPTS["long"]) == expected
+    assert driver.runner._executor.devices == list(gpus()), "else steps would be captured for one of them"
+
+
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:
     driver = over_two(make())
     driver.ask("a", PROMPTS["long"])

@@ -111,7 +111,7 @@ def _obstacle(decoder: Decoder) -> str:
     if decoder.devices[0].type != "cuda":
         return "there is no GPU"
     if len(decoder.devices) > 1:
-        return "the layers are on several GPUs, and a graph runs on one"
+        return "the model is on several GPUs, and a graph runs on one"
     return "" if decoder.backend.reads_tables else "attention needs lengths on the host"
 
 

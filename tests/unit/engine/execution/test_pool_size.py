@@ -35,6 +35,16 @@ def test_the_gpu_with_the_least_memory_decides(decoder: Decoder) -> None:
     assert pages(decoder, 1000 * PAGE_SIZE, 200, 300) == 200
 
 
+def test_a_gpu_without_layers_does_not_count() -> None:
+    model = over_pages(tiny_deepseek())
+    split(model, 2 * LAYERS)
+    decoder = Decoder(model)
+    free = dict.fromkeys(gpus(), MARGIN + 200 * 2 * LAYERS * decoder.backend.page_bytes)
+    free[gpus()[1]] = 0
+    planned = 1000 * PAGE_SIZE
+    assert pages_that_fit(decoder, planned, prompt_tokens=64, sequences=4, measure=lambda *_: free) == 200
+
+
 def test_the_plan_is_not_exceeded(decoder: Decoder) -> None:
     assert pages(decoder, 100 * PAGE_SIZE, 300, 200) == 100
 
