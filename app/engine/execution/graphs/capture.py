@@ -44,11 +44,13 @@ def _rehearse(compute: Callable[[], Tensor], stream: torch.cuda.Stream) -> None:
     """Run it twice on the stream: libraries allocate, plan and compile at first calls. Raises RuntimeError when it
     waits for the device: a capture that fails for that leaves torch's allocator (before 2.12) in disorder."""
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        compute()
-        with _refusing_waits():
+    try:
+        with torch.cuda.stream(stream):
             compute()
-    torch.cuda.current_stream().wait_stream(stream)
+            with _refusing_waits():
+                compute()
+    finally:  # after a refusal too: the inputs, which the stream still reads, change next
+        torch.cuda.current_stream().wait_stream(stream)
 
 
 @contextmanager

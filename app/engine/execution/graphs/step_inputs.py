@@ -56,4 +56,4 @@ class StepInputs:
         end = (FIELDS + longest) * count
         self._device[:end].copy_(self._host[:end], non_blocking=True)
         if self._copied is not None:
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(self._device.device))  # the current device may be another
