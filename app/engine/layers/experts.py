@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +63,11 @@ class ExpertsPolicy:
 @torch.inference_mode()
 def choose(model: nn.Module, sizes: Sequence[int] = SIZES, seconds: float = 1.0) -> ExpertsPolicy | None:
     """Measure the model's experts for about `seconds`, and log the result. None for a model without experts."""
-    experts = _first_experts(model)
-    if experts is None:
+    blocks = _one_on_each_device(model)
+    if not blocks:
         return None
-    table = measure(experts, sizes, seconds)
-    policy = ExpertsPolicy(experts.config, table)
+    table = measure(blocks, sizes, seconds)
+    policy = ExpertsPolicy(blocks[0].config, table)
     _log.info(
         "experts measured",
         extra={
@@ -81,17 +81,18 @@ def choose(model: nn.Module, sizes: Sequence[int] = SIZES, seconds: float = 1.0)
     return policy
 
 
-def measure(experts: Any, sizes: Sequence[int], seconds: float) -> Table:
-    """Time one block of experts on its device, with tokens spread over all experts at random.
+def measure(blocks: Sequence[Any], sizes: Sequence[int], seconds: float) -> Table:
+    """Time the first of these blocks of experts on its device, with tokens spread over all experts at random.
 
-    The implementation that it had is set again afterwards. Implementations that fail are left out.
+    Our kernels are among the implementations where they run right for every block. The implementation that was set is
+    set again afterwards. Implementations that fail are left out.
     """
-    config = experts.config
+    config = blocks[0].config
     before = config._experts_implementation
-    names = [*IMPLEMENTATIONS, OURS] if _use_ours(experts) else [*IMPLEMENTATIONS]
-    share = seconds / (len(sizes) * len(names))
     try:
-        return {tokens: _measure_size(experts, names, tokens, share) for tokens in sizes}
+        names = [*IMPLEMENTATIONS, OURS] if all(map(_use_ours, blocks)) else [*IMPLEMENTATIONS]
+        share = seconds / (len(sizes) * len(names))
+        return {tokens: _measure_size(blocks[0], names, tokens, share) for tokens in sizes}
     finally:
         config._experts_implementation = before
 
@@ -180,9 +181,10 @@ def _copied_bytes(experts: Any, pairs: int) -> int:
     return pairs * largest
 
 
-def _first_experts(model: nn.Module) -> Any:
-    """A module that transformers made switchable between implementations, or None."""
+def _one_on_each_device(model: nn.Module) -> list[Any]:
+    """The first module on each device that transformers made switchable between implementations."""
+    found: dict[torch.device, Any] = {}
     for module in model.modules():
         if hasattr(module, "gate_up_proj") and hasattr(module, "num_experts") and hasattr(module, "is_transposed"):
-            return module
-    return None
+            found.setdefault(cast("Tensor", module.gate_up_proj).device, module)
+    return list(found.values())

@@ -91,7 +91,7 @@ def test_copies_that_would_take_too_much_memory_are_never_made(monkeypatch: pyte
     pair = block.gate_up_proj[0].numel() * 4
     monkeypatch.setattr(experts, "COPY_LIMIT", 6 * pair)  # six experts per token: one token fits exactly
     ran = watch(monkeypatch)
-    table = measure(block, (1, 2), seconds=0.01)
+    table = measure([block], (1, 2), seconds=0.01)
     assert set(table[1]) == set(IMPLEMENTATIONS)
     assert set(table[2]) == set(IMPLEMENTATIONS) - {"batched_mm"}
     assert "batched_mm" in ran
@@ -117,8 +117,25 @@ def test_experts_on_a_gpu_are_measured_there(monkeypatch: pytest.MonkeyPatch) ->
     split(model, 1)
     block = model.model.layers[1].mlp.experts
     assert block.gate_up_proj.device == gpus()[1]
-    assert set(measure(block, (1,), seconds=0.01)[1]) >= {"batched_mm", "eager"}
+    assert set(measure([block], (1,), seconds=0.01)[1]) >= {"batched_mm", "eager"}
     assert set(waited) == {gpus()[1]}, "not for the current device, which is another one"
+
+
+@pytest.mark.parametrize("runs_on", [0, 1, 2])
+def test_our_kernels_are_used_where_they_run_on_every_gpu(runs_on: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cards may be of two kinds; all layers share the choice."""
+    monkeypatch.setattr(experts, "_use_ours", lambda block: block.gate_up_proj.device in gpus()[:runs_on])
+    measured: list[str] = []
+
+    def measure_size(_block: object, names: list[str], *_: object) -> dict[str, float]:
+        measured.extend(names)
+        return {"eager": 1.0}
+
+    monkeypatch.setattr(experts, "_measure_size", measure_size)
+    model = tiny_deepseek()
+    split(model, 2)
+    assert choose(model, sizes=(1,)) is not None
+    assert (experts.OURS in measured) == (runs_on == 2)
 
 
 def test_lites_experts_copy_more_than_is_allowed_from_eight_tokens_on() -> None:
