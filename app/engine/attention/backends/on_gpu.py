@@ -30,8 +30,9 @@ Norm = tuple[Tensor, float]
 
 TRIAL_PAGES = 16
 
-REPEATS = (1, 2, 4, 8, 16, 32, 64)
-"""Of the trial's four rows: up to 256, where a context is split no more. Each split is compiled by it."""
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Numbers of rows that are tried: they decide into how many parts a context is split, each of which is compiled by
+itself. From 256 on it is not split (`triton/splits.py`)."""
 
 
 class TritonLatents(LatentsBackend):
@@ -145,18 +146,15 @@ def triton_backend(
 @torch.inference_mode()
 def largest_difference(backend: TritonLatents | TritonHeads, heads: int, device: torch.device) -> float:
     """From plain torch, over random pages, with contexts split into many parts and few."""
-    return max(backend.difference(_trial(backend.page_size, repeats, device), heads) for repeats in REPEATS)
+    return max(backend.difference(_trial(backend.page_size, rows, device), heads) for rows in ROWS)
 
 
-def _trial(page_size: int, repeats: int, device: torch.device) -> Group:
-    """Rows with lengths around a page's, each several times: their number decides how contexts are split."""
-    lengths = [1, page_size, page_size + 1, 4 * page_size - 1]
+def _trial(page_size: int, rows: int, device: torch.device) -> Group:
+    """Rows of four pages, full but for one token, and with lengths around a page's."""
+    lengths = torch.tensor([4 * page_size - 1, 1, page_size, page_size + 1])
     tables = torch.randperm(TRIAL_PAGES, generator=torch.Generator().manual_seed(0)).view(len(lengths), -1)
-    return Group(
-        rows=slice(0, len(lengths) * repeats),
-        tables=tables.repeat(repeats, 1).to(device),
-        lengths=torch.tensor(lengths).repeat(repeats).to(device),
-    )
+    repeated = torch.arange(rows) % len(lengths)
+    return Group(rows=slice(0, rows), tables=tables[repeated].to(device), lengths=lengths[repeated].to(device))
 
 
 def _random(shape: Sequence[int], like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from app.engine.attention.backends.triton import heads, latents, splits
 from app.engine.kv.shape import HeadsShape, LatentShape
 
 CPU = torch.device("cpu")
+ROWS, PROGRAMS = on_gpu.ROWS, splits.PROGRAMS
 SHAPES: list[HeadsShape | LatentShape] = [LatentShape(32, 16), HeadsShape(2, 16)]
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kern
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that the interpreter ends in seconds."""
     monkeypatch.setattr(splits, "PROGRAMS", 8)
-    monkeypatch.setattr(on_gpu, "REPEATS", (1,))
+    monkeypatch.setattr(on_gpu, "ROWS", (4,))
 
 
 def choose(shape: HeadsShape | LatentShape) -> Any:
@@ -62,6 +63,14 @@ def test_kernels_that_do_not_run_are_not(
         monkeypatch.setattr(kernels, "attend", out_of_resources)
     assert choose(shape) is None
     assert "Hardware limit" in caplog.records[0].__dict__["reason"]
+
+
+@pytest.mark.parametrize("programs", [1, 2, 3, 8])
+def test_every_number_of_parts_is_tried(programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step with any number of rows, each with this many programs: one for a key head, or for 16 latent heads."""
+    monkeypatch.setattr(splits, "PROGRAMS", PROGRAMS)
+    tried = {splits.splits_for(rows * programs) for rows in ROWS}
+    assert tried == {splits.splits_for(rows * programs) for rows in range(1, 1025)}
 
 
 def test_without_triton_plain_torch_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
