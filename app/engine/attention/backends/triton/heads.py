@@ -96,11 +96,11 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths:
     """
     heads, count, dim = query.shape
     key_heads = keys.shape[1]
-    parts_of = splits_for(count * key_heads)
-    parts = torch.empty(count, heads, parts_of, dim, dtype=torch.float32, device=query.device)
-    sums = torch.empty(count, heads, parts_of, dtype=torch.float32, device=query.device)
+    splits = splits_for(count * key_heads)
+    parts = torch.empty(count, heads, splits, dim, dtype=torch.float32, device=query.device)
+    sums = torch.empty(count, heads, splits, dtype=torch.float32, device=query.device)
     with torch.cuda.device_of(query):
-        heads_kernel[parts_of, key_heads, count](
+        heads_kernel[splits, key_heads, count](
             query,
             keys,
             values,
@@ -113,7 +113,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths:
             query.stride(0),
             tables.stride(0),
             tables.stride(1),
-            parts_of,
+            splits,
             **tiles(dim, keys.shape[2], heads // key_heads, query.dtype),
         )
     return merge(parts, sums, torch.empty(count, heads, dim, dtype=query.dtype, device=query.device))

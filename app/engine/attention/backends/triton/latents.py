@@ -101,11 +101,11 @@ def attend(query: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, scalin
     """
     heads, count, width = query.shape
     head_blocks = triton.cdiv(heads, HEADS)
-    parts_of = splits_for(count * head_blocks)
-    parts = torch.empty(count, heads, parts_of, rank, dtype=torch.float32, device=query.device)
-    sums = torch.empty(count, heads, parts_of, dtype=torch.float32, device=query.device)
+    splits = splits_for(count * head_blocks)
+    parts = torch.empty(count, heads, splits, rank, dtype=torch.float32, device=query.device)
+    sums = torch.empty(count, heads, splits, dtype=torch.float32, device=query.device)
     with torch.cuda.device_of(query):
-        latents_kernel[parts_of, head_blocks, count](
+        latents_kernel[splits, head_blocks, count](
             query,
             pages,
             tables,
@@ -117,7 +117,7 @@ def attend(query: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, scalin
             query.stride(0),
             tables.stride(0),
             tables.stride(1),
-            parts_of,
+            splits,
             heads,
             **tiles(rank, width - rank, pages.shape[1], query.dtype),
         )

@@ -11,8 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from app.engine.attention.backends.triton.splits import block
-
 
 @triton.jit
 def _rotated(source, target, cos, sin, mask):  # pointers to the first of each pair, and tiles
@@ -86,8 +84,8 @@ def tiles(heads: int, width: int, rank: int, rope: int) -> dict[str, int]:
         "NOPE": width - rope,
         "RANK": rank,
         "ROPE": rope,
-        "HEADS_BLOCK": block(heads, least=1),
-        "RANK_BLOCK": block(rank),
-        "PAIRS_BLOCK": block(rope // 2),
+        "HEADS_BLOCK": triton.next_power_of_2(heads),
+        "RANK_BLOCK": triton.next_power_of_2(rank),
+        "PAIRS_BLOCK": triton.next_power_of_2(rope // 2),
         "num_warps": 4,
     }

@@ -3,6 +3,8 @@
 It depends on the batch alone and not on lengths: a captured step has one launch grid for every context.
 """
 
+import triton
+
 PROGRAMS = 256
 """About two for each multiprocessor of the cards in question (68 to 132); more would only add work to the merge."""
 
@@ -15,6 +17,6 @@ def splits_for(programs: int) -> int:
     return 1 << (wanted.bit_length() - 1)
 
 
-def block(width: int, *, least: int = 16) -> int:
-    """The power of two that holds `width`: tile sizes are powers of two, and a matrix product's at least 16."""
-    return max(least, 1 << (width - 1).bit_length())
+def block(width: int) -> int:
+    """The tile that holds `width` in a matrix product: a power of two, at least 16."""
+    return max(16, int(triton.next_power_of_2(width)))
