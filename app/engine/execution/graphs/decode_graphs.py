@@ -123,7 +123,7 @@ def graph_bytes(decoder: Decoder, most: int) -> int:
     with torch.cuda.device(device):
         torch.cuda.empty_cache()
         before, _ = torch.cuda.mem_get_info(device)
-        graphs = capture_steps(decoder, decoder.new_cache(2), most)
+        graphs = DecodeGraphs(decoder, decoder.new_cache(2), most, captured_on(device))
         torch.cuda.empty_cache()
         after, _ = torch.cuda.mem_get_info(device)
         del graphs
