@@ -1,16 +1,21 @@
 """The runner over two simulated GPUs: the tokens of one device, and one hidden state across per step."""
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, StepDone
+from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
+from app.engine.attention.backends.triton import heads, latents, rotation, splits
+from app.engine.execution.executor import Executor
 from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape, kv_shape
 from tests.support.driving import Driver, drive, reference
-from tests.support.simgpu import SimMemory, crossings, gpus
+from tests.support.simgpu import SimMemory, SimTensor, crossings, gpus
 from tests.support.split import split
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -56,6 +61,48 @@ def test_a_gpu_with_the_embedding_or_the_head_alone_computes_too(make: Callable[
     driver = drive(model, chunk=48)
     assert driver.ask("a", PROMPTS["long"]) == expected
     assert driver.runner._executor.devices == list(gpus()), "else steps would be captured for one of them"
+
+
+def launched(kernel: Callable[..., torch.Tensor | None]) -> Callable[..., torch.Tensor | None]:
+    """A Triton kernel, interpreted over the memory of one simulated GPU."""
+
+    def launch(*positional: Any, **named: Any) -> torch.Tensor | None:
+        (device,) = {each.device for each in (*positional, *named.values()) if isinstance(each, torch.Tensor)}
+        result = kernel(*map(_memory_of, positional), **{name: _memory_of(each) for name, each in named.items()})
+        return None if result is None else SimTensor(result, device)
+
+    return launch
+
+
+def _memory_of(argument: Any) -> Any:
+    return argument.elem if isinstance(argument, SimTensor) else argument
+
+
+def triton_backend(shape: Any) -> TritonLatents | TritonHeads:
+    attend = cast(
+        "Any", SimpleNamespace(attend=launched((latents if isinstance(shape, LatentShape) else heads).attend))
+    )
+    if not isinstance(shape, LatentShape):
+        return TritonHeads(shape, PAGE_SIZE, torch.float32, attend)
+    rotate = cast("Any", SimpleNamespace(rotate_and_store=launched(rotation.rotate_and_store)))
+    return TritonLatents(shape, PAGE_SIZE, torch.float32, attend, rotate)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
+def test_tritons_kernels_give_the_same_tokens(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode steps over two GPUs are not captured: each layer takes the plan of its own device."""
+    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
+    stock = make()
+    expected = {name: reference(stock, prompt) for name, prompt in PROMPTS.items()}
+    model = make()
+    driver = over_two(model)
+    decoder = driver.runner._executor._decoder
+    decoder.backend = triton_backend(kv_shape(model.config.to_dict()))
+    driver.runner._executor = Executor(decoder, decoder.new_cache(driver.scheduler.kv.pool.count))
+    for name, prompt in PROMPTS.items():
+        driver.submit(name, prompt)
+    driver.run()
+    assert driver.tokens == expected
 
 
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:

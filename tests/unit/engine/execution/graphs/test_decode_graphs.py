@@ -99,6 +99,20 @@ def test_unused_rows_write_to_no_page_of_a_sequence(make: Callable[[], Any]) -> 
     assert 4 in replays.rows, "three rows in a step of four"
 
 
+def test_preempted_sequences_come_back_with_other_pages(make: Callable[[], Any]) -> None:
+    prompts = {str(n): [7 + n, *range(20, 20 + 30)] for n in range(3)}
+    stock = make()
+    expected = {name: reference(stock, prompt, 40) for name, prompt in prompts.items()}
+    replays = Replays()
+    driver = with_kernels(make(), replays, kv_tokens=5 * PAGE_SIZE)
+    for name, prompt in prompts.items():
+        driver.submit(name, prompt, 40)
+    driver.run()
+    assert driver.tokens == expected
+    assert any(finished.preemptions for finished in driver.finished.values()), "this test is about preemption"
+    assert replays.rows
+
+
 def test_steps_with_prompt_chunks_or_long_contexts_are_eager() -> None:
     replays = Replays()
     model = tiny_llama(max_position_embeddings=2 * PAGE_SIZE, num_hidden_layers=1)
