@@ -75,18 +75,18 @@ class TritonLatents(LatentsBackend):
 
     def _difference_of_rotation(self, storage: Tensor, heads: int) -> float:
         tokens, rank, rope = 4, self._rank, self._width - self._rank
-        query, compressed = _random((tokens, heads, 2 * rope), storage), _random((tokens, self._width), storage)
+        query, compressed = _random((tokens, heads, 3 * rope), storage), _random((tokens, self._width), storage)
         angles = _random((tokens, rope // 2), storage).float()
         rotation, weight = torch.polar(torch.ones_like(angles), angles), _random((rank,), storage)
         latent = F.rms_norm(compressed[:, :rank], (rank,), weight, 1e-6)
         rows = torch.cat((latent, _rotate(compressed[:, rank:], rotation)), dim=-1)
-        turned = _rotate(query[..., rope:], rotation.unsqueeze(1))
+        turned = _rotate(query[..., -rope:], rotation.unsqueeze(1))
         slots = torch.tensor([0, self._size - 1, self._size, 3 * self._size + 5], device=storage.device)
         self._rotation.rotate_and_store(
             query, compressed, rotation=rotation, norm=weight, slots=slots, pages=storage, epsilon=1e-6
         )
         stored = storage.view(-1, self._width)[slots]
-        return max(_distance(stored, rows), _distance(query[..., rope:], turned))
+        return max(_distance(stored, rows), _distance(query[..., -rope:], turned))
 
 
 class TritonHeads(HeadsBackend):
