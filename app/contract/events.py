@@ -97,9 +97,9 @@ class Finished:
     preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
 
     @property
-    def failed(self) -> bool:
-        """There is no answer, and `error` says why."""
-        return self.reason not in SUCCESSES
+    def failure(self) -> ServingError | None:
+        """Why there is no answer; None if there is one, whatever ended it."""
+        return None if self.reason in SUCCESSES else self.error
 
 
 EngineEvent = TokenEvent | Finished

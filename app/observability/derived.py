@@ -4,7 +4,7 @@ from app.contract.telemetry import RequestEnded
 
 
 def succeeded(event: RequestEnded) -> bool:
-    return event.finished is not None and not event.finished.failed
+    return event.finished is not None and event.finished.failure is None
 
 
 def time_per_output_token(event: RequestEnded) -> float | None:

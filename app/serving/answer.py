@@ -166,7 +166,7 @@ class Answer:
         if self._told:
             return
         self._told = True
-        if not finished.failed:
+        if finished.failure is None:
             self._reservation.count_speed(finished.usage, finished.timings)
         self._reservation.release()
         first = self._first_token_at
@@ -175,7 +175,7 @@ class Answer:
                 id=self.request.id,
                 request=self.request,
                 model=self._model,
-                status=finished.error.status if finished.failed and finished.error else 200,
+                status=finished.failure.status if finished.failure else 200,
                 error_code=finished.error.code if finished.error else None,
                 response="".join(self._response),
                 finished=finished,

@@ -106,7 +106,7 @@ class Choices:
             yield event
             if isinstance(event[1], Finished):
                 running -= 1
-                if event[1].failed:
+                if event[1].failure is not None:
                     return
 
     async def _pump(self, index: int) -> None:

@@ -64,8 +64,8 @@ async def _whole(choices: Choices, body: ClassicBody) -> Response:
         async for _, event in choices:
             if isinstance(event, TextEvent):
                 text.append(event.text)
-            elif isinstance(event, Finished) and event.failed and event.error is not None:
-                raise event.error
+            elif isinstance(event, Finished) and event.failure is not None:
+                raise event.failure
     return JSONResponse(_answer(body, "".join(text)))
 
 
@@ -76,8 +76,8 @@ async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, No
             text.append(event.text)
             yield frame(ClassicDelta(delta=event.text))
         elif isinstance(event, Finished):
-            failed = event.error if event.failed else None
-            yield frame(classic_error(failed) if failed else _answer(body, "".join(text)))
+            failure = event.failure
+            yield frame(classic_error(failure) if failure else _answer(body, "".join(text)))
 
 
 def _answer(body: ClassicBody, response: str) -> ClassicAnswer:

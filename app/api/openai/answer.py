@@ -83,8 +83,8 @@ class Output(Generic[Whole, Part]):
         async for index, event in choices:
             if not isinstance(event, Finished):
                 pieces.setdefault(index, []).append(event)
-            elif event.failed and event.error is not None:
-                raise event.error
+            elif event.failure is not None:
+                raise event.failure
             else:
                 ends[index] = event
         written = [self.writer.whole(index, pieces.get(index, []), ends[index]) for index in sorted(ends)]
@@ -96,8 +96,8 @@ class Output(Generic[Whole, Part]):
         begun: set[int] = set()
         ends: dict[int, Finished] = {}
         async for index, event in choices:
-            if isinstance(event, Finished) and event.failed and event.error is not None:
-                yield frame(openai_error(event.error))
+            if isinstance(event, Finished) and event.failure is not None:
+                yield frame(openai_error(event.failure))
                 yield DONE
                 return
             if index not in begun:

@@ -37,7 +37,7 @@ def _is_text_part(part: Any) -> bool:
         isinstance(part, dict)
         and part.keys() == {"type", "text"}
         and part["type"] == "text"
-        and (isinstance(part["text"], str))
+        and isinstance(part["text"], str)
     )
 
 
