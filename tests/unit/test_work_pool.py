@@ -74,15 +74,17 @@ async def test_who_leaves_is_held_until_the_thread_has_ended(gate: Gate) -> None
     assert await next_one == "done"
 
 
-async def test_work_of_one_who_left_before_it_began_never_begins(gate: Gate) -> None:
+async def test_work_of_one_who_left_before_it_began_never_begins_and_waits_no_more(gate: Gate) -> None:
     pool = WorkPool("test", threads=2)
     first = asyncio.create_task(pool.run("a", gate.work))
-    waiting = [asyncio.create_task(pool.run("a", gate.work)) for _ in range(20)]
-    await gate.began.wait()
-    for task in waiting:
-        task.cancel()
-    results = await asyncio.gather(*waiting, return_exceptions=True)  # without waiting for the thread
-    assert {type(result) for result in results} == {asyncio.CancelledError}
+    for _ in range(3):  # more than may wait at once
+        waiting = [asyncio.create_task(pool.run("a", gate.work)) for _ in range(100)]
+        await gate.began.wait()
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        results = await asyncio.gather(*waiting, return_exceptions=True)  # without waiting for the thread
+        assert {type(result) for result in results} == {asyncio.CancelledError}
     gate.opened.set()
     assert await first == "done"
     assert await pool.run("a", lambda: "still works") == "still works"
@@ -90,15 +92,25 @@ async def test_work_of_one_who_left_before_it_began_never_begins(gate: Gate) -> 
 
 
 async def test_a_thread_that_is_handed_to_one_who_just_left_goes_to_the_next(gate: Gate) -> None:
-    pool = WorkPool("test", threads=1)
-    first = asyncio.create_task(pool.run("a", gate.work))
+    pool, worked = WorkPool("test", threads=1), list[str]()
+    leaving: list[asyncio.Task[None]] = []
+
+    async def first() -> None:
+        await pool.run("a", gate.work)
+        for task in leaving:  # in the step that hands the thread to the first of them
+            task.cancel()
+
+    working = asyncio.create_task(first())
     await gate.began.wait()
-    second = asyncio.create_task(pool.run("b", lambda: "second"))
-    third = asyncio.create_task(pool.run("c", lambda: "third"))
+    leaving += [asyncio.create_task(pool.run(tenant, worked.append, tenant)) for tenant in "bc"]
+    last = asyncio.create_task(pool.run("d", worked.append, "d"))
     await asyncio.sleep(0)
     gate.opened.set()
-    first.add_done_callback(lambda _: second.cancel())
-    assert await asyncio.wait_for(third, 30) == "third"
+    await working
+    await asyncio.wait_for(last, 30)
+    ends = await asyncio.gather(*leaving, return_exceptions=True)
+    assert {type(end) for end in ends} == {asyncio.CancelledError}
+    assert worked == ["d"]
     assert await asyncio.wait_for(pool.run("a", lambda: "free"), 30) == "free"
 
 
