@@ -12,7 +12,7 @@ from app.api.http.body_model import Body
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.completion import CompletionBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
-from app.contract.errors import UnsupportedField
+from app.contract.errors import InvalidRequest, UnsupportedField
 
 BODIES = [ClassicBody, ChatBody, CompletionBody, ConversationToTokens, TextToTokens, TokensToText]
 TURN = {"role": "user", "content": "a"}
@@ -45,6 +45,32 @@ def test_no_errors_are_made_after_the_first_wrong_item(body: type[Body], value: 
     with pytest.raises(ValidationError) as refusal:
         body.model_validate(value)
     assert refusal.value.error_count() <= 2  # the fields that one item lacks
+
+
+PART = {"type": "text", "text": "a"}
+TOO_LONG: list[tuple[type[Body], dict[str, Any], str]] = [
+    (ChatBody, {"messages": [*[TURN] * MANY, 0]}, "messages must have at most 4096 items."),
+    (
+        ChatBody,
+        {"messages": [{"role": "user", "content": [*[PART] * MANY, 0]}]},
+        "messages[0].content must have at most 1024 parts.",
+    ),
+    (CompletionBody, {"prompt": [*["a"] * MANY, None]}, "prompt must have at most 64 prompts."),
+    (ClassicBody, {"prompt": "a", "history": [*[["a", "b"]] * MANY, 0]}, "history must have at most 4096 items."),
+    (
+        ClassicBody,
+        {"prompt": "a", "history": [[*["a"] * MANY, 0]]},
+        "history[0] must have two strings, the question and the answer.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "value", "said"), TOO_LONG, ids=[said for _, _, said in TOO_LONG])
+def test_a_list_that_is_too_long_is_not_read_to_its_end(body: type[Body], value: dict[str, Any], said: str) -> None:
+    """Its last item is wrong, which is not seen."""
+    with pytest.raises(InvalidRequest) as refusal:
+        body.parse(value)
+    assert refusal.value.message == said
 
 
 @pytest.mark.parametrize("body", BODIES)
