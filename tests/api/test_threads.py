@@ -16,12 +16,18 @@ from tests.support.patience import PATIENCE
 
 TURNS = [{"role": "user", "content": "a"}]
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "boolean"}}}
+CALL = {"id": "a", "function": {"name": "f", "arguments": "{" + " " * 70_000 + "}"}}
 
 WORK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "parse a large body": (
         "app.api.http.read_json.parse_object",
         "/v1/chat/completions",
         {"messages": TURNS, "max_tokens": 1} | {f"absent{number}": None for number in range(5000)},
+    ),
+    "read the arguments of a long call": (
+        "app.api.openai.bodies.message_fields.parse_object",
+        "/v1/chat/completions",
+        {"messages": [{"role": "assistant", "tool_calls": [CALL]}, *TURNS], "max_tokens": 1},
     ),
     "read a prompt": (
         "app.serving.prompt.prompts.Prompts.prepare",

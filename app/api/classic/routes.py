@@ -23,7 +23,7 @@ def classic_router(service: GenerationService) -> APIRouter:
 
     @router.post("/")
     async def answer(request: Request) -> Response:
-        body = ClassicBody.parse(await read_json(request))
+        body = await read_json(request, ClassicBody.parse)
         generation = generation_request(body, request.state.request_id, request.state.tenant)
         return await respond(request, _response(service, generation, body), classic_error)
 

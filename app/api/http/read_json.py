@@ -8,7 +8,8 @@ body.
 import asyncio
 import json
 import math
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -19,14 +20,19 @@ BODY_SECONDS = 30.0
 """The most time that a body may take to arrive."""
 
 _AT_ONCE = 65_536
-"""Bytes that are parsed on the event loop. A hostile body of 2 MB takes a second, so larger ones go to a thread."""
+"""Bytes that are read on the event loop. A hostile body of 2 MB takes a second, so larger ones go to a thread."""
 
 _LONGEST_NUMBER = 400  # digits; the largest double has 309
 
+Result = TypeVar("Result")
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body's object. Raises UnsupportedMediaType, BodyTimeout, BodyTooLarge, ClientClosed, InvalidRequest,
-    Overloaded."""
+
+async def read_json(request: Request, convert: Callable[[dict[str, Any]], Result]) -> Result:
+    """What `convert` makes of the body's object, on the thread that parsed it.
+
+    Raises UnsupportedMediaType, BodyTimeout, BodyTooLarge, ClientClosed, InvalidRequest, Overloaded, and what
+    `convert` raises.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("The body must be JSON and be declared as such: Content-Type: application/json.")
@@ -40,9 +46,9 @@ async def read_json(request: Request) -> dict[str, Any]:
     except ClientDisconnect:
         raise ClientClosed from None
     if len(raw) <= _AT_ONCE:
-        return parse_object(raw)
+        return convert(parse_object(raw))
     threads: WorkPool = request.app.state.body_threads
-    return await threads.run(request.state.tenant, parse_object, raw)
+    return await threads.run(request.state.tenant, lambda: convert(parse_object(raw)))
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: answers to conversations."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -27,6 +28,7 @@ from app.api.openai.responses import (
 )
 from app.api.openai.tool_calls import call_piece, whole_calls
 from app.contract.events import Finished, FinishReason, Piece, TextEvent, ToolCallEvent
+from app.contract.requests import GenerationRequest
 from app.serving.service import GenerationService
 
 
@@ -36,8 +38,11 @@ def chat_router(service: GenerationService) -> APIRouter:
 
     @router.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        body = ChatBody.parse(await read_json(request))
-        generation = body.generation(request.state.request_id, request.state.tenant, service.model)
+        def convert(value: dict[str, Any]) -> tuple[ChatBody, GenerationRequest]:
+            body = ChatBody.parse(value)
+            return body, body.generation(request.state.request_id, request.state.tenant, service.model)
+
+        body, generation = await read_json(request, convert)
         writer = ChatWriter(service.token_bytes if body.logprobs else None)
         output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, [generation], output), openai_error)

@@ -1,6 +1,7 @@
 """`/v1/completions`: continuations of texts, for OpenAI's older clients, IDEs and load generators."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -24,6 +25,7 @@ from app.api.openai.responses import (
     TextLogprobs,
 )
 from app.contract.events import Finished, FinishReason, Piece, TextEvent
+from app.contract.requests import GenerationRequest
 from app.serving.service import GenerationService
 from app.work_pool import WorkPool
 
@@ -34,8 +36,11 @@ def completions_router(service: GenerationService) -> APIRouter:
 
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
-        body = CompletionBody.parse(await read_json(request))
-        generations = body.generations(request.state.request_id, request.state.tenant, service.model)
+        def convert(value: dict[str, Any]) -> tuple[CompletionBody, list[GenerationRequest]]:
+            body = CompletionBody.parse(value)
+            return body, body.generations(request.state.request_id, request.state.tenant, service.model)
+
+        body, generations = await read_json(request, convert)
         echoes: list[str] = []
         if body.echo:
             threads: WorkPool = request.app.state.body_threads

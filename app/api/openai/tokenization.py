@@ -1,6 +1,7 @@
 """`/tokenize`, `/detokenize` and `/v1/chat/completions/render`. They generate nothing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from fastapi import APIRouter
@@ -22,33 +23,39 @@ def tokenization_router(service: GenerationService, tokenization: Tokenization) 
 
     @router.post("/tokenize")
     async def tokenize(request: Request) -> Response:
-        value = await read_json(request)
-        body = (TextToTokens if value.get("messages") is None else ConversationToTokens).parse(value)
-        ids = await unless_client_leaves(request, _ids(body, request))
+        def convert(value: dict[str, Any]) -> tuple[TextToTokens | GenerationRequest, bool]:
+            if value.get("messages") is None:
+                text = TextToTokens.parse(value)
+                return text, text.return_token_strs
+            conversation = ConversationToTokens.parse(value)
+            return _generation(conversation, request), conversation.return_token_strs
+
+        source, with_names = await read_json(request, convert)
+        ids = await unless_client_leaves(request, _ids(source, request.state.tenant))
         answer = TokenizedText(count=len(ids), max_model_len=service.context, tokens=list(ids))
-        if body.return_token_strs:
+        if with_names:
             answer["token_strs"] = await unless_client_leaves(request, tokenization.names(request.state.tenant, ids))
         return _json(answer)
 
     @router.post("/v1/chat/completions/render")
     async def render(request: Request) -> Response:
-        body = ChatBody.parse(await read_json(request))
-        rendered = await unless_client_leaves(request, tokenization.of_conversation(_generation(body, request)))
+        generation = await read_json(request, lambda value: _generation(ChatBody.parse(value), request))
+        rendered = await unless_client_leaves(request, tokenization.of_conversation(generation))
         ids = list(rendered.tokens)
         return _json(RenderedPrompt(prompt=rendered.text, count=len(ids), max_model_len=service.context, tokens=ids))
 
     @router.post("/detokenize")
     async def detokenize(request: Request) -> Response:
-        body = TokensToText.parse(await read_json(request))
+        body = await read_json(request, TokensToText.parse)
         body.refuse_other_models(service.model)
         text = await unless_client_leaves(request, tokenization.text(request.state.tenant, body.tokens))
         return _json(DetokenizedText(prompt=text))
 
-    async def _ids(body: ConversationToTokens | TextToTokens, request: Request) -> Sequence[int]:
-        if isinstance(body, ConversationToTokens):
-            return (await tokenization.of_conversation(_generation(body, request))).tokens
-        body.refuse_other_models(service.model)
-        return await tokenization.of_text(request.state.tenant, body.prompt, leading=body.add_special_tokens)
+    async def _ids(source: TextToTokens | GenerationRequest, tenant: str) -> Sequence[int]:
+        if isinstance(source, GenerationRequest):
+            return (await tokenization.of_conversation(source)).tokens
+        source.refuse_other_models(service.model)
+        return await tokenization.of_text(tenant, source.prompt, leading=source.add_special_tokens)
 
     def _generation(body: ChatBody, request: Request) -> GenerationRequest:
         """The request that the chat route would make."""
