@@ -14,6 +14,8 @@ from transformers.cache_utils import DynamicLayer
 
 from app.engine.attention.protocol import Backend
 from app.engine.attention.step import Step
+from app.engine.attention.transfer import send
+from app.engine.scheduling.decision import PageCopy
 
 Pair = tuple[Tensor, Tensor]
 
@@ -28,6 +30,7 @@ class KvCache(Cache):
         self.page_size = page_size
         self.pages = self.scratch = pages
         self.plans: Mapping[torch.device, Any] = {}
+        self._layer_devices = list(layer_devices)
         self._devices = list(dict.fromkeys(layer_devices))
         allocated = pages + 1 if backend.reads_tables else pages
         self._storage = [backend.allocate(allocated, device) for device in layer_devices]
@@ -35,6 +38,13 @@ class KvCache(Cache):
     def begin(self, step: Step) -> None:
         """Plan the step on every device."""
         self.plans = {device: self.backend.plan(step, device) for device in self._devices}
+
+    def copy(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages, in every layer."""
+        numbers = [copy.source for copy in copies], [copy.target for copy in copies]
+        indices = {device: send(device, numbers) for device in self._devices}
+        for device, storage in zip(self._layer_devices, self._storage, strict=True):
+            self.backend.copy(storage, *indices[device])
 
     def storage(self, layer_idx: int) -> Any:
         return self._storage[layer_idx]

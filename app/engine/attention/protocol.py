@@ -46,3 +46,7 @@ class Backend(Protocol):
     def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:
         """Store the step's rows, `[1, heads, tokens, dim]` each (latent attention: latents and rotated keys)."""
         ...
+
+    def copy(self, storage: Any, sources: Tensor, targets: Tensor) -> None:
+        """Copy pages of a layer. No page is both a source and a target."""
+        ...

@@ -37,6 +37,8 @@ class Executor:
     @torch.inference_mode()
     def execute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], Tensor]:
         """The chunks that get a new token, and their logits `[n, vocabulary]`, which hold until the next call."""
+        if decision.copies:
+            self._cache.copy(decision.copies)
         step = step_of(decision, self._cache.page_size)
         logits = None if self.graphs is None else self.graphs.run(step)
         return step.sampled, self._decoder.forward(step, self._cache) if logits is None else logits

@@ -1,12 +1,14 @@
 """Keeps each sequence's block table, the list of its pages. No tensors.
 
 Page i of a sequence's table holds its tokens i * size to (i + 1) * size - 1. The first `len(known)` pages are known
-and may be shared; those after them are the sequence's own, and the last one may be partly filled.
+and may be shared; those after them are the sequence's own. The first of these may begin as a copy of a known page
+whose first tokens are the same, and the last one may be partly filled.
 """
 
 from collections.abc import Sequence
 
-from app.engine.kv.pages import KnownPage, PagePool
+from app.engine.kv.known_pages import KnownPage
+from app.engine.kv.pages import PagePool
 from app.engine.kv.sequence import TokenSequence
 
 
@@ -30,10 +32,12 @@ class KvManager:
         False, without a change, when there are too few for it and `spare` more.
         """
         known = self._continue(sequence.tokens, sequence.tenant, None, 0)
-        cached = sum(page.holders == 0 for page in known)  # once held they are no longer available
-        if self.pages_for(len(sequence.tokens)) - len(known) + spare > self.pool.available - cached:
+        needed = self.pages_for(len(sequence.tokens)) - len(known) + spare
+        available = self.pool.available - sum(page.holders == 0 for page in known)  # once held they are not
+        if needed > available:
             return False
         self._use(sequence, known)
+        self._begin_as_copy(sequence, spare=available - needed)
         return self.grow(sequence, len(sequence.tokens))
 
     def take_over(self, sequence: TokenSequence) -> None:
@@ -41,6 +45,28 @@ class KvManager:
         if sequence.computed == len(sequence.known) * self.pool.size:
             after = sequence.known[-1] if sequence.known else None
             self._use(sequence, self._continue(sequence.tokens, sequence.tenant, after, sequence.computed))
+            self._begin_as_copy(sequence, spare=self.pool.available)
+
+    def note_copied(self, sequence: TokenSequence) -> None:
+        """The step that begins with its copy was computed."""
+        if sequence.source is not None:
+            self.pool.let_go(sequence.source)
+            sequence.source = None
+
+    def _begin_as_copy(self, sequence: TokenSequence, *, spare: int) -> None:
+        """Let its next page begin as a copy of a known one. The source is held until the copy was made.
+
+        `spare` pages more than the sequence needs are available: without one, no cached page can be held as well.
+        """
+        start = len(sequence.known) * self.pool.size
+        after = sequence.known[-1] if sequence.known else None
+        next_page = tuple(sequence.tokens[start : min(start + self.pool.size, len(sequence.tokens) - 1)])
+        found = self.pool.find_beginning(next_page, sequence.tenant, after)
+        if found is None or (found[0].holders == 0 and spare == 0):
+            return
+        sequence.source, tokens = found
+        self.pool.hold(sequence.source)
+        self._computed_already(sequence, tokens)
 
     def _use(self, sequence: TokenSequence, found: list[KnownPage]) -> None:
         """Let these known pages hold its next tokens."""
@@ -53,10 +79,12 @@ class KvManager:
             else:
                 sequence.pages.append(known.page)
             sequence.known.append(known)
-        saved = len(found) * self.pool.size
-        sequence.computed += saved
+        self._computed_already(sequence, len(found) * self.pool.size)
+
+    def _computed_already(self, sequence: TokenSequence, tokens: int) -> None:
+        sequence.computed += tokens
         if not sequence.preemptions:  # later it finds what it computed itself
-            sequence.cached += saved
+            sequence.cached += tokens
 
     def grow(self, sequence: TokenSequence, tokens: int) -> bool:
         """Give it pages for its first `tokens` tokens. False when there are too few; it keeps those that it got."""
@@ -79,7 +107,11 @@ class KvManager:
 
     def release(self, sequence: TokenSequence, *, keep: bool) -> None:
         """Take all its pages back. Without `keep` no other sequence will use them: their contents may be wrong."""
-        for page in sequence.pages[len(sequence.known) :]:
+        own = sequence.pages[len(sequence.known) :]
+        if keep and sequence.source is None and own:
+            self._remember_beginning(sequence, own.pop(0))
+        self.note_copied(sequence)
+        for page in own:
             self.pool.give_back(page)
         for known in reversed(sequence.known):
             if not keep and known.holders == 1:
@@ -88,6 +120,16 @@ class KvManager:
         sequence.pages.clear()
         sequence.known.clear()
         sequence.computed = 0
+
+    def _remember_beginning(self, sequence: TokenSequence, page: int) -> None:
+        """Keep its first own page, which is not full, for copies: the next turn of a conversation begins with it."""
+        tokens = tuple(sequence.tokens[len(sequence.known) * self.pool.size : sequence.computed])
+        after = sequence.known[-1] if sequence.known else None
+        found = self.pool.find_beginning(tokens, sequence.tenant, after)
+        if len(tokens) < self.pool.worth_a_copy or (found is not None and found[1] == len(tokens)):
+            self.pool.give_back(page)
+        else:
+            self.pool.let_go(self.pool.learn(page, tokens, sequence.tenant, after))
 
     def _continue(self, tokens: Sequence[int], tenant: str, after: KnownPage | None, start: int) -> list[KnownPage]:
         """The known pages that hold the tokens from `start` on, but never the last one: its row gives the next."""

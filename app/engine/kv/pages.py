@@ -1,34 +1,23 @@
 """The pool of the KV cache's pages: free ones, those in use, and those whose tokens are known. No tensors.
 
-A full page is known by its tokens, by the page before it and by the tenant: known pages form a tree for each
-tenant. A page is found by its tokens among the children of the page before it. The tokens themselves are compared, so
-a collision of hashes cannot show one user the text of another. Holders are counted. A known page without holders is
-cached until its memory is needed: the least recently used is evicted first, and leaves before their parents.
+A page is known by its tokens, by the page before it and by the tenant: known pages form a tree for each tenant. A
+full page is found by its tokens among the children of the page before it, and may be shared; any known page is found
+by how it begins, and may be copied (`known_pages.py`). The tokens themselves are compared, so a collision of hashes
+cannot show one user the text of another. Holders are counted. A known page without holders is cached until its memory
+is needed: the least recently used is evicted first, and leaves before their parents.
 """
 
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from app.engine.kv.known_pages import KnownPage, Siblings, Tokens
 
 PAGE_SIZE = 32
 """Tokens in a page: docs/decisions/0005-kv-memory-by-pages.md has the figures."""
 
 EVERYBODY = ""
 """The tenant of all pages when prefixes are shared between tenants."""
-
-
-@dataclass(slots=True, eq=False)
-class KnownPage:
-    """A full page whose tokens are known."""
-
-    page: int
-    tokens: tuple[int, ...]
-    parent: "KnownPage | None"
-    siblings: dict[tuple[int, ...], "KnownPage"]  # its parent's children, or a tenant's roots
-    children: dict[tuple[int, ...], "KnownPage"] = field(default_factory=dict)
-    holders: int = 0
-    used: int = 0  # the pool's clock at its last use
 
 
 class PagePool:
@@ -39,7 +28,7 @@ class PagePool:
         self.size = size
         self._share = share_prefixes
         self._free = list(range(count - 1, -1, -1))
-        self._roots: dict[str, dict[tuple[int, ...], KnownPage]] = {}
+        self._roots: dict[str, Siblings] = {}
         self._evictable: list[tuple[int, int, KnownPage]] = []  # a heap; entries may be out of date
         self._order = itertools.count()
         self._clock = 0
@@ -71,10 +60,22 @@ class PagePool:
     def in_use(self) -> int:
         return self.count - self.available
 
+    @property
+    def worth_a_copy(self) -> int:
+        """Tokens from which a copy takes less time than to compute them: it is one operation per layer."""
+        return max(1, self.size // 4)
+
     def find(self, tokens: Sequence[int], tenant: str, after: KnownPage | None, start: int) -> KnownPage | None:
         """The known page that continues `after` with the page of tokens at `start`; None if there is none."""
-        children = self._children(tenant, after)
-        return children.get(tuple(tokens[start : start + self.size])) if children else None
+        return self._children(tenant, after).get(tuple(tokens[start : start + self.size]))
+
+    def find_beginning(self, tokens: Tokens, tenant: str, after: KnownPage | None) -> tuple[KnownPage, int] | None:
+        """The known page behind `after` that has the most first tokens in common with these, and how many.
+
+        None where a copy saves less time than it takes.
+        """
+        found = self._children(tenant, after).closest(tokens)
+        return found if found is not None and found[1] >= self.worth_a_copy else None
 
     def hold(self, known: KnownPage) -> None:
         known.holders += 1
@@ -104,8 +105,8 @@ class PagePool:
         """A page that is not known is free again."""
         self._free.append(page)
 
-    def learn(self, page: int, tokens: tuple[int, ...], tenant: str, after: KnownPage | None) -> KnownPage:
-        """Register a full page. Returns the known page, held once by the caller.
+    def learn(self, page: int, tokens: Tokens, tenant: str, after: KnownPage | None) -> KnownPage:
+        """Register a page of these tokens. Returns the known page, held once by the caller.
 
         If these tokens are known already, that page is returned and this one is free again.
         """
@@ -114,7 +115,8 @@ class PagePool:
         if known is not None:
             self.give_back(page)
         else:
-            known = siblings[tokens] = KnownPage(page, tokens, after, siblings)
+            known = KnownPage(page, tokens, after, siblings)
+            siblings.add(known)
             self._known += 1
             self._cached += 1  # until it is held, in the next line
         self.hold(known)
@@ -122,10 +124,9 @@ class PagePool:
 
     def forget(self, known: KnownPage) -> None:
         """Let no sequence find this page or its descendants again. Those without holders are free at once."""
-        for child in list(known.children.values()):
+        for child in known.children:
             self.forget(child)
-        if known.siblings.get(known.tokens) is known:
-            del known.siblings[known.tokens]
+        known.siblings.remove(known)
         if known.holders == 0:
             self._drop(known)
         if known.parent is not None and known.parent.holders == 0:
@@ -136,13 +137,13 @@ class PagePool:
         while self._evict():
             pass
 
-    def _children(self, tenant: str, after: KnownPage | None) -> dict[tuple[int, ...], KnownPage]:
+    def _children(self, tenant: str, after: KnownPage | None) -> Siblings:
         if after is not None:
             return after.children
-        return self._roots.setdefault(EVERYBODY if self._share else tenant, {})
+        return self._roots.setdefault(EVERYBODY if self._share else tenant, Siblings())
 
     def _offer(self, known: KnownPage) -> None:
-        if known.siblings.get(known.tokens) is not known:  # it was forgotten while it was held
+        if not known.findable:  # it was forgotten while it was held
             self._drop(known)
             return
         if not known.children:
@@ -158,7 +159,7 @@ class PagePool:
             if not _is_current(entry):
                 continue
             known = entry[2]
-            del known.siblings[known.tokens]
+            known.siblings.remove(known)
             self._drop(known)
             self.evicted += 1
             parent = known.parent

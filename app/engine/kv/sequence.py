@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from app.contract.requests import ANONYMOUS
-from app.engine.kv.pages import KnownPage
+from app.engine.kv.known_pages import KnownPage
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +24,7 @@ class TokenSequence:
     cached: int = 0  # prompt tokens that known pages hold already
     pages: list[int] = field(default_factory=list)  # its block table
     known: list[KnownPage] = field(default_factory=list)  # the first of them, as the pool knows them
+    source: KnownPage | None = None  # the page behind them begins as a copy of this one, which is not made yet
     preemptions: int = 0
 
     def __post_init__(self) -> None:

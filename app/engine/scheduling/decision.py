@@ -20,8 +20,18 @@ class SequenceChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class PageCopy:
+    """Copy the keys and values of one page to another, in every layer."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """One step: one forward pass over all of `decode` and `prefill`. The block tables are the sequences' own."""
+    """One step: first the copies, then one forward pass over all of `decode` and `prefill`. The block tables are the
+    sequences' own."""
 
     decode: tuple[SequenceChunk, ...]  # one token each
     prefill: tuple[SequenceChunk, ...]
+    copies: tuple[PageCopy, ...] = ()

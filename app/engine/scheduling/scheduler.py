@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
-from app.engine.scheduling.decision import Decision, SequenceChunk
+from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
 from app.engine.scheduling.prefill_shares import share_out
 
 ALONE = 4
@@ -81,13 +81,16 @@ class Scheduler:
             return None
         decoding = [sequence for sequence in self._running.values() if sequence.pending == 1]
         decode = tuple(SequenceChunk(sequence, sequence.computed, 1) for sequence in self._rows_of(decoding))
-        return Decision(decode, tuple(self._prefill(self._chunk if decode else ALONE * self._chunk)))
+        prefill = tuple(self._prefill(self._chunk if decode else ALONE * self._chunk))
+        return Decision(decode, prefill, tuple(self._copies()))
 
     def advance(self, decision: Decision) -> None:
         """The decision's forward pass is done: its tokens have their keys and values."""
         for chunk in (*decision.decode, *decision.prefill):
             chunk.sequence.computed = chunk.start + chunk.length
             self.kv.note_computed(chunk.sequence)
+        for sequence in self._running.values():
+            self.kv.note_copied(sequence)
         self._turn += len(decision.decode)
         self._make_steps_larger()
 
@@ -163,3 +166,8 @@ class Scheduler:
             self.kv.take_over(sequence)
         for sequence, length in share_out(pending, budget):
             yield SequenceChunk(sequence, sequence.computed, length)
+
+    def _copies(self) -> Iterator[PageCopy]:
+        for sequence in self._running.values():
+            if sequence.source is not None:
+                yield PageCopy(sequence.source.page, sequence.pages[len(sequence.known)])

@@ -10,6 +10,8 @@ import torch
 
 from app.contract.requests import SamplingParams
 from app.engine.attention.backends import partial
+from app.engine.execution.decoder import Decoder
+from app.engine.execution.graphs.decode_graphs import DecodeGraphs
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.loading.startup import adapt
 from tests.support.driving import Driver, drive, over_pages, reference, sequences_of
@@ -104,21 +106,30 @@ def test_prompts_longer_than_a_chunk(case: Case, chunk: int) -> None:
 
 
 def test_a_prefix_that_is_known_in_part_or_in_full(case: Case) -> None:
+    """Whole pages are shared, and the beginning of one more is copied where that saves enough."""
     driver = case.drive()
     first = case.prompt(120)
-    answer = driver.ask("first", first)
+    answer = driver.ask("first", first, 24)
     questions = {
         "full": first,
         "next turn": first + answer + case.prompt(20),
-        "partial": first[:70] + case.prompt(30),
+        "partial": first[: 2 * PAGE_SIZE + 11] + case.prompt(30),
+        "less than a page": first[:20] + case.prompt(30),
+        "not worth a copy": first[: PAGE_SIZE + 2] + case.prompt(30),
         "none": case.prompt(50),
         "one token more": [*first, 5],
     }
     for name, prompt in questions.items():
         assert driver.ask(name, prompt) == case.expected(prompt), name
-    cached = {name: driver.finished[name].usage.cached_tokens for name in questions}
-    shared = {"full": 119, "next turn": 131, "partial": 70, "none": 0, "one token more": 120}
-    assert cached == {name: tokens // PAGE_SIZE * PAGE_SIZE for name, tokens in shared.items()}
+    assert {name: driver.finished[name].usage.cached_tokens for name in questions} == {
+        "full": 119,
+        "next turn": 143,
+        "partial": 2 * PAGE_SIZE + 11,
+        "less than a page": 20,
+        "not worth a copy": PAGE_SIZE,
+        "none": 0,
+        "one token more": 120,
+    }
 
 
 def test_a_prefix_taken_from_a_running_sequence(case: Case) -> None:
@@ -129,9 +140,45 @@ def test_a_prefix_taken_from_a_running_sequence(case: Case) -> None:
     second = first[:80] + case.prompt(15)
     driver.submit("sharing", second)
     driver.run()
-    assert driver.finished["sharing"].usage.cached_tokens == 80 // PAGE_SIZE * PAGE_SIZE
+    assert driver.finished["sharing"].usage.cached_tokens == 80
     assert driver.tokens["sharing"] == case.expected(second)
     assert driver.tokens["running"] == case.expected(first, 40)
+
+
+def test_conversations_that_arrive_together_compute_their_common_beginning_once(case: Case) -> None:
+    driver = case.drive(chunk=16)
+    head = case.prompt(PAGE_SIZE - 1)
+    prompts = {str(number): head + case.prompt(20) for number in range(6)}
+    for name, prompt in prompts.items():
+        driver.submit(name, prompt)
+    driver.run()
+    assert driver.tokens == {name: case.expected(prompt) for name, prompt in prompts.items()}
+    cached = sorted(driver.finished[name].usage.cached_tokens for name in prompts)
+    assert cached[2:] == [len(head)] * 4, "the first step has room for two of them"
+
+
+def test_a_copy_is_made_again_after_a_step_that_failed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory ends in the step that begins with the copy, and the sequence copied from is cancelled meanwhile."""
+    driver = case.drive()
+    head = case.prompt(PAGE_SIZE + 20)
+    driver.submit("first", head + case.prompt(20), 40)
+    driver.run(until=lambda: len(driver.tokens["first"]) >= 3)
+    second = head + case.prompt(9)
+    driver.submit("second", second, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "forward", _out_of_memory)
+        patch.setattr(DecodeGraphs, "run", _out_of_memory)
+        driver.runner.step()
+    driver.runner.cancel("first")
+    for number in range(3):  # they take the pages that the first one gave back
+        driver.submit(f"other {number}", case.prompt(50))
+    driver.run()
+    assert driver.tokens["second"] == case.expected(second, 30)
+    assert driver.finished["second"].usage.cached_tokens == len(head)
+
+
+def _out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("no memory for this step")
 
 
 def test_after_eviction(case: Case) -> None:

@@ -58,6 +58,10 @@ class HeadsBackend:
         storage.keys[pages, :, places] = keys[0].transpose(0, 1)
         storage.values[pages, :, places] = values[0].transpose(0, 1)
 
+    def copy(self, storage: HeadPages, sources: Tensor, targets: Tensor) -> None:
+        for pages in (storage.keys, storage.values):
+            pages[targets] = pages[sources]
+
     def attend(self, plan: PagedPlan, storage: HeadPages, query: Tensor, scaling: float) -> Tensor:
         """A stock module's queries, `[1, heads, tokens, dim]` to `[1, tokens, heads, dim]`."""
         parts = [self.decode(group, storage, query[0, :, group.rows], scaling) for group in plan.groups]

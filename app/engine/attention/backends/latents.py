@@ -50,6 +50,9 @@ class LatentsBackend:
         rows = torch.cat((keys[0, 0], values[0, 0]), dim=-1)
         storage.view(-1, self._width).index_copy_(0, plan.slots, rows)
 
+    def copy(self, storage: Tensor, sources: Tensor, targets: Tensor) -> None:
+        storage[targets] = storage[sources]
+
     def decode(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
         """One row of each sequence, `[h, n, rank + rope]` to `[h, n, rank]`."""
         return merge(self._decode_parts(group, storage, query.transpose(0, 1), scaling)).transpose(0, 1)

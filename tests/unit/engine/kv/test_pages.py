@@ -1,6 +1,10 @@
-"""Known pages: found by their tokens alone, counted, and evicted leaves first."""
+"""Known pages: found by their tokens alone, whole or by how they begin, counted, and evicted leaves first."""
 
-from app.engine.kv.pages import KnownPage, PagePool
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.engine.kv.known_pages import KnownPage, Siblings, common
+from app.engine.kv.pages import PagePool
 
 SIZE = 4
 
@@ -39,6 +43,42 @@ def test_equal_hashes_show_nobody_anothers_text() -> None:
     known = learn(pool, tuple(Collides(n) for n in (1, 2, 3, 4)))
     assert find(pool, tuple(Collides(n) for n in (5, 6, 7, 8))) is None
     assert find(pool, tuple(Collides(n) for n in (1, 2, 3, 4))) is known
+
+
+def test_the_page_with_most_in_common_is_found_by_how_it_begins() -> None:
+    pool = PagePool(8, SIZE)
+    root = learn(pool, (9, 9, 9, 9))
+    pages = {tokens: learn(pool, tokens, root) for tokens in ((1, 2, 3, 4), (1, 2, 5, 6), (1, 2, 5), (7, 1, 1, 1))}
+    for tokens, expected in (
+        ((1, 2, 3, 9), ((1, 2, 3, 4), 3)),
+        ((1, 2, 5, 9), ((1, 2, 5, 6), 3)),
+        ((1, 2), ((1, 2, 3, 4), 2)),
+        ((7, 9, 9, 9), ((7, 1, 1, 1), 1)),
+    ):
+        found = pool.find_beginning(tokens, "a", root)
+        assert found is not None
+        assert (found[0].tokens, found[1]) == expected, tokens
+    assert pool.find_beginning((8, 1, 2, 3), "a", root) is None
+    assert pool.find_beginning((1, 2, 3, 9), "a", None) is None, "the same tokens elsewhere"
+    assert pool.find_beginning((9, 9, 1, 1), "b", None) is None, "another tenant's"
+    for known in pages.values():
+        pool.let_go(known)
+    pool.forget_cached()
+    assert pool.find_beginning((1, 2, 3, 9), "a", root) is None, "they were evicted"
+
+
+@given(
+    st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)), st.lists(st.integers(0, 3)).map(tuple)
+)
+def test_no_page_has_more_in_common_than_the_one_that_is_found(
+    known: set[tuple[int, ...]], tokens: tuple[int, ...]
+) -> None:
+    siblings = Siblings()
+    for number, each in enumerate(known):
+        siblings.add(KnownPage(number, each, None, siblings))
+    most = max((common(each, tokens) for each in known), default=0)
+    found = siblings.closest(tokens)
+    assert (found[1] if found else 0) == most
 
 
 def test_the_same_text_computed_twice_lies_in_memory_once() -> None:
