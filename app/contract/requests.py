@@ -46,7 +46,7 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may call. `parameters` is the JSON schema of its arguments. `strict`: it is enforced
-    in full or refused."""
+    in full or refused, otherwise as far as it can be."""
 
     name: str
     description: str
@@ -140,15 +140,24 @@ class JsonGrammar:
     param: str  # the client's field that it comes from: refusals name it
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaRule:
+    """A rule for JSON that fits a schema. If not `strict`, an engine that cannot enforce it allows any object."""
+
+    schema: str  # JSON text
+    tool: str | None = None  # whose arguments it describes: refusals name it
+    strict: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LarkGrammar:
     """The answer follows rules in llguidance's dialect of Lark, beginning with the rule `start`.
 
-    The rules may use rules that are not among them: each name in `schemas` is one for JSON that fits a schema.
+    The rules may use rules that are not among them: those that `schemas` has by their names.
     """
 
     rules: str
-    schemas: Mapping[str, str]  # from a rule's name to the JSON text of its schema
+    schemas: Mapping[str, SchemaRule]
     param: str  # as JsonGrammar's
 
 

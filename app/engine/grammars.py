@@ -4,7 +4,9 @@ Every request compiles its own matcher. Copies of one share the lexer's states, 
 all requests with the same grammar: docs/decisions/0702-grammars-as-data.md.
 """
 
+import hashlib
 import json
+import logging
 import re
 import threading
 from pathlib import Path
@@ -16,10 +18,14 @@ from tokenizers import Tokenizer
 from app.contract.control_tokens import control_tokens
 from app.contract.engine import ModelInfo
 from app.contract.errors import GenerationFailed, GrammarExhausted, InvalidRequest
-from app.contract.requests import Grammar, JsonGrammar
+from app.contract.requests import Grammar, JsonGrammar, LarkGrammar
 from app.engine.constraint import Constraint
 from app.work_pool import WorkPool
 
+_log = logging.getLogger(__name__)
+
+_ANY_OBJECT = '{"type": "object"}'
+_MOST_REFUSED = 1000  # schemas that are remembered
 _THREADS = 2  # that compile at once: a grammar takes one to fifty milliseconds
 _STYLE = {
     # One space after a comma and a colon, as in Python's JSON, and none elsewhere. If more were allowed, a small
@@ -71,6 +77,21 @@ class Matcher:
             raise GenerationFailed if _NOT_ALLOWED in self._matcher.get_error() else GrammarExhausted
 
 
+class RefusedSchemas:
+    """Schemas that the library refused, for which any object is allowed: each turn need not try them again."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, None] = {}
+
+    def __contains__(self, schema: str) -> bool:
+        return _digest(schema) in self._digests
+
+    def add(self, schema: str) -> None:
+        if len(self._digests) >= _MOST_REFUSED:
+            self._digests.clear()
+        self._digests[_digest(schema)] = None
+
+
 class Grammars:
     """Compiles for one model, on threads of its own. `folder` has the model's `tokenizer.json`."""
 
@@ -80,6 +101,7 @@ class Grammars:
         self._work = WorkPool("grammars", threads=_THREADS)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
+        self._refused = RefusedSchemas()
 
     async def constraint(self, grammar: Grammar, tenant: str) -> Constraint:
         """A constraint for one sequence. Raises InvalidRequest for a grammar that cannot be enforced, Overloaded."""
@@ -87,12 +109,33 @@ class Grammars:
 
     def compile(self, grammar: Grammar) -> Matcher:
         """Takes milliseconds. Safe under threads. Raises InvalidRequest."""
-        matcher = LLMatcher(self._vocabulary(), _lark(grammar), log_level=0, limits=_limits())
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # fails for a grammar that no answer fits
+        matcher = self._compiled(_lark(grammar, self._refused))
+        if matcher.is_error() and isinstance(grammar, LarkGrammar) and self._find_refused(grammar):
+            matcher = self._compiled(_lark(grammar, self._refused))
         if matcher.is_error():
             raise InvalidRequest(_refusal(matcher.get_error()), param=grammar.param)
         return Matcher(matcher)
+
+    def _compiled(self, lark: str) -> LLMatcher:
+        matcher = LLMatcher(self._vocabulary(), lark, log_level=0, limits=_limits())
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # fails for a grammar that no answer fits
+        return matcher
+
+    def _find_refused(self, grammar: LarkGrammar) -> bool:
+        """Whether schemas that the library refuses were found, which need not be enforced. Raises InvalidRequest for
+        one that must be."""
+        found = False
+        for rule in grammar.schemas.values():
+            matcher = self._compiled(_json_rule("start", rule.schema))
+            if not matcher.is_error():
+                continue
+            if rule.strict:
+                raise InvalidRequest(_refusal(matcher.get_error(), rule.tool), param=grammar.param)
+            found = True
+            self._refused.add(rule.schema)
+            _log.info("a tool's schema is not enforced: any object is allowed", extra={"tool": rule.tool})
+        return found
 
     def _vocabulary(self) -> LLTokenizer:
         """Built at the first use: it takes a second, and many servers never need it."""
@@ -100,6 +143,10 @@ class Grammars:
             if self._tokenizer is None:
                 self._tokenizer = _tokenizer(self._folder, self._info)
             return self._tokenizer
+
+
+def _digest(schema: str) -> bytes:
+    return hashlib.sha256(schema.encode()).digest()
 
 
 def _tokenizer(folder: Path, info: ModelInfo) -> LLTokenizer:
@@ -116,20 +163,24 @@ def _tokenizer(folder: Path, info: ModelInfo) -> LLTokenizer:
     )
 
 
-def _lark(grammar: Grammar) -> str:
+def _lark(grammar: Grammar, refused: RefusedSchemas) -> str:
     if isinstance(grammar, JsonGrammar):
         return _json_rule("start", grammar.schema)
-    return "\n".join([grammar.rules, *(_json_rule(name, schema) for name, schema in grammar.schemas.items())])
+    rules = [
+        _json_rule(name, _ANY_OBJECT if not rule.strict and rule.schema in refused else rule.schema)
+        for name, rule in grammar.schemas.items()
+    ]
+    return "\n".join([grammar.rules, *rules])
 
 
-def _refusal(complaint: str) -> str:
+def _refusal(complaint: str, tool: str | None = None) -> str:
     """A message for the client: of the library's complaint only the keyword, as the rest may quote the schema."""
+    schema = "The JSON schema" if tool is None else f"The JSON schema of the tool {tool}"
     keyword = _KEYWORD.search(complaint.partition(" | ")[0])  # what follows is a line of the grammar
     if keyword is None:
-        return "The JSON schema cannot be enforced: nothing matches it, or it is too complex."
+        return f"{schema} cannot be enforced: nothing matches it, or it is too complex."
     return (
-        f"The JSON schema cannot be enforced: {keyword[0]} is used in a way that is not supported, or nothing "
-        "satisfies it."
+        f"{schema} cannot be enforced: {keyword[0]} is used in a way that is not supported, or nothing satisfies it."
     )
 
 

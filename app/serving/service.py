@@ -14,6 +14,7 @@ from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer
 from app.serving.choices import Choices, MergedEnd, each_choice
+from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
 from app.serving.detokenizer import Detokenizer
 from app.serving.output import OutputStream, Parser, PlainParser
@@ -36,6 +37,7 @@ class GenerationService:
         self._observers = observers
         self._timeout = settings.request_timeout
         self._admission = Admission(settings.max_waiting, settings.max_wait)
+        self._dropped = DroppedKeywords()
         self._token_bytes = TokenBytes(prompts.tokenizer)
         self._numbers = itertools.count(1)
 
@@ -108,7 +110,7 @@ class GenerationService:
     ) -> tuple[list[PreparedPrompt], Grammar | None]:
         """On a thread: one prompt for each request, and the grammar of them all. The `n` requests with the same
         prompt share it."""
-        grammar = grammar_of(requests[0])
+        grammar = grammar_of(requests[0], self._dropped)
         prompts: list[PreparedPrompt] = []
         for index, request in enumerate(requests):
             again = index % request.n > 0

@@ -1,6 +1,7 @@
 """Tools and structured output at `/v1/chat/completions`."""
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_structured_answer(client: TestClient) -> None:
 
 
 def test_a_schema_that_cannot_be_kept_to_is_refused(client: TestClient) -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "if": {}}}}
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "not": {}}}}
     assert refused(client, {"messages": [USER], "response_format": schema}).param == "response_format"
 
 
@@ -97,6 +98,40 @@ def test_a_grammar_that_grows_too_complex_ends_the_answer_which_keeps_its_text(
     assert "kept words" in "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     last = chunks[-1]["choices"][0]
     assert (last["finish_reason"], last["error"]["code"]) == ("length", "grammar_exhausted")
+
+
+CATALOGUE: list[dict[str, Any]] = [
+    {"ids": {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}},
+    {"id": {"type": "integer", "format": "int64"}},
+    {"labels": {"type": "object", "propertyNames": {"pattern": "^[a-z]+$"}}},
+    {"range": {"type": "array", "items": [{"type": "integer"}, {"type": "integer"}]}},
+]
+
+
+def test_other_peoples_tools_are_taken_and_what_is_not_enforced_is_logged_once(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": f"tool_{number}", "parameters": {"type": "object", "properties": properties}},
+        }
+        for number, properties in enumerate(CATALOGUE)
+    ]
+    with caplog.at_level(logging.INFO, logger="app.serving"):
+        for _ in range(3):
+            assert ask(client, tools=tools, max_tokens=5).choices
+    said = [vars(record) for record in caplog.records if hasattr(record, "not_enforced")]
+    assert [(line["tool"], line["not_enforced"]) for line in said] == [
+        ("tool_0", ["properties.ids.uniqueItems"]),
+        ("tool_2", ["properties.labels.propertyNames"]),
+    ]
+    tools[0]["function"]["strict"] = True  # type: ignore[index]  # a literal of several types
+    error = refused(client, {"messages": [USER], "tools": tools})
+    assert error.param == "tools"
+    assert error.message == (
+        "The JSON schema of the tool tool_0 cannot be enforced: uniqueItems is not supported, at properties.ids."
+    )
 
 
 def test_a_bound_that_is_too_high_is_dropped_for_a_tool_and_refused_where_it_is_strict(client: TestClient) -> None:

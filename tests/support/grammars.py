@@ -3,10 +3,11 @@
 from app.contract.requests import GenerationRequest
 from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
+from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
 
 
 def constraint_of(request: GenerationRequest, grammars: Grammars) -> Constraint | None:
     """Raises what either of them refuses."""
-    grammar = grammar_of(request)
+    grammar = grammar_of(request, DroppedKeywords())
     return None if grammar is None else grammars.compile(grammar)

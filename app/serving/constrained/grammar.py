@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.contract.requests import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, Tool
-from app.serving.constrained.json_schema import check_schema, schema_text, without_long_counts
+from app.contract.requests import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, SchemaRule, Tool
+from app.serving.constrained.dropped_keywords import DroppedKeywords
+from app.serving.constrained.json_schema import Origin, enforced, schema_text
 from app.serving.tools.grammar import (
     CALLS,
     FREE_OR_CALLS,
@@ -22,53 +23,55 @@ from app.serving.tools.grammar import (
 _MOST_BYTES = 262_144  # of all schemas of a request
 
 
-def grammar_of(request: GenerationRequest) -> Grammar | None:
+def grammar_of(request: GenerationRequest, dropped: DroppedKeywords) -> Grammar | None:
     """The grammar of the request's answer, None if there is none. Takes tens of milliseconds for large schemas.
 
-    Raises InvalidRequest for a schema that cannot be enforced, and for fields that cannot be combined with one.
+    `dropped` is told what of a tool's schema is not enforced. Raises InvalidRequest for a schema that cannot be
+    enforced and must be, and for fields that cannot be combined with one.
     """
     if request.response_format is None and not request.callable_tools:
         return None
     _refuse_conflicts(request)
     if request.callable_tools:
-        return _grammar_of_tools(request)
+        return _grammar_of_tools(request, dropped)
     return JsonGrammar(schema=_schema(request.response_format), param="response_format")
 
 
-def _grammar_of_tools(request: GenerationRequest) -> LarkGrammar:
+def _grammar_of_tools(request: GenerationRequest, dropped: DroppedKeywords) -> LarkGrammar:
     """Calls, or text and calls, or JSON or calls."""
     tools = request.callable_tools
-    size = sum(len(schema_text(tool.parameters, "tools")) for tool in tools)  # bounds first: checking takes longer
+    # Bounds first: reading a schema takes longer.
+    size = sum(len(schema_text(tool.parameters, Origin("tools", tool.name))) for tool in tools)
     if size > _MOST_BYTES:
         raise InvalidRequest(f"The schemas of all tools together are larger than {_MOST_BYTES} bytes.", param="tools")
-    schemas = {arguments_rule(number): _arguments(tool) for number, tool in enumerate(tools)}
+    schemas = {arguments_rule(number): _arguments(tool, dropped) for number, tool in enumerate(tools)}
     start = FREE_OR_CALLS
     if request.tool_choice.mode == "required":
         start = CALLS
     elif request.response_format is not None:
         start = JSON_OR_CALLS
-        schemas["json"] = _schema(request.response_format)
+        schemas["json"] = SchemaRule(_schema(request.response_format))
     rules = call_rules([tool.name for tool in tools], several=request.parallel_tool_calls)
     return LarkGrammar(rules=f"{start}\n{rules}", schemas=schemas, param="tools")
 
 
-def _arguments(tool: Tool) -> str:
-    """The JSON text of the checked schema of a function's arguments."""
-    schema = arguments_schema(tool)
-    if not tool.strict:
-        schema = without_long_counts(schema)
-    check_schema(schema, "tools")
-    return json.dumps(schema)
+def _arguments(tool: Tool, dropped: DroppedKeywords) -> SchemaRule:
+    """What is enforced of a function's arguments."""
+    given = arguments_schema(tool)
+    kept = enforced(given, Origin("tools", tool.name), strict=tool.strict)
+    if kept.dropped:
+        dropped.tell(tool.name, given, kept.dropped)
+    return SchemaRule(json.dumps(kept.schema), tool.name, tool.strict)
 
 
 def _schema(wanted: JsonFormat | None) -> str:
-    """The JSON text of the checked schema. Without one, any JSON object."""
+    """The JSON text of what is enforced: all of the schema. Without one, any JSON object."""
     schema: Mapping[str, Any] = {"type": "object"}
     if wanted is not None and wanted.schema is not None:
         schema = wanted.schema
-    text = schema_text(schema, "response_format")
-    check_schema(schema, "response_format")
-    return text
+    origin = Origin("response_format")
+    schema_text(schema, origin)
+    return json.dumps(enforced(schema, origin, strict=True).schema)
 
 
 def _refuse_conflicts(request: GenerationRequest) -> None:

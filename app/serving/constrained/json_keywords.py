@@ -1,4 +1,4 @@
-"""Which keywords of a JSON schema are enforced, with which values."""
+"""Which keywords of a JSON schema are enforced, with which values, and which say nothing where they are."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +15,58 @@ FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname
 
 REFUSED = frozenset(
     {
-        "not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired",
-        "dependentSchemas", "dependencies", "unevaluatedItems", "unevaluatedProperties", "additionalItems",
-        "$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "x-guidance",
+        "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "propertyNames",
+        "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedItems", "unevaluatedProperties",
+        "additionalItems", "$dynamicRef", "$recursiveRef",
     }
 )  # fmt: skip  # one name a line would be a page
+
+_NUMBERS = ("integer", "number")
+_ABOUT: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("minLength", "maxLength", "pattern", "format"), ("string",)),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _NUMBERS),
+    **dict.fromkeys(
+        ("items", "prefixItems", "additionalItems", "unevaluatedItems", "minItems", "maxItems", "uniqueItems"),
+        ("array",),
+    ),
+    **dict.fromkeys(("contains", "minContains", "maxContains"), ("array",)),
+    **dict.fromkeys(
+        ("properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "propertyNames"),
+        ("object",),
+    ),
+    **dict.fromkeys(
+        ("required", "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "dependencies"),
+        ("object",),
+    ),
+}
+"""Keywords that say something of values of these types only."""
+
+_ANYTHING: tuple[Any, ...] = (True, {})
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "uniqueItems": (False,),
+    "propertyNames": (*_ANYTHING, {"type": "string"}),  # Zod's records: every name is a string
+    "unevaluatedItems": _ANYTHING,
+    "unevaluatedProperties": _ANYTHING,
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "dependencies": ({},),
+    "format": (
+        # How OpenAPI and schemars store a number; and what OpenAPI hides, or does not describe.
+        *("int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128"),
+        *("uint", "float", "double", "password", "binary"),
+    ),
+}
+"""Values with which a keyword allows everything."""
+
+_ONLY_WITH: Mapping[str, tuple[str, ...]] = {
+    "if": ("then", "else"),
+    "then": ("if",),
+    "else": ("if",),
+    "minContains": ("contains",),
+    "maxContains": ("contains",),
+    "additionalItems": (),  # but beside a tuple of draft 7, which is read as prefixItems and items
+}
+"""Keywords that say something only beside one of these."""
 
 _TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 _DIALECTS = ("json-schema.org/draft/2020-12/", "json-schema.org/draft/2019-09/", "json-schema.org/draft-07/")
@@ -58,6 +105,19 @@ def _is_dialect(value: Any) -> bool:
     return isinstance(value, str) and any(dialect in value for dialect in _DIALECTS)
 
 
+def says_nothing(schema: Mapping[str, Any], keyword: str) -> bool:
+    """Whether this keyword of the schema allows every value that the others allow."""
+    value = schema[keyword]
+    if any(value == neutral and type(value) is type(neutral) for neutral in _NEUTRAL.get(keyword, ())):
+        return True
+    if keyword in _ONLY_WITH and not any(other in schema for other in _ONLY_WITH[keyword]):
+        return True
+    kinds = schema.get("type")
+    if keyword not in _ABOUT or not _is_type(kinds):
+        return False
+    return not set(_ABOUT[keyword]).intersection(kinds if isinstance(kinds, list) else [kinds])
+
+
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a value is enforced, and what the refusal says of one that is not. It follows the keyword."""
 
@@ -81,10 +141,12 @@ RULES: Mapping[str, Rule] = {
     "oneOf": _LIST,
     "allOf": _LIST,
     "prefixItems": _LIST,
-    "items": (lambda value: isinstance(value, Mapping | bool), "must be a schema; a list of them is prefixItems"),
+    "items": (
+        lambda value: isinstance(value, Mapping | bool),
+        "must be a schema, or a list of them and no prefixItems",
+    ),
     "properties": _PROPERTIES,
-    "$defs": _PROPERTIES,
-    "definitions": _PROPERTIES,
+    "const": (lambda _: True, ""),
     "patternProperties": (_are_patterns, _PORTABLE),
     "pattern": (lambda value: isinstance(value, str) and is_portable(value), _PORTABLE),
     "format": (
@@ -105,7 +167,7 @@ RULES: Mapping[str, Rule] = {
     "exclusiveMaximum": _BOUND,
     # Validators divide floats: 0.07 / 0.01 is not whole.
     "multipleOf": (lambda value: is_count(value) and value > 0, "is enforced for whole numbers only"),
-    "uniqueItems": (lambda value: value is False, "is not supported"),
+    "additionalProperties": (lambda value: isinstance(value, Mapping | bool), "must be a schema"),
     "$ref": (_is_local, "must point into the schema itself"),
     "$schema": (_is_dialect, "must be draft 7, 2019-09 or 2020-12"),
 }

@@ -1,76 +1,236 @@
-"""Which JSON schemas can be enforced. Others are refused, with the name of the keyword.
+"""What of a JSON schema is enforced: all of it, or it is refused; or what can be, where that suffices.
 
 The grammar library refuses most of what it cannot enforce, but its messages quote the schema, and it accepts a few
-keywords whose answers a validator would reject. So schemas are checked here first. The tests in
-`tests/unit/serving/constrained/test_grammar.py` validate answers with the `jsonschema` package.
+keywords whose answers a validator would reject. So schemas are read here first, and written again with nothing but
+what is enforced. The tests in `tests/unit/serving/constrained/` validate answers with the `jsonschema` package.
 """
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from app.contract.errors import InvalidRequest
-from app.serving.constrained.json_keywords import LONGEST_COUNTED, REFUSED, RULES, is_count
+from app.serving.constrained.json_alternatives import exclude_each_other
+from app.serving.constrained.json_keywords import REFUSED, RULES, is_count, says_nothing
 from app.serving.constrained.json_references import endless, resolve
 
 MOST_BYTES = 131_072
 DEEPEST = 48  # levels of JSON: far below where the library's own recursion ends (128)
+LONGEST_PLACE = 200  # characters of a place in a schema, in messages
+_LONGEST_NAME = 64
 
-_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
+_SCHEMAS_BY_NAME = ("properties", "patternProperties")
 _SCHEMAS_IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA = ("items", "additionalProperties")
+_REST_OF = (
+    ("properties", "additionalProperties"),
+    ("patternProperties", "additionalProperties"),
+    ("prefixItems", "items"),
+)
+"""A keyword, and the keyword for what the first one does not mention."""
+
+Place = tuple[str, ...]
+"""The keywords and names from a schema's root to a part of it."""
 
 
-def schema_text(schema: Mapping[str, Any], param: str) -> str:
-    """The schema as JSON text of at most MOST_BYTES. Raises InvalidRequest. `param` is the field that holds it."""
-    _check_depth(schema, param)
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a schema comes from, for errors: the field, and the tool if it is that of one."""
+
+    param: str
+    tool: str | None = None
+
+    @property
+    def name(self) -> str:
+        return "The JSON schema" if self.tool is None else f"The JSON schema of the tool {self.tool}"
+
+    def refusal(self, said: str) -> InvalidRequest:
+        """`said` follows the schema's name, and must not quote its values."""
+        return InvalidRequest(f"{self.name} {said}.", param=self.param)
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """A schema with nothing but what is enforced, and the places of the keywords that are not."""
+
+    schema: dict[str, Any]
+    dropped: tuple[str, ...]
+
+
+def schema_text(schema: Mapping[str, Any], origin: Origin) -> str:
+    """The schema as JSON text of at most MOST_BYTES. Raises InvalidRequest."""
+    _check_depth(schema, origin)
     try:
         text = json.dumps(schema, allow_nan=False)
     except ValueError:
-        raise InvalidRequest("The JSON schema has a number that JSON cannot represent.", param=param) from None
+        raise origin.refusal("has a number that JSON cannot represent") from None
     if len(text) > MOST_BYTES:
-        raise InvalidRequest(f"The JSON schema is larger than {MOST_BYTES} bytes.", param=param)
+        raise origin.refusal(f"is larger than {MOST_BYTES} bytes")
     return text
 
 
-def check_schema(schema: Mapping[str, Any], param: str) -> None:
-    """Raises InvalidRequest for a schema that cannot be enforced; the message names the keyword and quotes nothing
-    else. `schema_text` has taken it."""
-    parts = list(_walk(schema))
-    if not all(isinstance(part, Mapping | bool) for part in parts):
-        raise InvalidRequest("A part of the JSON schema is neither an object nor a boolean.", param=param)
-    objects = [part for part in parts if isinstance(part, Mapping)]
-    for part in objects:
-        for keyword, value in part.items():
-            _check(keyword, value, param, root=part is schema)
-    _check_references(schema, objects, param)
+def enforced(schema: Mapping[str, Any], origin: Origin, *, strict: bool) -> Enforced:
+    """What of the schema is enforced; `schema_text` has taken it.
+
+    If `strict`, that is all of it: raises InvalidRequest that names the keyword and its place, and quotes no value.
+    Otherwise a keyword that cannot be enforced is left out, and the result allows at least what the schema allows.
+    """
+    reader = _Reader(schema, origin, strict=strict)
+    written = reader.read()
+    if endless(written, list(_objects(written))):
+        reader.cannot((), "$ref", "requires a value that never ends, or is a chain of too many references")
+        written = {"type": "object"} if schema.get("type") == "object" else {}
+    return Enforced(written, tuple(reader.dropped))
 
 
-def without_long_counts(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without bounds of lengths that are too high to be enforced. `schema_text` has taken it."""
-    copied: dict[str, Any] = copy.deepcopy(dict(schema))
-    for part in _walk(copied):
-        if not isinstance(part, dict):
-            continue
-        for keyword in ("minLength", "maxLength"):
-            if is_count(part.get(keyword)) and part[keyword] > LONGEST_COUNTED:
-                del part[keyword]
-    return copied
+class _Reader:
+    """Reads one schema, from its root to whatever is reached from there, and writes what is enforced of it.
+
+    Every schema that a reference points to becomes a definition, wherever it was: so tuples of draft 7 and schemas at
+    places of OpenAPI are written as later drafts have them, and what nothing refers to does not matter.
+    """
+
+    def __init__(self, root: Mapping[str, Any], origin: Origin, *, strict: bool) -> None:
+        self.dropped: list[str] = []
+        self._root = root
+        self._origin = origin
+        self._strict = strict
+        self._targets: dict[int, tuple[str, Mapping[str, Any], Place]] = {}  # by id: name, schema, place
+
+    def read(self) -> dict[str, Any]:
+        self._find_targets()
+        written = self._object(self._root, ())
+        if self._targets:
+            written["$defs"] = {name: self._object(part, place) for name, part, place in self._targets.values()}
+        return written
+
+    def cannot(self, place: Place, keyword: str, why: str) -> None:
+        """Refuses the schema, or notes that this keyword is left out. Without a keyword the schema there is."""
+        if self._strict:
+            where = f", at {place_text(place)}" if place else ""
+            raise self._origin.refusal(f"cannot be enforced: {f'{keyword} {why}'.lstrip()}{where}")
+        self.dropped.append(place_text((*place, keyword) if keyword else place))
+
+    def _find_targets(self) -> None:
+        seen: set[int] = set()
+        waiting: list[Any] = [self._root]
+        while waiting:
+            part = waiting.pop()
+            if not isinstance(part, Mapping) or id(part) in seen:
+                continue
+            seen.add(id(part))
+            part = _modern(part)
+            waiting += [inner for keyword, value in part.items() for inner in _parts(keyword, value)]
+            target = self._target(part.get("$ref"))
+            if target is not None and target is not self._root and id(target) not in self._targets:
+                place = tuple(part["$ref"].split("/")[1:])
+                self._targets[id(target)] = (f"d{len(self._targets)}", target, place)
+                waiting.append(target)
+
+    def _target(self, reference: Any) -> Mapping[str, Any] | None:
+        """The schema that a reference points to, None if there is none."""
+        if not RULES["$ref"][0](reference):
+            return None
+        try:
+            target = resolve(self._root, reference)
+        except LookupError:
+            return None
+        return target if isinstance(target, Mapping) else None
+
+    def _part(self, part: Any, place: Place) -> Any:
+        if isinstance(part, bool):
+            return part
+        if not isinstance(part, Mapping):
+            self.cannot(place, "", "a schema must be an object or a boolean")
+            return True
+        return self._reference(part) if part is self._root or id(part) in self._targets else self._object(part, place)
+
+    def _reference(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        return {"$ref": "#" if target is self._root else f"#/$defs/{self._targets[id(target)][0]}"}
+
+    def _object(self, given: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        if place and "$id" in given:  # references within it would point elsewhere
+            self.cannot(place, "$id", "is supported at the root only")
+            return {}
+        schema = _modern(given)
+        written: dict[str, Any] = {}
+        for keyword in schema:
+            if (keyword in RULES or keyword in REFUSED) and not says_nothing(schema, keyword):
+                written.update(self._keyword(schema, keyword, place))
+        for named, rest in _REST_OF:
+            if named in schema and named not in written:
+                written.pop(rest, None)  # it would apply to what the other keyword allows
+        self._write_alternatives(schema, written, place)
+        return written
+
+    def _write_alternatives(self, schema: Mapping[str, Any], written: dict[str, Any], place: Place) -> None:
+        """`oneOf` as `anyOf`, which is the same where alternatives exclude each other: the library refuses all but
+        the plainest `oneOf`."""
+        if "oneOf" not in written:
+            return
+        if not exclude_each_other(self._root, schema["oneOf"]):
+            self.cannot(place, "oneOf", "is enforced only where no value fits two of its alternatives")
+        options = written.pop("oneOf")
+        if "anyOf" in written:
+            written["allOf"] = [*written.get("allOf", []), {"anyOf": options}]
+        else:
+            written["anyOf"] = options
+
+    def _keyword(self, schema: Mapping[str, Any], keyword: str, place: Place) -> dict[str, Any]:
+        """The keyword as it is written; empty when it is left out."""
+        value = schema[keyword]
+        if keyword in REFUSED:
+            self.cannot(place, keyword, "is not supported")
+            return {}
+        fits, why = RULES[keyword]
+        if not fits(value):
+            self.cannot(place, keyword, why)
+            return {"minProperties": 1} if keyword == "minProperties" and is_count(value) else {}
+        if keyword == "$ref":
+            return self._referring(value, place)
+        return {} if keyword == "$schema" else {keyword: self._parts_written(keyword, value, (*place, keyword))}
+
+    def _parts_written(self, keyword: str, value: Any, place: Place) -> Any:
+        if keyword in _SCHEMAS_BY_NAME:
+            return {name: self._part(part, (*place, name)) for name, part in value.items()}
+        if keyword in _SCHEMAS_IN_LIST:
+            return [self._part(part, (*place, str(number))) for number, part in enumerate(value)]
+        return self._part(value, place) if keyword in _SCHEMA else value
+
+    def _referring(self, reference: str, place: Place) -> dict[str, Any]:
+        target = self._root if reference == "#" else self._target(reference)
+        if target is None:
+            self.cannot(place, "$ref", "does not point to a schema")
+            return {}
+        return self._reference(target)
 
 
-def unsupported(keyword: str, param: str, why: str = "") -> InvalidRequest:
-    """The error for a schema. `why` follows the keyword in the message, and must not quote the schema."""
-    reason = f"{keyword} {why}" if why else keyword
-    return InvalidRequest(f"The JSON schema cannot be enforced: {reason}.", param=param)
+def place_text(place: Place) -> str:
+    """For messages and logs: names with dots, without what cannot be printed, and of a long place the end."""
+    text = ".".join("".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME]) for name in place)
+    return text if len(text) <= LONGEST_PLACE else f"…{text[-LONGEST_PLACE:]}"
 
 
-def _check_depth(value: Any, param: str) -> None:
+def _modern(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a tuple of draft 7 (`items` with a list) as later drafts write it."""
+    items = schema.get("items")
+    if not isinstance(items, list) or "prefixItems" in schema:
+        return schema
+    modern = {keyword: value for keyword, value in schema.items() if keyword not in ("items", "additionalItems")}
+    if items:
+        modern["prefixItems"] = items
+    if "additionalItems" in schema:
+        modern["items"] = schema["additionalItems"]
+    return modern
+
+
+def _check_depth(value: Any, origin: Origin) -> None:
     level, depth = [value], 0
     while level:
         depth += 1
         if depth > DEEPEST:
-            raise InvalidRequest(f"The JSON schema is nested deeper than {DEEPEST} levels.", param=param)
+            raise origin.refusal(f"is nested deeper than {DEEPEST} levels")
         level = [child for item in level for child in _children(item) if isinstance(child, Mapping | list | tuple)]
 
 
@@ -81,17 +241,8 @@ def _children(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _walk(schema: Any) -> Iterator[Any]:
-    """The schema and every schema in it, wherever the standard expects one. Depth was checked before."""
-    yield schema
-    if isinstance(schema, Mapping):
-        for keyword, value in schema.items():
-            for part in _parts(keyword, value):
-                yield from _walk(part)
-
-
 def _parts(keyword: str, value: Any) -> Iterator[Any]:
-    """The schemas that a keyword's value holds. A value of the wrong form holds none: `_check` refuses it."""
+    """The schemas that a keyword's value holds. A value of the wrong form holds none: its rule refuses it."""
     if keyword in _SCHEMAS_BY_NAME:
         if isinstance(value, Mapping):
             yield from value.values()
@@ -102,26 +253,10 @@ def _parts(keyword: str, value: Any) -> Iterator[Any]:
         yield value
 
 
-def _check(keyword: str, value: Any, param: str, *, root: bool) -> None:
-    """Refuse keywords that are not enforced, and values that the standard does not allow. Unknown keywords are
-    annotations by the standard, and are ignored."""
-    if keyword in REFUSED:
-        raise unsupported(keyword, param)
-    if keyword == "$id" and not root:
-        raise unsupported("$id", param, "is supported at the root only")
-    rule = RULES.get(keyword)
-    if rule is not None and not rule[0](value):
-        raise unsupported(keyword, param, rule[1])
-
-
-def _check_references(schema: Any, objects: list[Mapping[str, Any]], param: str) -> None:
-    known = {id(part) for part in objects}
-    for part in objects:
-        try:
-            target = resolve(schema, part.get("$ref", "#"))
-        except LookupError:
-            raise unsupported("$ref", param, "points to nothing") from None
-        if not isinstance(target, bool) and id(target) not in known:
-            raise unsupported("$ref", param, "does not point to a schema")
-    if endless(schema, objects):
-        raise unsupported("$ref", param, "requires a value that never ends, or is a chain of too many references")
+def _objects(written: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A written schema and every object that is a schema in it."""
+    yield written
+    for keyword, value in written.items():
+        for part in _parts("properties" if keyword == "$defs" else keyword, value):
+            if isinstance(part, Mapping):
+                yield from _objects(part)

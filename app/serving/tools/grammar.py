@@ -14,9 +14,10 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     """The schema of a call's arguments, which are an object. Raises InvalidRequest."""
     if not re.fullmatch(FUNCTION_NAME, tool.name):
         raise InvalidRequest("A function's name must have 1 to 64 letters, digits, _ or -.", param="tools")
-    if tool.parameters.get("type", "object") != "object":
-        raise InvalidRequest('The parameters of a function must be of the type "object".', param="tools")
-    return {"type": "object", **tool.parameters}
+    kinds = tool.parameters.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise InvalidRequest(f'The parameters of the tool {tool.name} must be of the type "object".', param="tools")
+    return {**tool.parameters, "type": "object"}
 
 
 def arguments_rule(number: int) -> str:

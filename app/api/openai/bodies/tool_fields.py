@@ -24,8 +24,7 @@ class FunctionFields(NullableBody):
     )
     strict: bool = Field(
         False,
-        description="True refuses a schema that cannot be enforced in full. False drops bounds of a string's length "
-        "that are too high to be enforced.",
+        description="True refuses a schema that cannot be enforced in full. False enforces of it what can be.",
     )
 
 

@@ -119,7 +119,7 @@ def test_every_request_has_its_own_place(grammars: Grammars, model_tokenizer: Mo
 @pytest.mark.parametrize(("keyword", "schema"), REFUSED)
 def test_what_cannot_be_enforced_is_refused_by_name(grammars: Grammars, keyword: str, schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        constraint_of(request({"type": "object", "properties": {"sesame": schema}}), grammars)
+        constraint_of(request({"type": "object", "properties": {"held": schema}}), grammars)
     assert f" {keyword} " in f"{refusal.value.message.rstrip('.')} "
     assert refusal.value.param == "response_format"
     assert "sesame" not in refusal.value.message

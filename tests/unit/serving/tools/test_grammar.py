@@ -117,18 +117,42 @@ def test_calls_end(trial: Trial) -> None:
 @pytest.mark.parametrize(
     "tool",
     [
-        Tool("f", "", {"type": "object", "properties": {"sesame": {"not": {}}}}),
+        Tool("f", "", {"type": "object", "properties": {"held": {"not": {"const": "sesame"}}}}, strict=True),
+        Tool("f", "", {"type": "object", "$ref": "https://example.com/sesame"}, strict=True),
+        Tool("f", "", {"properties": {"a": {"enum": ["sesame"], "type": "integer"}}, "required": ["a"]}, strict=True),
         Tool("f", "", {"type": "array"}),
-        Tool("f", "", {"$ref": "https://example.com/sesame"}),
-        Tool('f"sesame', "", {}),
-        Tool("f", "", {"properties": {"sesame": {"enum": ["sesame" * 30_000]}}}),
+        Tool("f", "", {"properties": {"held": {"enum": ["sesame" * 30_000]}}}),
     ],
 )
 def test_a_function_that_cannot_be_enforced_is_refused(grammars: Grammars, tool: Tool) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         constraint_of(request(tools=(ADD, tool)), grammars)
     assert refusal.value.param == "tools"
+    assert " tool f " in refusal.value.message
     assert "sesame" not in refusal.value.message
+
+
+def test_a_function_has_a_plain_name(grammars: Grammars) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        constraint_of(request(tools=(Tool('f"sesame', "", {}),)), grammars)
+    assert "sesame" not in refusal.value.message
+
+
+def test_other_peoples_tools_are_enforced_as_far_as_possible(trial: Trial) -> None:
+    tools = (
+        Tool("send", "", {"type": "object", "properties": {"to": {"type": "array", "uniqueItems": True}}}),
+        # The library alone finds out that nothing fits this one.
+        Tool("never", "", {"properties": {"a": {"enum": ["x"], "type": "integer"}}, "required": ["a"]}),
+        ADD,
+    )
+    for _ in range(2):  # the second turn knows what was refused
+        assert trial.takes(call_text(ToolCall("", "send", '{"to": [1, 1]}')), tools=tools)
+        assert not trial.takes(call_text(ToolCall("", "send", '{"to": 1}')), tools=tools)
+        assert trial.takes(call_text(ToolCall("", "never", '{"a": "x"}')), tools=tools)
+        assert not trial.takes(call_text(ToolCall("", "add", '{"numbers": [true]}')), tools=tools)
+    strict = Tool("never", "", tools[1].parameters, strict=True)
+    with pytest.raises(InvalidRequest):  # what one request may leave open does not open another's
+        trial.takes("words", tools=(strict,))
 
 
 def test_many_tools_are_fine_and_too_many_are_refused(trial: Trial, grammars: Grammars) -> None:
