@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.contract.errors import InvalidRequest
+from app.contract.errors import GenerationFailed, InvalidRequest
 from app.contract.events import ServiceEvent, TextEvent
 from app.contract.requests import GenerationRequest, JsonFormat, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.grammars import Grammars
@@ -13,6 +13,7 @@ from app.serving.prompt.tokenizer import ModelTokenizer
 from app.serving.tools.format import MOST_CALLS, call_text
 from app.serving.tools.stream import ToolParser
 from tests.support.grammars import constraint_of
+from tests.support.schemas import HOSTILE
 from tests.support.tools import ADD, TOOLS, WEATHER, assert_valid, calls_of
 from tests.support.walking import Walker, takes
 
@@ -179,3 +180,15 @@ def test_an_answer_with_tools_ends_where_it_ends(grammars: Grammars, field: str,
 
 def test_the_tools_of_these_tests_are_valid() -> None:
     assert_valid([ToolCall("1", "add", json.dumps({"numbers": [1, 2.5]}))])
+
+
+@pytest.mark.timeout(30)  # unbounded, most of these take longer than anybody waits
+@pytest.mark.parametrize("schema", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_tool_costs_little(trial: Trial, schema: dict[str, Any]) -> None:
+    tools = (Tool("f", "", {"type": "object", "properties": {"held": schema}}), ADD)
+    outcome = "followed"
+    try:
+        trial.walk('<tool_call>\n{"name": "f", "arguments": {"', 1, tools=tools)
+    except (InvalidRequest, GenerationFailed) as refusal:
+        outcome = refusal.message
+    assert "sesame" not in outcome
