@@ -26,7 +26,8 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks its client to make. `arguments` is JSON text of an object."""
+    """A call that the model asks its client to make. `arguments` is JSON text of an object; in a past turn any text,
+    since an answer may be cut in the middle of a call."""
 
     id: str
     name: str
@@ -35,12 +36,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. An assistant's turn may hold tool calls; a tool's turn answers one of them."""
+    """One turn of a conversation. An assistant's turn may hold tool calls; a tool's turn answers one of them. `name`
+    says who speaks, or which tool answers; most templates have no place for it."""
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def test_a_conversation_with_tool_calls_in_its_past(client: TestClient, recorder
         Message("system", "Be brief."),
         Message("user", "Is it\nraining?"),
         Message("assistant", "", (ToolCall("call_1", "weather", '{"city": "Oslo"}'),)),
-        Message("tool", "sun", tool_call_id="call_1"),
+        Message("tool", "sun", tool_call_id="call_1", name="weather"),
         Message("assistant", "No."),
         Message("user", "Thanks"),
     )

@@ -54,6 +54,12 @@ class NullableBody(Body):
     null_is_absent = True
 
 
+class TolerantBody(NullableBody):
+    """For what was said in the past: unknown fields describe it, and are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 _SAID: dict[str, str] = {
     "missing": "is required",
     "string_type": "must be a string",
@@ -76,7 +82,7 @@ _SAID: dict[str, str] = {
 def _refusal(error: ValidationError) -> InvalidRequest:
     first = error.errors(include_url=False, include_input=False)[0]
     field = _path(first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "none_required"):
         return UnsupportedField(f"The field {field} is not supported.", param=field)
     said = _SAID.get(first["type"])
     predicate = _bound(first["msg"]) if said is None else said.format(**first.get("ctx", {}))

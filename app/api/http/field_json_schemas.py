@@ -50,11 +50,11 @@ CONTENT: dict[str, Any] = {
         {"type": "string"},
         {
             "type": "array",
+            "maxItems": 1024,
             "items": {
                 "type": "object",
                 "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
                 "required": ["type", "text"],
-                "additionalProperties": False,
             },
         },
     ]
@@ -92,3 +92,6 @@ def tool_choice(name: str) -> dict[str, Any]:
             },
         ]
     }
+
+
+ARGUMENTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "object"}]}

@@ -7,7 +7,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from app.api.http.body_model import NullableBody
+from app.api.http.body_model import NullableBody, TolerantBody
 
 REF = "#/components/schemas/{model}"
 
@@ -34,7 +34,9 @@ class _Generate(GenerateJsonSchema):
         made = super().model_schema(schema)
         made.pop("description", None)  # docstrings are for readers of the code
         nullable = issubclass(schema["cls"], NullableBody)
-        if nullable:
+        if issubclass(schema["cls"], TolerantBody):
+            made.pop("additionalProperties", None)
+        elif nullable:
             made["additionalProperties"] = {"type": "null"}
         for name, field in made.get("properties", {}).items():
             field.pop("title", None)

@@ -15,6 +15,7 @@ from app.contract.tokenizer_config import read_tokenizer_config
 from app.serving.prompt.infill import infill_of
 from app.serving.prompt.template import ChatTemplate
 from app.serving.prompt.tokenizer import ModelTokenizer
+from app.serving.tools.format import arguments_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +111,19 @@ class Prompts:
 
     def _shielded(self, message: Message) -> Message:
         shield = self._tokenizer.shield
-        call_id = message.tool_call_id
         return Message(
             message.role,
             shield(message.content),
             tuple(self._shielded_call(call) for call in message.tool_calls),
-            None if call_id is None else shield(call_id),
+            None if message.tool_call_id is None else shield(message.tool_call_id),
+            None if message.name is None else shield(message.name),
         )
 
     def _shielded_call(self, call: ToolCall) -> ToolCall:
-        arguments = self._shielded_json(json.loads(call.arguments))
-        return ToolCall(self._tokenizer.shield(call.id), call.name, json.dumps(arguments, ensure_ascii=False))
+        shield = self._tokenizer.shield
+        arguments = arguments_of(call)
+        text = shield(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
+        return ToolCall(shield(call.id), shield(call.name), text)
 
     def _shielded_tool(self, tool: Tool) -> Tool:
         shield = self._tokenizer.shield

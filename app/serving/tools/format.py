@@ -10,6 +10,7 @@ system prompt. See docs/decisions/0701-tools.md.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.contract.requests import Message, Tool, ToolCall
@@ -33,6 +34,24 @@ def call_text(call: ToolCall) -> str:
     return f"{OPEN}{call_head(call.name)}{call.arguments}{CALL_TAIL}"
 
 
+def arguments_of(call: ToolCall) -> dict[str, Any] | str:
+    """The object that a call's arguments are, or their text where it is not plainly that of one object: when the call
+    was cut, names a key twice, or has what JSON cannot write again."""
+    try:
+        value = json.loads(call.arguments, object_pairs_hook=_distinct)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return call.arguments
+    return value if isinstance(value, dict) else call.arguments
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is there twice")
+    return value
+
+
 def described(tool: Tool) -> dict[str, Any]:
     """A tool in the form in which chat templates expect it."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
@@ -47,14 +66,14 @@ def as_text(messages: Iterable[Message], tools: Sequence[Tool], *, parallel: boo
         after_results = message.role in ("user", "tool") and bool(turns) and turns[-1].role == "user"
         if after_results and (message.role == "tool" or turns[-1].content.endswith(_RESULT_END)):
             # Templates expect turns to alternate, so results and the user's next text are one turn.
-            turns[-1] = Message("user", f"{turns[-1].content}\n{plain.content}")
+            turns[-1] = Message("user", f"{turns[-1].content}\n{plain.content}", name=plain.name)
         else:
             turns.append(plain)
     if not tools:
         return turns
     prompt = _system_prompt(tools, parallel=parallel)
     if turns and turns[0].role == "system":
-        return [Message("system", f"{turns[0].content}\n\n{prompt}"), *turns[1:]]
+        return [replace(turns[0], content=f"{turns[0].content}\n\n{prompt}"), *turns[1:]]
     return [Message("system", prompt), *turns]
 
 
@@ -66,7 +85,9 @@ def _plain(message: Message) -> Message:
         return Message("user", f"<tool_response>\n{message.content}\n{_RESULT_END}")
     if message.tool_calls:
         calls = "\n".join(call_text(call) for call in message.tool_calls)
-        return Message(message.role, f"{message.content}\n{calls}" if message.content else calls)
+        # As it was written: an answer's words often end with a line break before a call.
+        between = "" if message.content.endswith("\n") or not message.content else "\n"
+        return Message(message.role, f"{message.content}{between}{calls}", name=message.name)
     return message
 
 
@@ -90,10 +111,12 @@ def native_turn(message: Message) -> Mapping[str, Any]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+                "function": {"name": call.name, "arguments": arguments_of(call)},
             }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
         turn["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        turn["name"] = message.name
     return turn

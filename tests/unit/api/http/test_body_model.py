@@ -16,6 +16,7 @@ from app.contract.errors import InvalidRequest, UnsupportedField
 
 BODIES = [ClassicBody, ChatBody, CompletionBody, ConversationToTokens, TextToTokens, TokensToText]
 TURN = {"role": "user", "content": "a"}
+TOOL = {"type": "function", "function": {"name": "a"}}
 MANY = 20_000
 
 HOSTILE: list[tuple[type[Body], dict[str, Any]]] = [
@@ -27,7 +28,7 @@ HOSTILE: list[tuple[type[Body], dict[str, Any]]] = [
     (ChatBody, {"messages": [{"role": "assistant", "tool_calls": [{}] * 100}] * 4000}),
     (ChatBody, {"messages": [TURN], "tools": [{}] * 128}),
     (ChatBody, {"messages": [TURN]} | {f"x{n}": 0 for n in range(MANY)}),
-    (ChatBody, {"messages": [TURN | {f"x{n}": 0 for n in range(MANY)}]}),
+    (ChatBody, {"messages": [TURN], "tools": [TOOL | {f"x{n}": 0 for n in range(MANY)}]}),
     (ChatBody, {"messages": [TURN], "stop": [0] * MANY}),
     (ChatBody, {"messages": [TURN], "logit_bias": {str(n): "x" for n in range(MANY)}}),
     (CompletionBody, {"prompt": [[0]] * MANY}),
@@ -98,5 +99,6 @@ def test_an_unknown_field_is_named_among_many_and_beside_absent_ones() -> None:
         ChatBody.parse({"messages": [TURN]} | unknown)
     assert refusal.value.param == "first"
     with pytest.raises(UnsupportedField) as refusal:
-        ChatBody.parse({"messages": [TURN, TURN | unknown]})
-    assert refusal.value.param == "messages[1].first"
+        ChatBody.parse({"messages": [TURN], "tools": [TOOL, TOOL | unknown]})
+    assert refusal.value.param == "tools[1].first"
+    ChatBody.parse({"messages": [TURN | unknown]})  # of a past turn

@@ -45,7 +45,7 @@ class TestMessages:
     def test_a_tools_turn(self) -> None:
         turn = of("tool", tool_call_id="call_1", name="weather")
         messages = asked(messages=[of("assistant", tool_calls=[CALL]), of("user"), turn]).messages
-        assert messages[2] == Message("tool", "text", tool_call_id="call_1")
+        assert messages[2] == Message("tool", "text", tool_call_id="call_1", name="weather")
 
     @pytest.mark.parametrize("earlier", [[], [USER], [of("assistant", tool_calls=[CALL | {"id": "call_2"}])]])
     def test_a_tools_turn_answers_an_earlier_call(self, earlier: list[Any]) -> None:
@@ -69,23 +69,37 @@ class TestMessages:
         (turn,) = asked(messages=[of("assistant", tool_calls=[call])]).messages
         assert turn.tool_calls == (ToolCall("call_1", "time", "{}"),)
 
-    def test_what_may_be_empty(self) -> None:
-        call = of("assistant", "", tool_calls=[CALL])
-        turns = [of("system", ""), of("assistant", ""), call, of("tool", "", tool_call_id="call_1")]
-        assert [turn.content for turn in asked(messages=turns).messages] == ["", "", "", ""]
+    @pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": ""}]])
+    def test_every_turn_may_be_empty(self, content: Any) -> None:
+        call = of("assistant", content, tool_calls=[CALL])
+        turns = [of("system", content), of("user", content), of("assistant", content), call]
+        turns += [of("tool", content, tool_call_id="call_1"), {"role": "user"}]
+        assert [turn.content for turn in asked(messages=turns).messages] == [""] * 6
+
+    @pytest.mark.parametrize("role", ["system", "user", "assistant"])
+    def test_a_speaker_may_have_a_name(self, role: Any) -> None:
+        assert asked(messages=[of(role, name="Eve")]).messages == (Message(role, "text", name="Eve"),)
+
+    def test_what_describes_a_past_turn_is_ignored(self) -> None:
+        noise = {"annotations": [], "reasoning_content": "hm", "tool_call_id": "call_9", "id": "msg_1", "refusal": ""}
+        part = {"type": "text", "text": "text", "cache_control": {"type": "ephemeral"}, "annotations": []}
+        call = CALL | {"index": 0, "function": CALL["function"] | {"parsed_arguments": {"city": "Oslo"}}}  # type: ignore[operator]  # a literal of several types
+        turns = [of("user", [part], **noise), of("assistant", tool_calls=[call], **noise, audio=None)]
+        assert asked(messages=turns).messages == (
+            Message("user", "text"),
+            Message("assistant", "text", (ToolCall("call_1", "weather", '{"city": "Oslo"}'),)),
+        )
+
+    def test_a_refusal_is_what_the_assistant_said(self) -> None:
+        parts = [{"type": "refusal", "refusal": "No."}]
+        for turn in (of("assistant", None, refusal="No."), of("assistant", parts)):
+            assert asked(messages=[turn]).messages == (Message("assistant", "No."),)
 
     @pytest.mark.parametrize(
         ("turn", "param", "said"),
         [
             ({"content": "secret"}, "role", "is required"),
             (of("secret"), "role", "must be 'system', 'developer', 'user', 'assistant' or 'tool'"),
-            (of("user", ""), "content", "must not be empty"),
-            (of("user", []), "content", "must not be empty"),
-            (of("user", [{"type": "text", "text": ""}]), "content", "must not be empty"),
-            (of("user", None), "content", "is required"),
-            (of("system", None), "content", "is required"),
-            (of("assistant", None), "content", "is required"),
-            (of("tool", None, tool_call_id="x"), "content", "is required"),
             (of("user", 5), "content", "must be a string or a list of text parts"),
             (of("user", {"secret": 1}), "content", "must be a string or a list of text parts"),
             (of("user", ["secret"]), "content[0]", "must be an object"),
@@ -95,8 +109,9 @@ class TestMessages:
                 "must be 'text'",
             ),
             (of("user", [{"type": "text"}]), "content[0].text", "is required"),
-            (of("user", name="secret"), "name", "is not supported in a turn with the role user"),
-            (of("user", tool_call_id="secret"), "tool_call_id", "is not supported in a turn with the role user"),
+            (of("user", [{"type": "refusal", "refusal": 5}]), "content[0].text", "must be a string"),
+            (of("user", name=["secret"]), "name", "must be a string"),
+            (of("assistant", prefix=True), "prefix", "must be false"),
             (of("user", tool_calls=[CALL]), "tool_calls", "is not supported in a turn with the role user"),
             (of("tool"), "tool_call_id", "is required in a turn with the role tool"),
             (of("tool", tool_call_id=""), "tool_call_id", "must not be empty"),
@@ -109,20 +124,25 @@ class TestMessages:
         assert error.param == f"messages[1].{param}"
         assert error.message.startswith(f"messages[1].{param} {said}")
 
-    @pytest.mark.parametrize("arguments", ["secret", "[1]", "null", '{"a": NaN}', '{"a": 1, "a": 2}', "{" * 40_000])
-    def test_a_calls_arguments_are_the_text_of_an_object(self, arguments: str) -> None:
-        call = {"id": "call_1", "function": {"name": "time", "arguments": arguments}}
-        error = refusal(messages=[of("assistant", tool_calls=[call])])
-        assert error.param == "messages[0].tool_calls[0].function.arguments"
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [(text, text) for text in ('{"city": "Os', '{"a": 1, "a": 2}', "[1]", "null", "words", "{" * 40_000)]
+        + [({"city": "Oslö"}, '{"city": "Oslö"}'), (None, "{}"), (" ", "{}")],
+    )
+    def test_a_calls_arguments_are_what_there_is_of_them(self, arguments: Any, text: str) -> None:
+        call = {"id": "call_1", "function": {"name": "some.time", "arguments": arguments}}
+        (turn,) = asked(messages=[of("assistant", tool_calls=[call])]).messages
+        assert turn.tool_calls == (ToolCall("call_1", "some.time", text),)
 
     @pytest.mark.parametrize("messages", [[], None, "secret", [[]], ["secret"]])
     def test_there_are_messages(self, messages: Any) -> None:
         assert str(refusal(messages=messages).param).startswith("messages")
 
-    def test_an_unknown_field_of_a_turn_is_refused_by_name(self) -> None:
+    @pytest.mark.parametrize("field", ["audio", "function_call"])
+    def test_what_the_model_should_see_and_cannot_is_refused_by_name(self, field: str) -> None:
         with pytest.raises(UnsupportedField) as error:
-            asked(messages=[of("user", reasoning="secret")])
-        assert error.value.param == "messages[0].reasoning"
+            asked(messages=[of("assistant", **{field: {"secret": "x"}})])
+        assert error.value.param == f"messages[0].{field}"
 
 
 class TestTools:
