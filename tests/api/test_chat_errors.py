@@ -127,7 +127,6 @@ TOOLS = {"tools": [{"type": "function", "function": {"name": "time"}}]}
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        (JSON | {"stop": "secret"}, "stop"),
         (JSON | {"ignore_eos": True}, "ignore_eos"),
         (JSON | {"min_tokens": 1}, "min_tokens"),
         (TOOLS | {"ignore_eos": True}, "ignore_eos"),

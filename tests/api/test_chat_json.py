@@ -55,6 +55,12 @@ def test_a_structured_answer(client: TestClient) -> None:
         assert json.loads(choice.message.content or "") == {"city": "Oslo"}
 
 
+def test_a_stop_string_ends_json_too(client: TestClient) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    (choice,) = ask(client, response_format=schema, stop=["Oslo"]).choices
+    assert (choice.message.content, choice.finish_reason) == ('{"city": "', "stop")
+
+
 def test_a_schema_that_cannot_be_kept_to_is_refused(client: TestClient) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "not": {}}}}
     assert refused(client, {"messages": [USER], "response_format": schema}).param == "response_format"

@@ -202,8 +202,8 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
         ({"echo": "yes"}, "echo"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"min_tokens": 17}, "min_tokens"),
-        ({"messages": []}, "messages"),
-        ({"tools": []}, "tools"),
+        ({"messages": [1]}, "messages"),
+        ({"tools": [1]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
     ],
 )

@@ -54,7 +54,7 @@ class ClassicBody(Body):
     )
     seed: int | None = Field(
         None,
-        ge=0,
+        ge=-1,
         lt=2**63,
         description=SEED,
     )

@@ -42,7 +42,7 @@ def generation_request(body: ClassicBody, request_id: str, tenant: str) -> Gener
         stream=body.stream,
         tenant=tenant,
         sampling=SamplingParams(
-            seed=secrets.randbits(63) if body.seed is None else body.seed,
+            seed=secrets.randbits(63) if body.seed in (None, -1) else body.seed,
             temperature=body.temperature,
             top_k=body.top_k,
             top_p=body.top_p,

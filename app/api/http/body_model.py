@@ -1,6 +1,6 @@
 """Strict models of request bodies, and the errors for bodies that do not fit them."""
 
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, ValidationError, model_validator
 
@@ -22,7 +22,11 @@ class Body(BaseModel):
     """Strict: unknown fields and values that would have to be converted are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    null_is_absent: ClassVar[bool] = False
+
+    @classmethod
+    def is_absent(cls, name: str, value: Any, *, known: bool) -> bool:  # noqa: ARG003  # for classes below
+        """Whether a field with this value counts as absent. `known`: it is one of the body's own."""
+        return False
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Self:
@@ -38,10 +42,12 @@ class Body(BaseModel):
         """Of unknown fields only the first: pydantic would make an error for each."""
         if not isinstance(value, dict):
             return value
-        present = value
-        if cls.null_is_absent:
-            present = {name: item for name, item in value.items() if item is not None}
-        known = {field.alias or name for name, field in cls.model_fields.items()}
+        known = {field.alias or name: field.annotation for name, field in cls.model_fields.items()}
+        present = {
+            name: _whole(item) if known.get(name) in (int, int | None) else item
+            for name, item in value.items()
+            if not cls.is_absent(name, item, known=name in known)
+        }
         unknown = [name for name in present if name not in known]
         if len(unknown) > 1:
             return {name: item for name, item in present.items() if name in known} | {unknown[0]: None}
@@ -51,13 +57,20 @@ class Body(BaseModel):
 class NullableBody(Body):
     """For OpenAI's clients: null means that the field is absent, for every field."""
 
-    null_is_absent = True
+    @classmethod
+    def is_absent(cls, name: str, value: Any, *, known: bool) -> bool:  # noqa: ARG003  # for classes below
+        return value is None
 
 
 class TolerantBody(NullableBody):
     """For what was said in the past: unknown fields describe it, and are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def _whole(value: Any) -> Any:
+    """A float without a fraction is a whole number, in JSON too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _SAID: dict[str, str] = {

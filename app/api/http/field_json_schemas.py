@@ -7,7 +7,7 @@ from pydantic_core import CoreSchema
 
 PAIR: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 
-SEED = "The same seed draws the same random numbers, and in float32 gives the same answer. Absent: a random seed."
+SEED = "The same seed draws the same random numbers, and in float32 gives the same answer. Absent, -1: a random one."
 """The description of `seed`, which both APIs have."""
 
 
@@ -44,6 +44,10 @@ def labels(most: int, longest_name: int, longest: int) -> dict[str, Any]:
         "maxProperties": most,
     }
 
+
+TOKEN_LIMIT: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"const": -1}, {"type": "null"}]
+}
 
 CONTENT: dict[str, Any] = {
     "anyOf": [
@@ -95,3 +99,7 @@ def tool_choice(name: str) -> dict[str, Any]:
 
 
 ARGUMENTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "object"}]}
+
+LOGPROBS: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 0, "maximum": 5}, {"const": False}, {"type": "null"}]
+}

@@ -54,7 +54,7 @@ async def read_json(request: Request, convert: Callable[[dict[str, Any]], Result
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Raises InvalidRequest."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # some programs on Windows begin with a byte order mark
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     try:

@@ -8,6 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from app.api.http.body_model import NullableBody, TolerantBody
+from app.api.openai.bodies.sampling_fields import SamplingFields
 
 REF = "#/components/schemas/{model}"
 
@@ -37,7 +38,8 @@ class _Generate(GenerateJsonSchema):
         if issubclass(schema["cls"], TolerantBody):
             made.pop("additionalProperties", None)
         elif nullable:
-            made["additionalProperties"] = {"type": "null"}
+            neutral = issubclass(schema["cls"], SamplingFields)
+            made["additionalProperties"] = {"enum": [None, False, "", [], {}]} if neutral else {"type": "null"}
         for name, field in made.get("properties", {}).items():
             field.pop("title", None)
             if nullable and name not in made.get("required", ()) and not _takes_null(field):

@@ -75,10 +75,9 @@ def _schema(wanted: JsonFormat | None) -> str:
 
 
 def _refuse_conflicts(request: GenerationRequest) -> None:
-    """Only the grammar may decide where its answer ends."""
+    """Only the grammar and stop strings may decide where an answer ends."""
     has_format = request.response_format is not None
     for field, given in (
-        ("stop", bool(request.stop) and has_format),  # with tools, text may end at a stop string
         ("ignore_eos", request.ignore_eos),
         ("min_tokens", request.sampling.min_tokens > 0),
     ):

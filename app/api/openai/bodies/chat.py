@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from app.api.http.body_model import Items
 from app.api.openai.bodies.message_fields import MessageFields, conversation
-from app.api.openai.bodies.sampling_fields import SamplingFields
+from app.api.openai.bodies.sampling_fields import SamplingFields, TokenLimit
 from app.api.openai.bodies.tool_fields import (
     ResponseFormatFields,
     ToolChoiceField,
@@ -29,7 +29,7 @@ class ChatBody(SamplingFields):
     messages: Items[MessageFields] = Field(
         min_length=1, max_length=MOST_MESSAGES, description="The conversation, oldest turn first."
     )
-    max_completion_tokens: int | None = Field(
+    max_completion_tokens: TokenLimit = Field(
         None,
         ge=1,
         le=1_000_000,
@@ -41,7 +41,7 @@ class ChatBody(SamplingFields):
         "own, before temperature, penalties, biases and grammars.",
     )
     top_logprobs: int | None = Field(
-        None, ge=0, le=20, description="This many most likely tokens at each position. Needs logprobs."
+        None, ge=0, le=20, description="This many most likely tokens at each position. Above 0 it needs logprobs."
     )
     response_format: ResponseFormatFields | None = Field(
         None,
@@ -61,7 +61,7 @@ class ChatBody(SamplingFields):
 
     @model_validator(mode="after")
     def _logprobs_agree(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("top_logprobs requires logprobs to be true.", param="top_logprobs")
         return self
 

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Items
-from app.api.http.field_json_schemas import PROMPT, accepts
+from app.api.http.field_json_schemas import LOGPROBS, PROMPT, accepts
 from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, UnsupportedField
@@ -42,6 +42,11 @@ def _is_tokens(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
+def _unless_false(value: Any) -> Any:
+    """Newer clients send a flag, as for a chat."""
+    return None if value is False else value
+
+
 class CompletionBody(SamplingFields):
     """The fields of a plain completion beside those of every completion."""
 
@@ -55,7 +60,7 @@ class CompletionBody(SamplingFields):
         "for it.",
     )
     echo: bool = Field(False, description="Put the prompt before each answer. Not with logprobs.")
-    logprobs: int | None = Field(
+    logprobs: Annotated[int | None, BeforeValidator(_unless_false), accepts(LOGPROBS)] = Field(
         None,
         ge=0,
         le=5,
@@ -82,8 +87,8 @@ class CompletionBody(SamplingFields):
         return self
 
     @property
-    def token_limit(self) -> int:
-        return _DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
+    def token_limit(self) -> int | None:
+        return self.max_tokens if "max_tokens" in self.model_fields_set else _DEFAULT_TOKENS
 
     def generations(self, request_id: str, tenant: str, served: ModelInfo) -> list[GenerationRequest]:
         """One for each prompt. Raises InvalidRequest, ModelNotFound."""

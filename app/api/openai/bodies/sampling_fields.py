@@ -6,14 +6,15 @@ other servers, with Hugging Face semantics.
 
 import re
 import secrets
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Items, NullableBody
-from app.api.http.field_json_schemas import SEED, accepts, labels, numbers_by_token, text_or_list
+from app.api.http.field_json_schemas import SEED, TOKEN_LIMIT, accepts, labels, numbers_by_token, text_or_list
 from app.api.openai.bodies.model_field import ForModel
+from app.api.openai.bodies.neutral_values import asks_for_nothing
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest
 from app.contract.requests import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams
@@ -23,20 +24,31 @@ MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
 MOST_BIASES = 300  # OpenAI's
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # OpenAI's
+_LEAST_TOP_P = 1e-9  # keeps the most likely token alone
 _TOKEN_ID = re.compile(r"[0-9]{1,7}")
 
 
 def _stop_list(value: Any) -> Any:
+    """Without empty strings, which ask for nothing."""
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or len(value) > MOST_STOPS or not all(isinstance(stop, str) for stop in value):
         raise PydanticCustomError("stop", f"must be a string or a list of up to {MOST_STOPS} strings")
-    if any(not 0 < len(stop) <= LONGEST_STOP for stop in value):
-        raise PydanticCustomError("stop", f"must have strings of 1 to {LONGEST_STOP} characters")
-    return value
+    if any(len(stop) > LONGEST_STOP for stop in value):
+        raise PydanticCustomError("stop", f"must have strings of at most {LONGEST_STOP} characters")
+    return [stop for stop in value if stop]
+
+
+def _limit(value: Any) -> Any:
+    return None if value == -1 else value
+
+
+TokenLimit = Annotated[int | None, BeforeValidator(_limit), accepts(TOKEN_LIMIT)]
+"""The most new tokens; None and -1: as many as fit."""
 
 
 def _biases(value: Any) -> Any:
     """Checked by hand: an error of pydantic's types would repeat the client's keys."""
+    value = {} if value == [] else value  # llama.cpp has lists of pairs
     if not isinstance(value, dict) or len(value) > MOST_BIASES:
         raise PydanticCustomError("bias", f"must be an object of up to {MOST_BIASES} entries")
     for token, bias in value.items():
@@ -84,12 +96,16 @@ class StreamOptions(NullableBody):
 class SamplingFields(ForModel):
     """Both completion routes have these fields."""
 
-    max_tokens: int | None = Field(
+    @classmethod
+    def is_absent(cls, name: str, value: Any, *, known: bool) -> bool:
+        return value is None or (not known and asks_for_nothing(name, value))
+
+    max_tokens: TokenLimit = Field(
         None,
         ge=1,
         le=1_000_000,
         description="The most new tokens. A number that does not fit beside the prompt is reduced to what does. "
-        "Absent: as many as fit, and 16 for a plain completion.",
+        "-1: as many as fit. Absent: the same, but 16 for a plain completion.",
     )
     min_tokens: int = Field(
         0,
@@ -108,7 +124,11 @@ class SamplingFields(ForModel):
         description="0 takes the most likely token. Absent: the value of the model's own generation config.",
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="Sample from the most likely tokens that together have this probability."
+        None,
+        ge=0,
+        le=1,
+        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
+        "one alone.",
     )
     top_k: int | None = Field(
         None, ge=-1, le=1_000_000, description="Sample from this many most likely tokens; 0 and -1 mean all."
@@ -145,15 +165,15 @@ class SamplingFields(ForModel):
         description=SEED,
     )
     n: int = Field(1, ge=1, le=MOST_CHOICES, description="The number of answers to each prompt.")
-    stop: Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(1, LONGEST_STOP, MOST_STOPS))] = (
+    stop: Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(0, LONGEST_STOP, MOST_STOPS))] = (
         Field(
             default_factory=list,
-            description="The answer ends before any of these strings, at most 16. Tool calls are not searched for "
-            "them. Not with response_format.",
+            description="The answer ends before any of these strings, at most 16, also within JSON. Tool calls are "
+            "not searched for them.",
         )
     )
     stream: bool = Field(False, description="Answer as server-sent events: chunks, and `[DONE]` at the end.")
-    stream_options: StreamOptions | None = Field(None, description="Only with stream.")
+    stream_options: StreamOptions | None = Field(None, description="Without effect where nothing is streamed.")
     user: str | None = Field(None, max_length=512, description="Logged, else without effect.")
     metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(
         default_factory=dict, description="Logged, else without effect."
@@ -162,13 +182,13 @@ class SamplingFields(ForModel):
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Without effect: cached prefixes are found without it."
     )
-    store: Off = Field(False, description="Only false: nothing is stored.")
-    service_tier: Literal["auto", "default"] = Field("auto", description="Without effect: there is one tier.")
+    prompt_cache_retention: str | None = Field(None, max_length=64, description="Without effect, as the key.")
+    prediction: dict[str, Any] | None = Field(None, description="Without effect: answers are not guessed in advance.")
+    store: bool = Field(False, description="Without effect: nothing is stored.")
+    service_tier: str | None = Field(None, max_length=64, description="Without effect: there is one tier.")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("stream_options requires stream to be true.", param="stream_options")
         limit = self.token_limit
         if limit is not None and self.min_tokens > limit:
             raise InvalidRequest("min_tokens must not be greater than max_tokens.", param="min_tokens")
@@ -206,9 +226,9 @@ class SamplingFields(ForModel):
         defaults = served.defaults
         temperature = defaults.temperature if self.temperature is None else self.temperature
         return SamplingParams(
-            seed=secrets.randbits(63) if self.seed is None else self.seed % 2**63,
+            seed=secrets.randbits(63) if self.seed in (None, -1) else self.seed % 2**63,
             temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
-            top_p=defaults.top_p if self.top_p is None else self.top_p,
+            top_p=defaults.top_p if self.top_p is None else max(self.top_p, _LEAST_TOP_P),
             top_k=max(0, defaults.top_k if self.top_k is None else self.top_k),
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,

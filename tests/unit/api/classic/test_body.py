@@ -52,7 +52,7 @@ def test_falsy_means_the_default(falsy: Any) -> None:
         ("temperature", "0.5", "temperature must be a number"),
         ("repetition_penalty", 10**300, "repetition_penalty must be less than or equal to 100"),
         ("seed", True, "seed must be an integer"),
-        ("seed", -1, "seed must be greater than or equal to 0"),
+        ("seed", -2, "seed must be greater than or equal to -1"),
         ("seed", 2**63, "seed must be less than"),
         ("stream", "secret", "stream must be true or false"),
         ("stream", 1, "stream must be true or false"),
@@ -92,4 +92,6 @@ def test_without_a_seed_every_request_gets_its_own() -> None:
     body = ClassicBody.parse({"prompt": "c"})
     seeds = {generation_request(body, "id", "team").sampling.seed for _ in range(5)}
     assert len(seeds) == 5
+    minus = generation_request(ClassicBody.parse({"prompt": "a", "seed": -1}), "id", "team").sampling.seed
+    assert 0 <= minus not in seeds
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -23,7 +23,7 @@ BAD = {
     "duplicate key": b'{"prompt": "a", "prompt": "my-secret-prompt"}',
     "duplicate key inside": b'{"history": [{"my-secret-prompt": 1, "my-secret-prompt": 2}]}',
     "invalid UTF-8": b'{"prompt": "my-secret-prompt \xff"}',
-    "byte order mark": b'\xef\xbb\xbf{"prompt": "my-secret-prompt"}',
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"prompt": "my-secret-prompt"}',
     "control character": b'{"prompt": "my-secret-prompt \x01"}',
     "trailing data": b'{"prompt": "a"} my-secret-prompt',
 }
@@ -35,6 +35,10 @@ def test_bad_bodies_are_the_clients_error_and_are_not_repeated(body: bytes) -> N
         parse_object(body)
     assert SECRET not in refusal.value.message
     assert refusal.value.__cause__ is None
+
+
+def test_a_body_may_begin_with_a_byte_order_mark() -> None:
+    assert parse_object(b'\xef\xbb\xbf{"prompt": "hi"}') == {"prompt": "hi"}
 
 
 def test_good_bodies_are_read() -> None:

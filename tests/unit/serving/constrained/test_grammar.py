@@ -139,7 +139,6 @@ def test_a_hostile_schema_costs_little(grammars: Grammars, walker: Walker, schem
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
-        ("stop", {"stop": ("}",)}),
         ("ignore_eos", {"ignore_eos": True}),
         ("min_tokens", {"sampling": SamplingParams(seed=1, min_tokens=5)}),
     ],

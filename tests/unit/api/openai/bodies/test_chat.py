@@ -206,8 +206,8 @@ class TestTools:
                 "tools[0].function.parameters",
             ),
             ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
-            ({"functions": []}, "functions"),
-            ({"function_call": "auto"}, "function_call"),
+            ({"functions": [{}]}, "functions"),
+            ({"function_call": {"name": "time"}}, "function_call"),
         ],
     )
     def test_what_is_wrong_is_named(self, fields: dict[str, Any], param: str) -> None:
