@@ -6,13 +6,14 @@ ended, and holds its place as long: a client that asks and leaves again and agai
 
 import asyncio
 import contextvars
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from app.contract.errors import Overloaded
+from app.turns import Turns
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -34,7 +35,7 @@ class WorkPool:
         self._threads = threads
         self._per_tenant = max(1, threads // 2)
         self._working: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of the tenants' turns
+        self._waiting: Turns[asyncio.Future[None]] = Turns()
 
     async def run(
         self, tenant: str, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
@@ -52,23 +53,22 @@ class WorkPool:
 
     async def _turn(self, tenant: str) -> None:
         """Wait for a thread, and take it."""
-        queue = self._waiting.setdefault(tenant, deque())
-        if len(queue) >= _MOST_WAITING:
+        if self._waiting.count(tenant) >= _MOST_WAITING:
             raise Overloaded(
                 f"{_MOST_WAITING} jobs ({self._name}) of this API key, or of all clients without a key, already "
                 "wait: no more may. Send fewer requests at once.",
                 retry_after=1,
             )
         turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        self._waiting.add(tenant, turn)
         self._hand_out()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # a thread was handed over at the same time
                 self._release(tenant)
-            elif turn in queue:
-                queue.remove(turn)
+            elif turn in self._waiting:
+                self._waiting.remove(tenant, turn)
             raise
 
     def _release(self, tenant: str) -> None:
@@ -78,19 +78,14 @@ class WorkPool:
     def _hand_out(self) -> None:
         """Give the free threads to the tenants in turn."""
         while self._working.total() < self._threads:
-            tenant = self._next()
+            free = (each for each in self._waiting.tenants() if self._working[each] < self._per_tenant)
+            tenant = next(free, None)
             if tenant is None:
                 return
-            queue = self._waiting.pop(tenant)
-            turn = queue.popleft()
-            self._waiting[tenant] = queue  # behind all others
+            turn = self._waiting.take(tenant)
             if not turn.cancelled():
                 self._working[tenant] += 1
                 turn.set_result(None)
-
-    def _next(self) -> str | None:
-        self._waiting = {tenant: queue for tenant, queue in self._waiting.items() if queue}
-        return next((tenant for tenant in self._waiting if self._working[tenant] < self._per_tenant), None)
 
 
 async def _to_its_end(work: asyncio.Future[Result]) -> Result:

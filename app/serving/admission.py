@@ -1,6 +1,6 @@
 """Admission: a request is taken before any 200 is sent, or refused with a 429 whose Retry-After is computed.
 
-See docs/decisions/0101-admission.md.
+A tenant is refused only for what it has beyond its share: see docs/decisions/0101-admission.md.
 """
 
 import math
@@ -18,6 +18,8 @@ from app.serving.speed import AnswerLengths, Speed
 PROMPT_CACHES = 4
 """The prompts inside may have this many times the KV cache's tokens together."""
 
+_HOLDER = "this API key, or of all clients without a key,"
+
 SHORTEST_RETRY, LONGEST_RETRY = 1, 600
 """Bounds of Retry-After, in seconds."""
 
@@ -25,7 +27,8 @@ SHORTEST_RETRY, LONGEST_RETRY = 1, 600
 class Reservation:
     """One admitted request: its place, and later its prompt. A second release does nothing."""
 
-    def __init__(self, admission: "Admission") -> None:
+    def __init__(self, admission: "Admission", tenant: str) -> None:
+        self.tenant = tenant
         self.prompt_tokens = 0  # 0: not known yet
         self.max_tokens = 0
         self.generated = 0
@@ -55,7 +58,8 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be admitted at once, and what of it remains at the moment. The tokens are those of prompts."""
+    """What of one tenant may be inside at once, and what of it remains at the moment. The tokens are those of
+    prompts. It may have more while others leave it."""
 
     requests: int
     remaining_requests: int
@@ -85,24 +89,30 @@ class Admission:
     def max_requests(self, capacity: Capacity) -> int:
         return capacity.sequences + self._max_waiting
 
-    def limits(self, capacity: Capacity) -> Limits:
-        requests, tokens = self.max_requests(capacity), capacity.kv_tokens * PROMPT_CACHES
+    def max_prompt_tokens(self, capacity: Capacity) -> int:
+        return capacity.kv_tokens * PROMPT_CACHES
+
+    def limits(self, capacity: Capacity, tenant: str) -> Limits:
+        """The tenant's share."""
+        own, own_tokens = self._held(tenant)
+        requests = self._share(self.max_requests(capacity), tenant)
+        tokens = self._share(self.max_prompt_tokens(capacity), tenant)
         return Limits(
             requests=requests,
-            remaining_requests=requests - len(self._inside),
+            remaining_requests=max(0, requests - own),
             tokens=tokens,
-            remaining_tokens=tokens - self._prompt_tokens,
+            remaining_tokens=max(0, tokens - own_tokens),
         )
 
-    def enter(self, capacity: Capacity) -> Reservation:
+    def enter(self, capacity: Capacity, tenant: str) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
-        if len(self._inside) >= self.max_requests(capacity):
-            ends = sorted(stay.end for stay in self._stays(capacity))
+        share, (own, _) = self._share(self.max_requests(capacity), tenant), self._held(tenant)
+        if len(self._inside) >= self.max_requests(capacity) and own >= share:
             raise Overloaded(
-                f"The server is full: {capacity.sequences} running, {self._max_waiting} queued.",
-                retry_after=_retry_after(ends[0] if ends else 0.0),
+                f"There are {own} requests of {_HOLDER} running or waiting, and there may be {share} at the moment.",
+                retry_after=_retry_after(min(self._ends(capacity, tenant), default=0.0)),
             )
-        reservation = Reservation(self)
+        reservation = Reservation(self, tenant)
         self._inside[reservation] = None
         return reservation
 
@@ -111,8 +121,9 @@ class Admission:
 
         How long answers wait for others of the same request is the client's own affair: the wait of the first counts.
         """
-        self._bound_prompts(sum(size.prompt_tokens for size in sizes), capacity)
-        self._bound_wait(sizes[0], capacity)
+        tenant = reservations[0].tenant
+        self._bound_prompts(sum(size.prompt_tokens for size in sizes), capacity, tenant)
+        self._bound_wait(sizes[0], capacity, tenant)
         for reservation, size in zip(reservations, sizes, strict=True):
             reservation.prompt_tokens, reservation.max_tokens = size.prompt_tokens, size.max_tokens
             self._prompt_tokens += size.prompt_tokens
@@ -123,26 +134,37 @@ class Admission:
         if reservation.generated:
             self._lengths.count(reservation.generated)
 
-    def _bound_prompts(self, wanted: int, capacity: Capacity) -> None:
-        bound = capacity.kv_tokens * PROMPT_CACHES
-        if self._prompt_tokens + wanted <= bound:
+    def _held(self, tenant: str) -> tuple[int, int]:
+        """The tenant's requests inside, and the tokens of their prompts."""
+        own = [reservation for reservation in self._inside if reservation.tenant == tenant]
+        return len(own), sum(reservation.prompt_tokens for reservation in own)
+
+    def _share(self, whole: int, tenant: str) -> int:
+        return max(1, whole // len({tenant, *(reservation.tenant for reservation in self._inside)}))
+
+    def _bound_prompts(self, wanted: int, capacity: Capacity, tenant: str) -> None:
+        bound, (_, own) = self.max_prompt_tokens(capacity), self._held(tenant)
+        share = self._share(bound, tenant)
+        if self._prompt_tokens + wanted <= bound or own + wanted <= share:
             return
-        left, seconds = self._prompt_tokens, 0.0
-        leaving = zip(self._stays(capacity), self._prompts_inside(), strict=True)
-        for stay, reservation in sorted(leaving, key=lambda pair: pair[0].end):
+        left, seconds = own, 0.0
+        leaving = [pair for pair in self._leaving(capacity) if pair[1].tenant == tenant]
+        for stay, reservation in leaving:
             left, seconds = left - reservation.prompt_tokens, stay.end
-            if left + wanted <= bound:
+            if left + wanted <= share:
                 break
         raise Overloaded(
-            f"The server is full: the prompts inside have {self._prompt_tokens} tokens, this request's have "
-            f"{wanted}: together they may have {bound}.",
+            f"The prompts of requests of {_HOLDER} that run or wait have {own} tokens, this request's have {wanted}: "
+            f"together they may have {share} at the moment.",
             retry_after=_retry_after(seconds),
         )
 
-    def _bound_wait(self, size: Size, capacity: Capacity) -> None:
+    def _bound_wait(self, size: Size, capacity: Capacity, tenant: str) -> None:
         if not self.speed.measured:  # an assumed speed or length refuses none
             return
-        wait = self._stays(capacity, size)[-1].start
+        works = [self._work_of(held) for held in self._prompts_inside()]
+        works.append(self._work(tenant, size.prompt_tokens, size.max_tokens, 0))
+        wait = stays(works, capacity)[-1].start
         if wait > self._max_wait:
             raise Overloaded(
                 f"The server is full: a new answer would begin in about {math.ceil(wait)} seconds, and may wait for "
@@ -150,20 +172,27 @@ class Admission:
                 retry_after=_retry_after(wait - self._max_wait),
             )
 
-    def _stays(self, capacity: Capacity, *new: Size) -> list[Stay]:
-        """Those of the prompts inside, in their order, then those of `new`."""
-        inside = [self._work(held.prompt_tokens, held.max_tokens, held.generated) for held in self._prompts_inside()]
-        added = [self._work(size.prompt_tokens, size.max_tokens, 0) for size in new]
-        return list(stays([*inside, *added], capacity))
+    def _leaving(self, capacity: Capacity) -> list[tuple[Stay, Reservation]]:
+        """The prompts inside, in the order in which they are expected to end."""
+        inside = self._prompts_inside()
+        works = [self._work_of(held) for held in inside]
+        return sorted(zip(stays(works, capacity), inside, strict=True), key=lambda pair: pair[0].end)
+
+    def _ends(self, capacity: Capacity, tenant: str) -> list[float]:
+        return [stay.end for stay, reservation in self._leaving(capacity) if reservation.tenant == tenant]
 
     def _prompts_inside(self) -> list[Reservation]:
         return [reservation for reservation in self._inside if reservation.prompt_tokens]
 
-    def _work(self, prompt_tokens: int, max_tokens: int, generated: int) -> Work:
+    def _work_of(self, held: Reservation) -> Work:
+        return self._work(held.tenant, held.prompt_tokens, held.max_tokens, held.generated)
+
+    def _work(self, tenant: str, prompt_tokens: int, max_tokens: int, generated: int) -> Work:
         remaining = self._lengths.remaining(generated, max_tokens)
         return Work(
             seconds=self.speed.seconds(0 if generated else prompt_tokens, remaining),
             kv_tokens=prompt_tokens + generated + remaining,
+            tenant=tenant,
         )
 
 

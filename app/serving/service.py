@@ -57,8 +57,9 @@ class GenerationService:
         """The bytes of a token, which may be half a character."""
         return self._token_bytes.of(token)
 
-    def limits(self) -> Limits:
-        return self._admission.limits(self._engine.capacity)
+    def limits(self, tenant: str) -> Limits:
+        """The tenant's own share of what may be admitted."""
+        return self._admission.limits(self._engine.capacity, tenant)
 
     async def open(self, *requests: GenerationRequest) -> Choices:
         """All answers to one client's request, `n` to each prompt. They are admitted together or not at all.
@@ -77,17 +78,17 @@ class GenerationService:
         self, requests: Sequence[GenerationRequest], observers: Observer, arrived_at: float
     ) -> list[Answer]:
         refuse_unless_ready(self._engine.status())
-        capacity = self._engine.capacity
+        capacity, tenant = self._engine.capacity, requests[0].tenant
         most = self._admission.max_requests(capacity)
         if len(requests) > max(1, most):
             field = "n" if requests[0].n > 1 else "prompt"
             raise InvalidRequest(f"This server accepts at most {most} answers at once.", param=field)
         with ExitStack() as stack:
-            reservations = [stack.enter_context(self._admission.enter(capacity)) for _ in requests]
+            reservations = [stack.enter_context(self._admission.enter(capacity, tenant)) for _ in requests]
             # Each may use an equal share, so that an idle server can always admit all of them.
-            share = self._admission.limits(capacity).tokens // len(requests)
+            share = self._admission.max_prompt_tokens(capacity) // len(requests)
             limit = min(self.context, share)
-            prompts, grammar = await self._work.run(requests[0].tenant, self._prepare, requests, limit)
+            prompts, grammar = await self._work.run(tenant, self._prepare, requests, limit)
             refuse_unless_ready(self._engine.status())  # the status may have changed meanwhile
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)

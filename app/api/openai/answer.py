@@ -52,13 +52,13 @@ async def answer(
         async with choices:
             whole = await output.whole(choices)
         response = JSONResponse(whole, headers={"cache-control": "no-store"})
-    response.headers.update(_limit_headers(service))
+    response.headers.update(_limit_headers(service, generations[0].tenant))
     return response
 
 
-def _limit_headers(service: GenerationService) -> Mapping[str, str]:
-    """What could be admitted at this moment, with OpenAI's names."""
-    limits = service.limits()
+def _limit_headers(service: GenerationService, tenant: str) -> Mapping[str, str]:
+    """The tenant's share of what could be admitted at this moment, with OpenAI's names."""
+    limits = service.limits(tenant)
     return {
         "x-ratelimit-limit-requests": str(limits.requests),
         "x-ratelimit-remaining-requests": str(limits.remaining_requests),

@@ -1,22 +1,29 @@
 """The scheduler decides each step from the waiting and running sequences. It uses no device, clock or thread.
 
-First come, first served: a sequence is admitted when there are pages for its tokens so far, and some more (the
-watermark) for those that run. Running sequences take a page when their next token needs one. When none is free,
-cached pages are evicted (`kv/pages.py`); then the youngest sequence of the tenant with most pages is preempted: its
-pages are freed, its tokens stay, and it is computed again later. The oldest sequence is never preempted, and each
-fits alone, so the oldest always makes progress.
+A sequence is admitted when there are pages for its tokens so far, and some more (the watermark) for those that run.
+Tenants take turns (`app/turns.py`); within one it is first come, first served. First those are admitted that keep
+their tenant within its share (`shares.py`), and for them sequences beyond the shares of others are preempted; then
+the others, while they fit. The first that does not fit ends it: nobody overtakes.
+
+Running sequences take a page when their next token needs one. When none is free, cached pages are evicted
+(`kv/pages.py`); then the youngest sequence of the tenant with most pages is preempted: its pages are freed, its
+tokens stay, and it is computed again later. The one that came first of all that run is never preempted, and each fits
+alone, so it always makes progress; and in its time each becomes the first.
+
+The bounds are in docs/decisions/0106-shares.md.
 
 Prompts are computed in chunks, together `chunk` tokens per step, beside the tokens of the sequences that decode.
 While no sequence decodes, the chunk is ALONE times as large. `prefill_shares.py` divides it among the sequences.
 """
 
-from collections import Counter, deque
 from collections.abc import Iterator
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
 from app.engine.scheduling.prefill_shares import share_out
+from app.engine.scheduling.shares import Shares, by_tenant, pages_of
+from app.turns import Turns
 
 ALONE = 4
 """Larger multiplications take less time per token; a request that arrives meanwhile waits a little longer."""
@@ -40,7 +47,8 @@ class Scheduler:
         self._most_rows = max_sequences
         self._steps_that_fit = 0
         self._turn = 0
-        self._waiting: deque[TokenSequence] = deque()
+        self._sequences: dict[str, TokenSequence] = {}  # all, in the order of their arrival
+        self._waiting: Turns[TokenSequence] = Turns()
         self._running: dict[str, TokenSequence] = {}  # in the order of their admission
 
     @property
@@ -62,12 +70,14 @@ class Scheduler:
             raise ValueError("its prompt is empty, or it asks for no new token")
         if sequence.longest > self.kv.tokens:
             raise ValueError(f"it may have {sequence.longest} tokens, and the KV cache holds {self.kv.tokens}")
-        self._waiting.append(sequence)
+        self._sequences[sequence.id] = sequence
+        self._waiting.add(sequence.tenant, sequence)
 
     def remove(self, sequence: TokenSequence, *, keep: bool) -> None:
         """The sequence has ended. Its full pages stay known if `keep`."""
+        del self._sequences[sequence.id]
         if self._running.pop(sequence.id, None) is None:
-            self._waiting.remove(sequence)
+            self._waiting.remove(sequence.tenant, sequence)
         self.kv.release(sequence, keep=keep)
 
     def decide(self) -> Decision | None:
@@ -136,13 +146,11 @@ class Scheduler:
                 self._preempt(self._victim())
 
     def _victim(self) -> TokenSequence:
-        """The youngest sequence of the tenant with most pages, but never the oldest of all."""
-        _, *others = self._running.values()
-        held: Counter[str] = Counter()
-        for sequence in self._running.values():
-            held[sequence.tenant] += len(sequence.pages)
-        heaviest = max((sequence.tenant for sequence in others), key=held.__getitem__)
-        return [sequence for sequence in others if sequence.tenant == heaviest][-1]
+        """The youngest sequence of the tenant with most pages, but never the one that came first of all."""
+        running = by_tenant(self._running.values())
+        first = next(sequence for sequence in self._sequences.values() if sequence.id in self._running)
+        others = [own for own in running.values() if own[-1] is not first]
+        return max(others, key=pages_of)[-1]
 
     def _preempt(self, sequence: TokenSequence) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
@@ -150,15 +158,50 @@ class Scheduler:
         self.kv.release(sequence, keep=True)
         sequence.preemptions += 1
         self.preemptions += 1
-        self._waiting.appendleft(sequence)
+        self._waiting.put_back(sequence.tenant, sequence)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_sequences:
-            # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
-            if not self.kv.admit(self._waiting[0], spare=len(self._running)):
-                break
-            sequence = self._waiting.popleft()
-            self._running[sequence.id] = sequence
+        while self._waiting:
+            shares = self._shares()
+            entitled = self._entitled(shares) if shares else None
+            sequence = entitled or self._waiting.next()
+            if sequence is None or not self._start(sequence, shares if entitled else None):
+                return
+
+    def _shares(self) -> Shares | None:
+        """None for a tenant alone, which has everything."""
+        tenants = len({sequence.tenant for sequence in self._sequences.values()})
+        return Shares.of(self._max_sequences, self.kv.pool.count, tenants) if tenants > 1 else None
+
+    def _entitled(self, shares: Shares) -> TokenSequence | None:
+        """The first in turn that keeps its tenant within its share."""
+        running = by_tenant(self._running.values())
+
+        def fits_its_share(sequence: TokenSequence) -> bool:
+            more = self.kv.pages_for(len(sequence.tokens)) + len(self._running)
+            return shares.holds(running.get(sequence.tenant, []), more)
+
+        return self._waiting.next(fits_its_share)
+
+    def _start(self, sequence: TokenSequence, shares: Shares | None) -> bool:
+        """Admit it if it fits, with `shares` at the cost of sequences beyond them."""
+        while not self._fits(sequence):
+            victim = self._beyond(shares) if shares else None
+            if victim is None:
+                return False
+            self._preempt(victim)
+        self._running[sequence.id] = self._waiting.take(sequence.tenant)
+        return True
+
+    def _fits(self, sequence: TokenSequence) -> bool:
+        """Whether there is a place, and pages, which it then has."""
+        # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
+        return len(self._running) < self._max_sequences and self.kv.admit(sequence, spare=len(self._running))
+
+    def _beyond(self, shares: Shares) -> TokenSequence | None:
+        running = self._running.values()
+        full = len(running) >= self._max_sequences
+        return shares.beyond_places(running) if full else shares.beyond_pages(running)
 
     def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
         pending = [sequence for sequence in self._running.values() if sequence.pending > 1]

@@ -7,12 +7,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.errors import BodyTooLarge, Overloaded
 
-_MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half of that
+_MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half
+# of that, and when they are all taken, each tenant an equal share
 
 
 class BodyLimit:
     """Refuses a body that is too large: by its Content-Length before reading it, else while reading it. And any body
-    while the bodies of all requests, or those of one tenant, take too much memory: nginx passes them on as they come.
+    of a tenant whose bodies take too much memory, as nginx passes them on as they come: more than half, or more than
+    an equal share while all is taken. So k tenants hold at most 1/2 + 1/2 + 1/3 + … + 1/k of it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -49,15 +51,12 @@ class BodyLimit:
 
     def _refuse_above_share(self, tenant: str) -> None:
         most = _MOST_BODIES * self._max_bytes
-        if self._held[tenant] > most // 2:
-            holder, limit = "of this API key, or of all clients without a key,", most // 2
-        elif self._held.total() > most:
-            holder, limit = "of all clients", most
-        else:
+        share = most // max(2, len(+self._held))
+        if self._held[tenant] <= (share if self._held.total() > most else most // 2):
             return
         raise Overloaded(
-            f"The bodies of running requests {holder} have more than {limit} bytes together. Send fewer or smaller "
-            "requests at once.",
+            "The bodies of running requests of this API key, or of all clients without a key, have more than "
+            f"{share} bytes together. Send fewer or smaller requests at once.",
             retry_after=1,
         )
 

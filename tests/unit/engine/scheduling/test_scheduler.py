@@ -6,6 +6,7 @@ exactly its computed tokens would answer wrongly, so that is the invariant.
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from app.engine.kv.pages import PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Scheduler
+from app.engine.scheduling.shares import Shares, by_tenant, pages_of
 from tests.support.driving import sequences_of
 
 SIZE = 8
@@ -30,10 +32,17 @@ class Simulation:
     memory: dict[int, list[int | None]] = field(default_factory=dict)
     done: list[TokenSequence] = field(default_factory=list)
     steps: int = 0
+    ran: Counter[str] = field(default_factory=Counter)  # sequences of each tenant in the last step
+    overtaken: dict[TokenSequence, Counter[str]] = field(default_factory=dict)  # the first of who runs nothing
 
     def step(self, *, fails: bool = False) -> Decision | None:
         """One step; with `fails` it ends for want of memory after its rows were written, and nothing advances."""
+        before = set(self.scheduler._running)
+        self.note_who_waits()
         decision = self.scheduler.decide()
+        self.check_turns(before)
+        self.check_shares()
+        self.ran = Counter(sequence.tenant for sequence in self.scheduler._running.values())
         if decision is None:
             return None
         self.steps += 1
@@ -73,6 +82,36 @@ class Simulation:
         assert pool.in_use == len(own) + len(known)
         assert pool.free + pool.cached + pool.in_use == pool.count
 
+    def note_who_waits(self) -> None:
+        running = by_tenant(self.scheduler._running.values())
+        firsts = {sequence.tenant: sequence for sequence in reversed(list(self.scheduler._waiting))}.values()
+        waiting = [sequence for sequence in firsts if sequence.tenant not in running]
+        self.overtaken = {sequence: self.overtaken.get(sequence, Counter()) for sequence in waiting}
+
+    def check_turns(self, before: set[str]) -> None:
+        """While a tenant that runs nothing waits, each other one starts at most one sequence."""
+        started = [s for s in self.scheduler._running.values() if s.id not in before]
+        for sequence in self.overtaken.keys() & set(started):
+            del self.overtaken[sequence]
+        for others in self.overtaken.values():
+            others.update(sequence.tenant for sequence in started)
+            assert max(others.values(), default=0) <= 1
+
+    def check_shares(self) -> None:
+        """The first in turn of those within their share waits only where no other could give back what it lacks."""
+        scheduler = self.scheduler
+        running = by_tenant(scheduler._running.values())
+        tenants = len(running.keys() | set(scheduler._waiting.tenants()))
+        if not scheduler._waiting or tenants == 1:
+            return
+        shares = Shares.of(scheduler._max_sequences, scheduler.kv.pool.count, tenants)
+        first = scheduler._entitled(shares)
+        if first is None:
+            return
+        larger = -(-len(first.tokens) // SIZE) + scheduler.running > shares.pages
+        single = any(len(own) == 1 and pages_of(own) > shares.pages for own in running.values())
+        assert larger or single or tenants > scheduler._max_sequences
+
     def new_token(self, sequence: TokenSequence) -> None:
         sequence.tokens.append(sequence.generated + 1000)
         if sequence.generated == sequence.max_tokens:
@@ -96,7 +135,7 @@ arrivals = st.lists(
         st.integers(1, 150),  # prompt length
         st.integers(1, 40),  # new tokens
         st.integers(0, 3),  # kind of prompt
-        st.sampled_from(["alice", "bob"]),
+        st.sampled_from(["alice", "bob", "carol", "dave"]),
         st.integers(0, 12),  # steps before it arrives
         st.one_of(st.none(), st.integers(0, 30)),  # cancelled this number of steps after its arrival
     ),
@@ -268,6 +307,90 @@ def test_memory_follows_what_is_used_and_not_what_may_come() -> None:
     simulation.step()
     assert simulation.scheduler.running == 12
     assert simulation.scheduler.kv.pool.in_use == 24
+
+
+def flood(simulation: Simulation, count: int, length: int, new: int, tenant: str = "flood") -> None:
+    for number in range(count):
+        kind = 50 * len(tenant) + number
+        simulation.scheduler.add(TokenSequence(f"{tenant} {number}", prompt(length, kind), new, tenant))
+
+
+def test_who_runs_nothing_starts_in_the_next_step_whatever_another_has_waiting_and_running() -> None:
+    """For want of a place as for want of memory. The flood loses its youngest, and gets the place back afterwards."""
+    for pages, places in ((4000, 4), (60, 100)):
+        simulation = make(pages=pages, max_sequences=places)
+        flood(simulation, 40, 30, 60)
+        for _ in range(8):
+            simulation.step()
+        before = list(simulation.scheduler._running)
+        assert simulation.scheduler.waiting > 0
+        question = TokenSequence("question", prompt(10, 9), 1, "other")
+        simulation.scheduler.add(question)
+        simulation.step()
+        assert question in simulation.done
+        simulation.step()
+        after = list(simulation.scheduler._running)
+        assert after == before[: len(after)]
+        assert places > 4 or after == before, "its place back, before the others of its tenant"
+        run(simulation)
+        assert len(simulation.done) == 41
+
+
+def test_two_floods_run_equal_numbers() -> None:
+    simulation = make(pages=4000, max_sequences=8)
+    flood(simulation, 30, 20, 50, "early")
+    simulation.step()
+    assert simulation.scheduler.running == 8
+    flood(simulation, 30, 20, 50, "late")
+    for _ in range(200):
+        simulation.step()
+        assert simulation.ran == {"early": 4, "late": 4}
+
+
+def test_long_conversations_of_one_tenant_leave_the_other_its_share_of_memory() -> None:
+    simulation = make(pages=100, max_sequences=100)
+    flood(simulation, 30, 100, 10, "long")
+    simulation.step()
+    assert simulation.ran == {"long": 7}
+    flood(simulation, 60, 10, 20, "short")
+    simulation.step()
+    assert simulation.ran["short"] * 2 + simulation.ran.total() + 2 > 50, "with another one and its watermark"
+    assert simulation.ran["long"] * 13 + simulation.ran["short"] * 2 > 75, "the rest is used"
+    run(simulation)
+    assert len(simulation.done) == 90
+
+
+def test_with_fewer_places_than_tenants_they_take_turns() -> None:
+    simulation = make(max_sequences=1)
+    flood(simulation, 20, 20, 5)
+    simulation.step()
+    for tenant in ("blue", "red"):
+        for number in range(3):
+            simulation.scheduler.add(TokenSequence(f"{tenant} {number}", prompt(10, number), 2, tenant))
+    run(simulation)
+    order = [sequence.tenant for sequence in simulation.done]
+    assert order[:10] == ["flood", *["flood", "blue", "red"] * 3]
+
+
+def test_one_that_needs_more_than_its_share_of_memory_gets_it_in_its_turn() -> None:
+    """Although others have something to start in every step."""
+    simulation = make(pages=40, max_sequences=8)
+    large = TokenSequence("large", prompt(280), 20, "large")
+    for number in range(400):
+        simulation.scheduler.add(TokenSequence(str(number), [number] * 20, 8, "small"))
+        if number == 30:
+            simulation.scheduler.add(large)
+        simulation.step()
+    assert large in simulation.done
+    assert [s.id for s in simulation.done].index("large") < 60
+
+
+def test_what_one_tenant_leaves_the_others_have() -> None:
+    simulation = make(pages=4000, max_sequences=8)
+    flood(simulation, 20, 20, 50)
+    simulation.scheduler.add(TokenSequence("single", prompt(10), 50, "other"))
+    simulation.step()
+    assert simulation.ran == {"flood": 7, "other": 1}
 
 
 def test_when_pages_end_the_youngest_of_the_heaviest_tenant_is_preempted() -> None:
