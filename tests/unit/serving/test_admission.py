@@ -10,8 +10,10 @@ from app.serving.admission import PROMPT_CACHES, Admission, Limits, Reservation,
 CAPACITY = Capacity(sequences=2, kv_tokens=1000)
 
 
-def admit(admission: Admission, prompt: int, longest: int, capacity: Capacity = CAPACITY) -> Reservation:
-    reservation = admission.enter(capacity)
+def admit(
+    admission: Admission, prompt: int, longest: int, capacity: Capacity = CAPACITY, tenant: str = "a"
+) -> Reservation:
+    reservation = admission.enter(capacity, tenant)
     admission.take([reservation], [Size(prompt, longest)], capacity)
     return reservation
 
@@ -28,23 +30,23 @@ def answer(reservation: Reservation, tokens: int, gap: float, prefill: float = 0
 class TestNumber:
     def test_places_are_those_that_run_and_those_that_wait(self) -> None:
         admission = Admission(max_waiting=1, max_wait=60)
-        inside = [admission.enter(CAPACITY) for _ in range(3)]
-        with pytest.raises(Overloaded, match="full: 2 running, 1 queued"):
-            admission.enter(CAPACITY)
+        inside = [admission.enter(CAPACITY, "a") for _ in range(3)]
+        with pytest.raises(Overloaded, match=r"are 3 requests of this API key, .* may be 3 at"):
+            admission.enter(CAPACITY, "a")
         inside[0].release()
         inside[0].release()  # twice frees one place, not two
-        admission.enter(CAPACITY)
+        admission.enter(CAPACITY, "a")
         with pytest.raises(Overloaded):
-            admission.enter(CAPACITY)
+            admission.enter(CAPACITY, "a")
 
     def test_what_remains_is_what_nobody_holds(self) -> None:
         admission = Admission(max_waiting=3, max_wait=60)
         everything = Limits(requests=5, remaining_requests=5, tokens=4000, remaining_tokens=4000)
-        assert admission.limits(CAPACITY) == everything
+        assert admission.limits(CAPACITY, "a") == everything
         with admit(admission, 10, 20):
             held = Limits(requests=5, remaining_requests=4, tokens=4000, remaining_tokens=3990)
-            assert admission.limits(CAPACITY) == held
-        assert admission.limits(CAPACITY) == everything
+            assert admission.limits(CAPACITY, "a") == held
+        assert admission.limits(CAPACITY, "a") == everything
 
     def test_the_retry_is_when_the_first_answer_is_expected_to_end(self) -> None:
         admission = Admission(max_waiting=0, max_wait=60)
@@ -54,20 +56,20 @@ class TestNumber:
             early.count_token()
         late.count_token()
         with pytest.raises(Overloaded) as refusal:
-            admission.enter(CAPACITY)
+            admission.enter(CAPACITY, "a")
         assert refusal.value.retry_after == 20  # 40 tokens of the expected 100, at two tokens a second
 
     def test_the_retry_is_bounded(self) -> None:
         admission = Admission(max_waiting=0, max_wait=60)
         capacity = Capacity(sequences=1, kv_tokens=1_000_000)
-        admission.enter(capacity)
+        admission.enter(capacity, "a")
         with pytest.raises(Overloaded) as now:
-            admission.enter(capacity)
+            admission.enter(capacity, "a")
         assert now.value.retry_after == 1
         patient = Admission(max_waiting=0, max_wait=60)
         admit(patient, 900_000, 10_000, capacity)
         with pytest.raises(Overloaded) as much_later:
-            patient.enter(capacity)
+            patient.enter(capacity, "a")
         assert much_later.value.retry_after == 600
 
 
@@ -76,7 +78,9 @@ class TestPrompts:
         admission = Admission(max_waiting=100, max_wait=60)
         bound = CAPACITY.kv_tokens * PROMPT_CACHES
         with admit(admission, bound - 5, 20):
-            with pytest.raises(Overloaded, match=f"{bound - 5} tokens, this request's have 6: .* may have {bound}"):
+            with pytest.raises(
+                Overloaded, match=f"have {bound - 5} tokens, this request's have 6: .* may have {bound} at"
+            ):
                 admit(admission, 6, 5)
             admit(admission, 5, 5).release()
         admit(admission, bound, 1)
@@ -127,7 +131,7 @@ class TestWait:
     def test_the_answers_to_one_request_wait_for_each_other(self) -> None:
         admission = Admission(max_waiting=100, max_wait=1)
         answer(admit(admission, 10, 900), tokens=100, gap=0.5)
-        reservations = [admission.enter(CAPACITY) for _ in range(16)]
+        reservations = [admission.enter(CAPACITY, "a") for _ in range(16)]
         admission.take(reservations, [Size(10, 900)] * 16, CAPACITY)
         with pytest.raises(Overloaded):
             admit(admission, 10, 900)
@@ -136,10 +140,10 @@ class TestWait:
         admission = Admission(max_waiting=100, max_wait=1)
         answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         admit(admission, 10, 900), admit(admission, 10, 900)
-        before = admission.limits(CAPACITY)
-        with admission.enter(CAPACITY) as refused, pytest.raises(Overloaded):
+        before = admission.limits(CAPACITY, "a")
+        with admission.enter(CAPACITY, "a") as refused, pytest.raises(Overloaded):
             admission.take([refused], [Size(10, 900)], CAPACITY)
-        assert admission.limits(CAPACITY) == before
+        assert admission.limits(CAPACITY, "a") == before
 
 
 def test_32_chats_without_max_tokens_are_taken_at_once() -> None:
@@ -149,3 +153,44 @@ def test_32_chats_without_max_tokens_are_taken_at_once() -> None:
     answer(admit(admission, 70, 8122, embedded), tokens=200, gap=0.1)
     for _ in range(32):
         admit(admission, 70, 8122, embedded)
+
+
+class TestShares:
+    def test_a_flood_leaves_every_other_tenant_an_equal_share(self) -> None:
+        admission = Admission(max_waiting=10, max_wait=60)
+        flood = [admit(admission, 300, 900, tenant="flood") for _ in range(12)]
+        with pytest.raises(Overloaded):
+            admission.enter(CAPACITY, "flood")
+        for tenants, tenant in enumerate(("blue", "red", "green"), start=2):
+            for _ in range(12 // tenants):
+                admission.enter(CAPACITY, tenant)
+            with pytest.raises(
+                Overloaded, match=f"are {12 // tenants} requests of this API key, .* {12 // tenants} at"
+            ):
+                admission.enter(CAPACITY, tenant)
+        flood[0].release()
+        with pytest.raises(Overloaded, match=r"are 11 requests of this API key, .* may be 3 at"):
+            admission.enter(CAPACITY, "flood")
+
+    def test_so_it_is_with_the_tokens_of_prompts(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        admit(admission, 4000, 10, tenant="flood")
+        admit(admission, 2000, 10, tenant="other")
+        with pytest.raises(Overloaded, match=r"have 2000 tokens, this request's have 1: .* may have 2000 at"):
+            admit(admission, 1, 10, tenant="other")
+
+    def test_who_has_nothing_inside_does_not_wait_for_a_flood(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=1)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
+        for _ in range(2):
+            admit(admission, 10, 900, tenant="flood")
+        with pytest.raises(Overloaded, match="begin in about"):
+            admit(admission, 10, 900, tenant="flood")
+        admit(admission, 10, 900, tenant="other")
+
+    def test_a_tenant_is_told_its_own_share(self) -> None:
+        admission = Admission(max_waiting=10, max_wait=60)
+        for _ in range(5):
+            admit(admission, 100, 10, tenant="flood")
+        assert admission.limits(CAPACITY, "flood") == Limits(12, 7, 4000, 3500)
+        assert admission.limits(CAPACITY, "other") == Limits(6, 6, 2000, 2000)

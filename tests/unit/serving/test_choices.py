@@ -21,7 +21,7 @@ from app.contract.events import (
     TokenEvent,
     Usage,
 )
-from app.contract.requests import EngineRequest, GenerationRequest, Operation, SamplingParams
+from app.contract.requests import ANONYMOUS, EngineRequest, GenerationRequest, Operation, SamplingParams
 from app.contract.telemetry import Observers
 from app.engine.constraint import Constraint
 from app.serving.choices import Choices, each_choice, overall, summed_usage
@@ -116,14 +116,14 @@ async def test_each_prompt_counts_once(prompts: Prompts, recorder: Recorder) -> 
 async def test_if_one_is_refused_none_runs_and_nothing_is_held(prompts: Prompts, recorder: Recorder) -> None:
     engine = ControlledEngine(capacity=Capacity(sequences=2, kv_tokens=1000))
     service = await serve(engine, prompts, recorder, max_waiting=2)
-    before = service.limits()
+    before = service.limits(ANONYMOUS)
     async with await service.open(replace(REQUEST, n=1)), await service.open(replace(REQUEST, n=1)):
         with pytest.raises(Overloaded):
             await service.open(REQUEST)
     told = [recorder.request() for _ in range(3)]
     assert [end.error_code for end in told].count("overloaded") == 1
     assert recorder.requests.empty()
-    assert service.limits() == before
+    assert service.limits(ANONYMOUS) == before
     assert len(await read(await service.open(REQUEST))) == 3
 
 
@@ -138,7 +138,7 @@ async def test_an_idle_server_always_has_room_for_all_of_them(prompts: Prompts, 
     service = await serve(ControlledEngine(capacity=Capacity(16, 100)), prompts, recorder)
     open_end = replace(REQUEST, n=16, max_tokens=None)
     async with await service.open(open_end):
-        assert service.limits().remaining_tokens >= 0
+        assert service.limits(ANONYMOUS).remaining_tokens >= 0
     with pytest.raises(PromptTooLong):
         await service.open(replace(open_end, prompt=tuple(range(30))))
 
@@ -165,7 +165,7 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
                 raise last.error
 
     service = await serve(Failing(), prompts, recorder)
-    before = service.limits()
+    before = service.limits(ANONYMOUS)
     with pytest.raises(OutOfMemory) if raises else nullcontext():
         await read_it(await service.open(REQUEST))
     told = recorder.request()
@@ -173,14 +173,14 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
     assert (told.status, told.error_code) == (503, "out_of_memory")
     assert told.finished is not None
     assert isinstance(told.finished.error, OutOfMemory)
-    assert service.limits() == before
+    assert service.limits(ANONYMOUS) == before
 
 
 async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder) -> None:
     gate = asyncio.Event()
     engine = ControlledEngine(gates={1: gate})
     service = await serve(engine, prompts, recorder)
-    before = service.limits()
+    before = service.limits(ANONYMOUS)
     async with await service.open(REQUEST) as choices:
         seen: set[int] = set()
         async for index, _ in choices:
@@ -190,7 +190,7 @@ async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder
     assert len(engine.cancelled) == 3
     told = recorder.request()
     assert (told.status, told.error_code) == (499, "client_closed")
-    assert service.limits() == before
+    assert service.limits(ANONYMOUS) == before
 
 
 async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Prompts, recorder: Recorder) -> None:

@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_holds_its_place_until_its_prompt_is_read_and
 
     monkeypatch.setattr(prompts, "prepare", prepare_slowly)
     service = await serve(ControlledEngine(capacity=Capacity(sequences=4, kv_tokens=4096)), prompts, recorder)
-    before = service.limits()
+    before = service.limits("slow")
     slow = replace(request(), tenant="slow")
     leaving = [asyncio.create_task(service.open(slow)) for _ in range(3)]
     await began.wait()
@@ -137,10 +137,10 @@ async def test_a_client_that_leaves_holds_its_place_until_its_prompt_is_read_and
     await asyncio.wait_for(collect(service, replace(request(), tenant="other")), 30)
     working = [task for task in leaving if not task.done()]
     assert 1 <= len(working) <= 2  # the tenant's share of threads; the others never began
-    assert before.remaining_requests - service.limits().remaining_requests == len(working)
+    assert before.remaining_requests - service.limits("slow").remaining_requests == len(working)
     gate.set()
     assert {type(end) for end in await asyncio.gather(*leaving, return_exceptions=True)} == {asyncio.CancelledError}
-    assert service.limits().remaining_requests == before.remaining_requests
+    assert service.limits("slow").remaining_requests == before.remaining_requests
     assert {recorder.request().status for _ in range(4)} == {200, 499}
 
 

@@ -62,10 +62,14 @@ async def test_a_tenant_holds_half_and_leaves_the_rest_to_others(limit: BodyLimi
     await (await start(limit, "blue", 10))  # what ended is no longer counted
 
 
-async def test_all_tenants_together_have_a_bound(limit: BodyLimit) -> None:
-    running = [await start(limit, tenant, 10) for tenant in ("blue", "red", "green", "grey")]
-    with pytest.raises(Overloaded, match="of all clients have more than 40 bytes"):
-        await start(limit, "white", 1)
+async def test_two_tenants_at_half_leave_every_other_one_its_share(limit: BodyLimit) -> None:
+    running = [await start(limit, tenant, 10) for tenant in ("blue", "blue", "red", "red")]
+    running.append(await start(limit, "green", 10))
+    with pytest.raises(Overloaded, match=r"of this API key, .* more than 13 bytes"):
+        await start(limit, "green", 4)
+    with pytest.raises(Overloaded, match="of this API key"):
+        await start(limit, "red", 1)
+    running.append(await start(limit, "grey", 9))
     held = limit._app
     assert isinstance(held, Held)
     held.end.set()
