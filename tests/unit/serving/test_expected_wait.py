@@ -48,3 +48,8 @@ def test_who_is_within_its_share_starts_before_a_flood_that_came_earlier() -> No
 def test_memory_has_shares_as_places_have() -> None:
     works = [work(5, 50), work(5, 50), work(1, 40, "b")]
     assert [stay.start for stay in stays(works, Capacity(9, 100))] == [0, 1, 0]
+
+
+def test_a_place_that_a_tenant_leaves_stays_its_own_while_it_has_no_more_than_its_share() -> None:
+    works = [*[work(5, 1)] * 3, *[work(1, 1, "b")] * 3]
+    assert [stay.start for stay in stays(works, Capacity(2, 100))] == [0, 3, 5, 0, 1, 2]
