@@ -25,6 +25,7 @@ from app.api.openapi.routes import OPENAPI, openapi_router
 from app.api.playground.files import load_page
 from app.api.playground.routes import playground_router, public_paths
 from app.api.probes import PUBLIC_PATHS, Render, probes_router
+from app.api.responses.routes import responses_router
 from app.contract.engine import Capacity, Engine
 from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
@@ -73,6 +74,7 @@ def create_app(
     app.include_router(classic_router(service))
     app.include_router(chat_router(service))
     app.include_router(completions_router(service))
+    app.include_router(responses_router(service))
     app.include_router(models_router(service))
     app.include_router(tokenization_router(service, Tokenization(prompts)))
     app.include_router(openapi_router(service))

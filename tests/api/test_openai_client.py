@@ -6,6 +6,7 @@ from collections.abc import Callable
 import openai
 import pytest
 from openai import OpenAI
+from pydantic import BaseModel, Field
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
@@ -82,3 +83,20 @@ def test_a_client_that_leaves_cancels_every_choice(serve: Serve, recorder: Recor
         server.call(gate.set)
         again = client.completions.create(model="scripted", prompt="b", n=n, max_tokens=2)
         assert len(again.choices) == n
+
+
+class Town(BaseModel):
+    name: str = Field(max_length=8)
+
+
+def test_responses_are_streamed_and_parsed(serve: Serve, script: list[int]) -> None:
+    with client_of(serve(ControlledEngine(script))) as client:
+        with client.responses.stream(model="scripted", input="你好") as stream:
+            deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+            assert "".join(deltas) == stream.get_final_response().output_text == ANSWER
+        with pytest.raises(openai.BadRequestError) as stored:
+            client.responses.create(model="scripted", input="hi", previous_response_id="resp_1")
+        assert stored.value.param == "previous_response_id"
+    with client_of(serve(ControlledEngine())) as client:
+        parsed = client.responses.parse(model="scripted", input="hi", text_format=Town).output_parsed
+        assert isinstance(parsed, Town)

@@ -14,6 +14,7 @@ from app.api.openai.bodies.sampling_fields import LONGEST_STOP, MOST_BIASES, MOS
 from app.api.openai.bodies.tokenization import TextToTokens, TokensToText
 from app.api.openapi.errors import error_codes
 from app.api.openapi.operations import OPERATIONS
+from app.api.responses.body import ResponseBody
 from app.serving.tools.format import MOST_CALLS
 from stack.config import ROOT
 
@@ -41,6 +42,7 @@ def rows(text: str) -> set[str]:
         ("Tokens and models", TextToTokens, {"model"}),
         ("Tokens and models", TokensToText, {"model"}),
         ("`POST /`", ClassicBody, set()),
+        ("`/v1/responses`", ResponseBody, set()),
     ],
 )
 def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[str]) -> None:
@@ -50,6 +52,7 @@ def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[st
 def test_no_row_is_about_a_field_that_does_not_exist() -> None:
     assert rows(section("`/v1/chat/completions`")) <= set(ChatBody.model_fields)
     assert rows(section("`/v1/completions`")) <= set(CompletionBody.model_fields)
+    assert rows(section("`/v1/responses`")) <= set(ResponseBody.model_fields)
 
 
 def test_every_error_has_a_row() -> None:

@@ -23,6 +23,9 @@ JOINED = {
     "tools": "different names; a schema of supported keywords",
     "tool_choice": "one of the tools",
     "response_format": "a schema of supported keywords",
+    "input": "as messages",
+    "instructions": "fits the context",
+    "text": "a schema of supported keywords",
     "history": "fits the context",
 }
 """Fields that a request can be refused for although each of them is right by itself, and why."""

@@ -1,6 +1,7 @@
 """Answers as the official `openai` package reads them."""
 
 import json
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from openai import BaseModel
@@ -12,11 +13,11 @@ OURS = {"timings"}
 """What our answers hold beside OpenAI's fields."""
 
 
-def read_as(kind: type[Parsed], data: Any) -> Parsed:
-    """`data` by the package's type, strictly; nothing of it may be lost, and nothing unknown may be in it."""
+def read_as(kind: type[Parsed], data: Any, ours: Collection[str] = OURS) -> Parsed:
+    """`data` by the package's type, strictly; nothing of it may be lost, and nothing unknown be in it but `ours`."""
     parsed = kind.model_validate(data, strict=True)
-    assert parsed.model_dump(mode="json", exclude_unset=True) == data
-    assert _unknown(parsed) <= OURS
+    assert parsed.model_dump(mode="json", by_alias=True, exclude_unset=True) == data
+    assert _unknown(parsed) <= set(ours)
     return parsed
 
 

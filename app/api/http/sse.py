@@ -23,6 +23,11 @@ def frame(data: Any) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
 
 
+def named_frame(name: str, data: Any) -> str:
+    """One event with a name, for clients that look at it."""
+    return f"event: {name}\n{frame(data)}"
+
+
 async def with_heartbeats(frames: AsyncIterator[str], every: float = HEARTBEAT_SECONDS) -> AsyncGenerator[str, None]:
     """The frames, and a comment whenever there was none for this many seconds."""
     waiting: asyncio.Task[str] | None = None

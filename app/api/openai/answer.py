@@ -41,9 +41,17 @@ class Writer(Protocol[Whole, Part]):
     def chunk(self, header: Header, choices: list[Part]) -> StreamChunk: ...
 
 
-async def answer(
-    service: GenerationService, generations: Sequence[GenerationRequest], output: "Output[Whole, Part]"
-) -> Response:
+class Form(Protocol):
+    """An answer as a client gets it."""
+
+    async def whole(self, choices: Choices) -> Mapping[str, object]:
+        """Raises the error that an answer ended with."""
+        ...
+
+    def frames(self, choices: Choices) -> AsyncGenerator[str, None]: ...
+
+
+async def answer(service: GenerationService, generations: Sequence[GenerationRequest], output: Form) -> Response:
     """The response to requests that differ in their prompts alone. Raises what the service raises."""
     choices = await service.open(*generations)
     if generations[0].stream:

@@ -3,7 +3,7 @@
 from typing import Any
 
 _QUESTION = {"role": "user", "content": "Write a Python function that adds two numbers."}
-_WEATHER = {
+_WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -16,7 +16,7 @@ _WEATHER = {
         },
     },
 }
-_PERSON = {
+_PERSON: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
         "name": "person",
@@ -63,6 +63,23 @@ def examples(model: str) -> dict[str, dict[str, Any]]:
                 "tools": [_WEATHER],
                 "tool_choice": "required",
                 "max_tokens": 128,
+            },
+        },
+        "response": {
+            "question": {"model": model, "input": _QUESTION["content"], "max_output_tokens": 64},
+            "stream": {"model": model, "input": [_QUESTION], "max_output_tokens": 64, "stream": True},
+            "structured output": {
+                "model": model,
+                "input": "Ada is 36 years old.",
+                "text": {"format": {"type": "json_schema", **_PERSON["json_schema"]}},
+                "max_output_tokens": 128,
+            },
+            "tools": {
+                "model": model,
+                "input": "What is the weather in Paris?",
+                "tools": [{"type": "function", **_WEATHER["function"]}],
+                "tool_choice": "required",
+                "max_output_tokens": 128,
             },
         },
         "render": {"question": chat, "tools": chat | {"tools": [_WEATHER]}},

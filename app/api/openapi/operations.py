@@ -21,6 +21,9 @@ from app.api.openai.responses import (
     TokenizedText,
 )
 from app.api.probes import Alive, Ready, Startup, Unready
+from app.api.responses.body import ResponseBody
+from app.api.responses.events import EVENTS
+from app.api.responses.objects import ResponseObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,16 @@ OPERATIONS = (
         bodies=(CompletionBody,),
         answer=TextCompletion,
         stream=(TextCompletionChunk, OpenAIError),
+    ),
+    PathOperation(
+        id="response",
+        method="post",
+        path="/v1/responses",
+        summary="Answer a conversation, in OpenAI's newer form. Nothing is stored.",
+        bodies=(ResponseBody,),
+        answer=ResponseObject,
+        stream=EVENTS,
+        done=False,
     ),
     PathOperation(
         id="render",

@@ -82,7 +82,9 @@ def _off(value: bool) -> bool:
 
 
 Off = Annotated[bool, AfterValidator(_off), accepts({"const": False})]
-_METADATA = labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE)
+Labels = Annotated[
+    dict[str, str], BeforeValidator(_labels), accepts(labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE))
+]
 
 
 class StreamOptions(NullableBody):
@@ -175,9 +177,7 @@ class SamplingFields(ForModel):
     stream: bool = Field(False, description="Answer as server-sent events: chunks, and `[DONE]` at the end.")
     stream_options: StreamOptions | None = Field(None, description="Without effect where nothing is streamed.")
     user: str | None = Field(None, max_length=512, description="Logged, else without effect.")
-    metadata: Annotated[dict[str, str], BeforeValidator(_labels), accepts(_METADATA)] = Field(
-        default_factory=dict, description="Logged, else without effect."
-    )
+    metadata: Labels = Field(default_factory=dict, description="Logged, else without effect.")
     safety_identifier: str | None = Field(None, max_length=512, description="Without effect.")
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Without effect: cached prefixes are found without it."
