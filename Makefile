@@ -57,7 +57,12 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long"
+	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients"
+
+.PHONY: test-clients
+test-clients: prepare ## Programs that people use, in environments of their own, against the stack
+	tests/clients/install.sh $(VENV)/bin/python var/clients
+	$(VENV)/bin/python -m pytest --durations=10 -m clients tests/clients
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -73,7 +78,7 @@ test-long: prepare ## What takes many minutes or gigabytes: whole installations,
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(PYTEST) -m "not docker and not native and not model and not machines and not long"
+	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
@@ -103,6 +108,8 @@ lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv)
 	requirements/vendor.sh $(VENV)/bin/python app/api/playground/vendor lock
 	requirements/node.sh $(VENV)/bin/python requirements/lint lock
 	requirements/node.sh $(VENV)/bin/python tests/e2e/node lock
+	requirements/node.sh $(VENV)/bin/python tests/clients/node lock
+	tests/clients/compile.sh
 
 .PHONY: vendor
 vendor: prepare ## Write app/api/playground/vendor anew, from the packages that requirements/page locks
@@ -110,5 +117,5 @@ vendor: prepare ## Write app/api/playground/vendor anew, from the packages that 
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
-	rm -rf $(VENV) .coverage tests/e2e/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
+	rm -rf $(VENV) .coverage tests/e2e/node/node_modules tests/clients/node/node_modules var/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
