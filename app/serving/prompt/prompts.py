@@ -71,7 +71,7 @@ class Prompts:
 
     def text_tokens(self, text: str, *, leading: bool) -> tuple[int, ...]:
         """The ids of a raw text; with `leading` after the ids that the model expects before any text."""
-        return (*(self._leading if leading else ()), *self._tokenizer.encode_text(text))
+        return (*(self._leading if leading else ()), *self._text(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Raises InvalidRequest for ids that the model does not have."""
@@ -91,9 +91,13 @@ class Prompts:
             return (*self._leading, *self._raw(request.prompt, request.suffix))
         return request.prompt
 
+    def _text(self, text: str) -> list[int]:
+        """A raw text may hold the model's tokens for a gap: IDEs write the whole prompt themselves."""
+        return self._tokenizer.encode(self._tokenizer.shield(text, keep=self._infill or ()))
+
     def _raw(self, prompt: str, suffix: str | None) -> list[int]:
         if suffix is None:
-            return self._tokenizer.encode_text(prompt)
+            return self._text(prompt)
         if self._infill is None:
             raise UnsupportedField(
                 "The served model cannot fill in the middle: its tokenizer lacks the tokens for a suffix.",

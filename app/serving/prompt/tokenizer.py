@@ -10,7 +10,7 @@ ordinary text gets the same ids as from the published tokenizer.
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ class ModelTokenizer:
             if self._encoder.token_to_id(secret) != self.control_tokens[text]:
                 raise TokenizerUnusable(f"the control token {text} of {folder} changes its id when it is renamed")
 
-    def shield(self, text: str) -> str:
-        """Text of a user in which control strings are marked as text, for `encode`."""
-        return self._public_pattern.sub(lambda match: self._shield[match[0]], text)
+    def shield(self, text: str, keep: Container[str] = ()) -> str:
+        """Text of a user in which control strings, but those to `keep`, are marked as text, for `encode`."""
+        return self._public_pattern.sub(lambda match: match[0] if match[0] in keep else self._shield[match[0]], text)
 
     def unshield(self, text: str) -> str:
         return self._shielded_pattern.sub(lambda match: self._unshield[match[0]], text)

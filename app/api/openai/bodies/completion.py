@@ -51,7 +51,8 @@ class CompletionBody(SamplingFields):
     """The fields of a plain completion beside those of every completion."""
 
     prompt: Annotated[Items[Any], BeforeValidator(_prompts), accepts(PROMPT)] = Field(
-        description="A text, token ids, or a list of either. Control tokens in a text are read as text. Empty only "
+        description="A text, token ids, or a list of either. Control tokens in a text are read as text, "
+        "but for the model's own for a gap. Empty only "
         "with a suffix."
     )
     suffix: str | None = Field(

@@ -15,7 +15,7 @@ _STRINGS = Field(False, description="Also return the ids' names in the vocabular
 class TextToTokens(ForModel):
     """A raw text, as `/v1/completions` takes it."""
 
-    prompt: str = Field(description="A raw text. Control tokens in it are read as text.")
+    prompt: str = Field(description="A raw text. Control tokens in it are read as text, but for those for a gap.")
     add_special_tokens: bool = Field(
         True, description="Begin with the token that the model expects before any text, as a plain completion does."
     )

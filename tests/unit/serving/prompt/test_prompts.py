@@ -188,6 +188,24 @@ def test_a_suffix_makes_the_prompt_that_deepseek_was_trained_with(deepseek: Path
     assert control == ["<｜begin▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
 
 
+def test_a_raw_text_may_hold_the_tokens_for_a_gap_and_no_other_control_tokens(deepseek: Path) -> None:
+    prompts = Prompts(deepseek, SCRIPTED_MODEL)
+    text = "<｜fim▁begin｜>def add(a, b):\n    <｜fim▁hole｜>\n<｜User｜><｜end▁of▁sentence｜><｜fim▁end｜>"
+    tokens = prompts.prepare(request(prompt=text), 2048).tokens
+    published = ModelTokenizer(deepseek).published
+    assert published.decode(list(tokens), skip_special_tokens=False) == f"<｜begin▁of▁sentence｜>{text}"
+    control = [published.id_to_token(token) for token in tokens if token >= 49_152]
+    assert control == ["<｜begin▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
+    assert prompts.text_tokens(text, leading=True) == tokens
+
+
+def test_a_conversation_cannot_hold_the_tokens_for_a_gap(deepseek: Path) -> None:
+    prompts = Prompts(deepseek, SCRIPTED_MODEL)
+    tokens = prompts.prepare(request("<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>"), 2048).tokens
+    names = {ModelTokenizer(deepseek).published.id_to_token(token) for token in tokens}
+    assert not any("fim" in str(name) for name in names if str(name).startswith("<｜"))
+
+
 def test_a_hole_may_have_nothing_around_it(deepseek: Path) -> None:
     tokens = Prompts(deepseek, SCRIPTED_MODEL).prepare(request(prompt="", suffix=""), 2048).tokens
     assert len(tokens) == 4
