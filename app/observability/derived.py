@@ -1,10 +1,11 @@
 """Figures computed from one ended request, so that its log line and the histograms have the same numbers."""
 
+from app.contract.events import SUCCESSES
 from app.contract.telemetry import RequestEnded
 
 
 def succeeded(event: RequestEnded) -> bool:
-    return event.finished is not None and event.finished.failure is None
+    return event.finished is not None and event.finished.reason in SUCCESSES
 
 
 def time_per_output_token(event: RequestEnded) -> float | None:

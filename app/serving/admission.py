@@ -140,7 +140,8 @@ class Admission:
         return len(own), sum(reservation.prompt_tokens for reservation in own)
 
     def _share(self, whole: int, tenant: str) -> int:
-        return max(1, whole // len({tenant, *(reservation.tenant for reservation in self._inside)}))
+        tenants = len({tenant, *(reservation.tenant for reservation in self._inside)})
+        return min(whole, max(1, whole // tenants))
 
     def _bound_prompts(self, wanted: int, capacity: Capacity, tenant: str) -> None:
         bound, (_, own) = self.max_prompt_tokens(capacity), self._held(tenant)

@@ -25,7 +25,7 @@ WORK: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"messages": TURNS, "max_tokens": 1} | {f"absent{number}": None for number in range(5000)},
     ),
     "read the arguments of a long call": (
-        "app.api.openai.bodies.message_fields.parse_object",
+        "app.serving.prompt.prompts.arguments_of",
         "/v1/chat/completions",
         {"messages": [{"role": "assistant", "tool_calls": [CALL]}, *TURNS], "max_tokens": 1},
     ),

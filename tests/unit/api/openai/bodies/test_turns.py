@@ -30,8 +30,6 @@ def test_calls_belong_to_the_assistants_turn_before_them() -> None:
 @pytest.mark.parametrize(
     ("call", "result", "param"),
     [
-        (("a", "look", "[1]"), "a", "input[1].arguments"),
-        (("a", "not a name", "{}"), "a", "input[1].name"),
         (("", "look", "{}"), "a", "input[1].call_id"),
         (("a", "look", "{}"), "b", "input[2].result_id"),
     ],
