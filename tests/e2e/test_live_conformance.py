@@ -36,13 +36,22 @@ def test_every_operation_does_what_the_document_says(case: Case[Any], stack: Run
 def _shorten(case: Case[Any]) -> None:
     """Answers end soon. What is wrong stays wrong: only a limit that is missing or right is replaced."""
     body: Any = case.body
-    if not isinstance(body, dict) or not ("messages" in body or "prompt" in body):
+    if not isinstance(body, dict) or not {"messages", "prompt", "input"} & set(body):
         return
-    for name in ("max_tokens", "max_completion_tokens", "max_length"):
-        if isinstance(body.get(name), int) and LONGEST < body[name] <= 1_000_000:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_length"):
+        if _is_right(body.get(name)):
             body[name] = LONGEST
     if case.operation.path == "/" and not body.get("max_length"):
         body["max_length"] = LONGEST
+    if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
+        body["max_output_tokens"] = LONGEST
     limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
-    if case.operation.path.startswith("/v1/") and limits == (None, None):
+    if case.operation.path in ("/v1/chat/completions", "/v1/completions") and limits == (None, None):
         body["max_tokens"] = LONGEST
+
+
+def _is_right(limit: object) -> bool:
+    """A whole number above LONGEST, or -1, which means as many tokens as fit."""
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        return False
+    return limit == -1 or (LONGEST < limit <= 1_000_000 and float(limit).is_integer())
