@@ -13,7 +13,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from app.contract.errors import Overloaded
-from app.turns import Turns
+from app.fair_queue import FairQueue
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ class WorkPool:
         self._threads = threads
         self._per_tenant = max(1, threads // 2)
         self._working: Counter[str] = Counter()
-        self._waiting: Turns[asyncio.Future[None]] = Turns()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def run(
         self, tenant: str, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from app.contract.engine import Capacity
-from app.turns import Turns
+from app.fair_queue import FairQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Play:
 
     def __init__(self, works: Sequence[Work], capacity: Capacity) -> None:
         self.stays: dict[int, Stay] = {}
-        self.waiting: Turns[int] = Turns()
+        self.waiting: FairQueue[int] = FairQueue()
         for number, work in enumerate(works):
             self.waiting.add(work.tenant, number)
         self._works = works

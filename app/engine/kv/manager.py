@@ -7,6 +7,7 @@ whose first tokens are the same, and the last one may be partly filled.
 
 from collections.abc import Sequence
 
+from app.engine.kv.held_pages import HeldPages
 from app.engine.kv.known_pages import KnownPage
 from app.engine.kv.pages import PagePool
 from app.engine.kv.sequence import TokenSequence
@@ -17,11 +18,16 @@ class KvManager:
 
     def __init__(self, pool: PagePool) -> None:
         self.pool = pool
+        self._held = HeldPages()
 
     @property
     def tokens(self) -> int:
         """The most tokens that all pages hold."""
         return self.pool.count * self.pool.size
+
+    def held(self, tenant: str) -> int:
+        """Pages that the tenant's sequences hold; those that they share count once."""
+        return self._held.count(tenant)
 
     def pages_for(self, tokens: int) -> int:
         return -(-tokens // self.pool.size)
@@ -75,9 +81,9 @@ class KvManager:
             index = len(sequence.known)
             if index < len(sequence.pages):
                 self.pool.give_back(sequence.pages[index])
-                sequence.pages[index] = known.page
+                self._replace(sequence, index, known.page)
             else:
-                sequence.pages.append(known.page)
+                self._append(sequence, known.page)
             sequence.known.append(known)
         self._computed_already(sequence, len(found) * self.pool.size)
 
@@ -92,8 +98,17 @@ class KvManager:
             page = self.pool.take()
             if page is None:
                 return False
-            sequence.pages.append(page)
+            self._append(sequence, page)
         return True
+
+    def _append(self, sequence: TokenSequence, page: int) -> None:
+        sequence.pages.append(page)
+        self._held.add(sequence.tenant, page)
+
+    def _replace(self, sequence: TokenSequence, index: int, page: int) -> None:
+        self._held.drop(sequence.tenant, sequence.pages[index])
+        self._held.add(sequence.tenant, page)
+        sequence.pages[index] = page
 
     def note_computed(self, sequence: TokenSequence) -> None:
         """Register its newly filled pages as known."""
@@ -102,7 +117,7 @@ class KvManager:
             text = tuple(sequence.tokens[index * size : (index + 1) * size])
             after = sequence.known[-1] if sequence.known else None
             known = self.pool.learn(sequence.pages[index], text, sequence.tenant, after)
-            sequence.pages[index] = known.page
+            self._replace(sequence, index, known.page)
             sequence.known.append(known)
 
     def release(self, sequence: TokenSequence, *, keep: bool) -> None:
@@ -117,6 +132,8 @@ class KvManager:
             if not keep and known.holders == 1:
                 self.pool.forget(known)
             self.pool.let_go(known)
+        for page in sequence.pages:
+            self._held.drop(sequence.tenant, page)
         sequence.pages.clear()
         sequence.known.clear()
         sequence.computed = 0

@@ -1,9 +1,9 @@
 """The scheduler decides each step from the waiting and running sequences. It uses no device, clock or thread.
 
 A sequence is admitted when there are pages for its tokens so far, and some more (the watermark) for those that run.
-Tenants take turns (`app/turns.py`); within one it is first come, first served. First those are admitted that keep
-their tenant within its share (`shares.py`), and for them sequences beyond the shares of others are preempted; then
-the others, while they fit. The first that does not fit ends it: nobody overtakes.
+Tenants take turns (`app/fair_queue.py`); within one it is first come, first served. First those are admitted that
+keep their tenant within its share (`shares.py`), and for them sequences beyond the shares of others are preempted;
+then the others, while they fit. The first that does not fit ends it: nobody overtakes.
 
 Running sequences take a page when their next token needs one. When none is free, cached pages are evicted
 (`kv/pages.py`); then the youngest sequence of the tenant with most pages is preempted: its pages are freed, its
@@ -22,8 +22,8 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
 from app.engine.scheduling.prefill_shares import share_out
-from app.engine.scheduling.shares import Shares, by_tenant, pages_of
-from app.turns import Turns
+from app.engine.scheduling.shares import Shares, by_tenant
+from app.fair_queue import FairQueue
 
 ALONE = 4
 """Larger multiplications take less time per token; a request that arrives meanwhile waits a little longer."""
@@ -48,7 +48,7 @@ class Scheduler:
         self._steps_that_fit = 0
         self._turn = 0
         self._sequences: dict[str, TokenSequence] = {}  # all, in the order of their arrival
-        self._waiting: Turns[TokenSequence] = Turns()
+        self._waiting: FairQueue[TokenSequence] = FairQueue()
         self._running: dict[str, TokenSequence] = {}  # in the order of their admission
 
     @property
@@ -149,8 +149,8 @@ class Scheduler:
         """The youngest sequence of the tenant with most pages, but never the one that came first of all."""
         running = by_tenant(self._running.values())
         first = next(sequence for sequence in self._sequences.values() if sequence.id in self._running)
-        others = [own for own in running.values() if own[-1] is not first]
-        return max(others, key=pages_of)[-1]
+        others = [own[-1] for own in running.values() if own[-1] is not first]
+        return max(others, key=lambda youngest: self.kv.held(youngest.tenant))
 
     def _preempt(self, sequence: TokenSequence) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
@@ -178,8 +178,8 @@ class Scheduler:
         running = by_tenant(self._running.values())
 
         def fits_its_share(sequence: TokenSequence) -> bool:
-            more = self.kv.pages_for(len(sequence.tokens)) + len(self._running)
-            return shares.holds(running.get(sequence.tenant, []), more)
+            pages = self.kv.held(sequence.tenant) + self.kv.pages_for(len(sequence.tokens)) + len(self._running)
+            return shares.has_room(len(running.get(sequence.tenant, ())), pages)
 
         return self._waiting.next(fits_its_share)
 
@@ -201,7 +201,7 @@ class Scheduler:
     def _beyond(self, shares: Shares) -> TokenSequence | None:
         running = self._running.values()
         full = len(running) >= self._max_sequences
-        return shares.beyond_places(running) if full else shares.beyond_pages(running)
+        return shares.beyond_places(running) if full else shares.beyond_pages(running, self.kv.held)
 
     def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
         pending = [sequence for sequence in self._running.values() if sequence.pending > 1]

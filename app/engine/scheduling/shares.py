@@ -4,7 +4,7 @@ What one tenant does not use the others may, and give it back when it is wanted:
 takes what is beyond the shares of others. Everyone may run one sequence, of any size, and keeps its oldest.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from app.engine.kv.sequence import TokenSequence
@@ -21,17 +21,17 @@ class Shares:
     def of(cls, places: int, pages: int, tenants: int) -> "Shares":
         return cls(max(1, places // tenants), pages // tenants)
 
-    def holds(self, own: Collection[TokenSequence], more_pages: int) -> bool:
-        """Whether the tenant that runs `own` may run one more, for which these pages must be free."""
-        return not own or (len(own) < self.places and pages_of(own) + more_pages <= self.pages)
+    def has_room(self, running: int, pages: int) -> bool:
+        """Whether a tenant that runs so many sequences may run one more, with which it needs these pages."""
+        return not running or (running < self.places and pages <= self.pages)
 
     def beyond_places(self, running: Iterable[TokenSequence]) -> TokenSequence | None:
         """The youngest sequence of the tenant that is furthest beyond its share of places."""
         return _youngest_beyond(running, len, self.places)
 
-    def beyond_pages(self, running: Iterable[TokenSequence]) -> TokenSequence | None:
-        """The youngest sequence of the tenant that is furthest beyond its share of pages."""
-        return _youngest_beyond(running, pages_of, self.pages)
+    def beyond_pages(self, running: Iterable[TokenSequence], held: Callable[[str], int]) -> TokenSequence | None:
+        """The youngest sequence of the tenant that is furthest beyond its share of pages, of which it has `held`."""
+        return _youngest_beyond(running, lambda group: held(group[0].tenant), self.pages)
 
 
 def by_tenant(running: Iterable[TokenSequence]) -> dict[str, list[TokenSequence]]:
@@ -40,11 +40,6 @@ def by_tenant(running: Iterable[TokenSequence]) -> dict[str, list[TokenSequence]
     for sequence in running:
         groups.setdefault(sequence.tenant, []).append(sequence)
     return groups
-
-
-def pages_of(sequences: Iterable[TokenSequence]) -> int:
-    """The pages that they hold; those that they share count once."""
-    return len({page for sequence in sequences for page in sequence.pages})
 
 
 def _youngest_beyond(

@@ -7,8 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.errors import BodyTooLarge, Overloaded
 
-_MOST_BODIES = 64  # of the largest size, that the server holds at once; one tenant's may take half
-# of that, and when they are all taken, each tenant an equal share
+_MOST_BODIES = 64  # of the largest size, that the server holds at once
 
 
 class BodyLimit:
@@ -51,12 +50,12 @@ class BodyLimit:
 
     def _refuse_above_share(self, tenant: str) -> None:
         most = _MOST_BODIES * self._max_bytes
-        share = most // max(2, len(+self._held))
-        if self._held[tenant] <= (share if self._held.total() > most else most // 2):
+        allowed = most // max(2, len(+self._held)) if self._held.total() > most else most // 2
+        if self._held[tenant] <= allowed:
             return
         raise Overloaded(
             "The bodies of running requests of this API key, or of all clients without a key, have more than "
-            f"{share} bytes together. Send fewer or smaller requests at once.",
+            f"{allowed} bytes together. Send fewer or smaller requests at once.",
             retry_after=1,
         )
 

@@ -17,7 +17,7 @@ from app.engine.kv.pages import PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Scheduler
-from app.engine.scheduling.shares import Shares, by_tenant, pages_of
+from app.engine.scheduling.shares import Shares, by_tenant
 from tests.support.driving import sequences_of
 
 SIZE = 8
@@ -81,6 +81,9 @@ class Simulation:
         pool = self.scheduler.kv.pool
         assert pool.in_use == len(own) + len(known)
         assert pool.free + pool.cached + pool.in_use == pool.count
+        for tenant, sequences in by_tenant(running).items():
+            held = {page for sequence in sequences for page in sequence.pages}
+            assert self.scheduler.kv.held(tenant) == len(held)
 
     def note_who_waits(self) -> None:
         running = by_tenant(self.scheduler._running.values())
@@ -109,7 +112,7 @@ class Simulation:
         if first is None:
             return
         larger = -(-len(first.tokens) // SIZE) + scheduler.running > shares.pages
-        single = any(len(own) == 1 and pages_of(own) > shares.pages for own in running.values())
+        single = any(len(own) == 1 and len(own[0].pages) > shares.pages for own in running.values())
         assert larger or single or tenants > scheduler._max_sequences
 
     def new_token(self, sequence: TokenSequence) -> None:
@@ -188,6 +191,7 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
     assert {s.id for s in expected} <= {s.id for s in simulation.done}
     assert all(s.generated == s.max_tokens for s in simulation.done)
     assert simulation.scheduler.kv.pool.in_use == 0, "all counts of holders come to zero"
+    assert not any(simulation.scheduler.kv.held(tenant) for tenant in ("alice", "bob"))
     simulation.scheduler.kv.pool.forget_cached()
     assert simulation.scheduler.kv.pool.free == pages
 

@@ -74,3 +74,14 @@ async def test_two_tenants_at_half_leave_every_other_one_its_share(limit: BodyLi
     assert isinstance(held, Held)
     held.end.set()
     await asyncio.gather(*running)
+
+
+async def test_beside_small_neighbours_the_limit_that_is_told_is_half(limit: BodyLimit) -> None:
+    running = [await start(limit, tenant, size) for tenant, size in (("red", 1), ("green", 1), ("blue", 10))]
+    running.append(await start(limit, "blue", 10))
+    with pytest.raises(Overloaded, match="more than 20 bytes"):
+        await start(limit, "blue", 1)
+    held = limit._app
+    assert isinstance(held, Held)
+    held.end.set()
+    await asyncio.gather(*running)
