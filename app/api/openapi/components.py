@@ -8,7 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from app.api.http.body_model import NullableBody, TolerantBody
-from app.api.openai.bodies.sampling_fields import SamplingFields
+from app.api.openai.bodies.sampling_fields import AnswerBody
 
 REF = "#/components/schemas/{model}"
 
@@ -38,7 +38,7 @@ class _Generate(GenerateJsonSchema):
         if issubclass(schema["cls"], TolerantBody):
             made.pop("additionalProperties", None)
         elif nullable:
-            neutral = issubclass(schema["cls"], SamplingFields)
+            neutral = issubclass(schema["cls"], AnswerBody)
             made["additionalProperties"] = {"enum": [None, False, "", [], {}]} if neutral else {"type": "null"}
         for name, field in made.get("properties", {}).items():
             field.pop("title", None)

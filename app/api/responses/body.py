@@ -9,8 +9,7 @@ from pydantic_core import PydanticCustomError
 from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import accepts
 from app.api.openai.bodies.chat import MOST_TOOLS
-from app.api.openai.bodies.model_field import ForModel
-from app.api.openai.bodies.sampling_fields import Labels, Off, SamplingFields
+from app.api.openai.bodies.sampling_fields import AnswerBody, Labels, Off, SamplingFields, TokenLimit
 from app.api.openai.bodies.tool_fields import refuse_choice_without_tools, tools_of
 from app.api.openai.bodies.turns import Turns
 from app.api.responses.input_items import INPUT, add_input
@@ -57,22 +56,26 @@ class ResponseStreamOptions(NullableBody):
     include_obfuscation: Off = Field(False, description="Only false: events are not padded.")
 
 
-class ResponseBody(ForModel):
-    """Every field of OpenAI's that is missing here is refused by its name."""
+class ResponseBody(AnswerBody):
+    """A field that is missing here is refused by its name, unless its value asks for nothing."""
 
     input: Annotated[Any, BeforeValidator(_input), accepts(INPUT)] = Field(
         description="The user's text; or the items of a conversation, oldest first: messages, calls of functions and "
         "their outputs. Reasoning items are read over."
     )
     instructions: str | None = Field(None, description="A system turn before the input.")
-    max_output_tokens: int | None = Field(
-        None, ge=1, le=1_000_000, description="The most new tokens. Absent: as many as fit."
+    max_output_tokens: TokenLimit = Field(
+        None, ge=1, le=1_000_000, description="The most new tokens. Absent and -1: as many as fit."
     )
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 takes the most likely token. Absent: the model's own value."
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="Sample from the most likely tokens that together have this probability."
+        None,
+        ge=0,
+        le=1,
+        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
+        "one alone.",
     )
     text: TextFields = Field(TextFields(), description="The form of the answer's text.")
     tools: Items[FlatToolFields] = Field(
@@ -86,7 +89,7 @@ class ResponseBody(ForModel):
     )
     parallel_tool_calls: bool = Field(True, description="False: at most one call in an answer.")
     stream: bool = Field(False, description="Answer as server-sent events, with OpenAI's names and order.")
-    stream_options: ResponseStreamOptions | None = Field(None, description="Only with stream.")
+    stream_options: ResponseStreamOptions | None = Field(None, description="Without effect.")
     store: bool = Field(False, description="Without effect: nothing is stored, and every answer says so.")
     previous_response_id: Stored = Field(None, description="Refused: nothing is stored.")
     conversation: Stored = Field(None, description="Refused: nothing is stored.")
@@ -107,10 +110,8 @@ class ResponseBody(ForModel):
     metadata: Labels = Field(default_factory=dict, description="Logged and returned, else without effect.")
     safety_identifier: str | None = Field(None, max_length=512, description="Without effect.")
     prompt_cache_key: str | None = Field(None, max_length=512, description="Without effect.")
-    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = Field(
-        None, description="Without effect."
-    )
-    service_tier: Literal["auto", "default"] = Field("auto", description="Without effect: there is one tier.")
+    prompt_cache_retention: str | None = Field(None, max_length=64, description="Without effect.")
+    service_tier: str | None = Field(None, max_length=64, description="Without effect: there is one tier.")
 
     def generation(self, request_id: str, tenant: str, served: ModelInfo) -> GenerationRequest:
         """Raises InvalidRequest, UnsupportedField, ModelNotFound."""

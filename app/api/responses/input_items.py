@@ -6,10 +6,10 @@ this server or from another one.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body_model import Items, NullableBody
+from app.api.http.body_model import Items, TolerantBody
 from app.api.openai.bodies.chat import MOST_MESSAGES
 from app.api.openai.bodies.turns import Turns, at
 from app.contract.errors import InvalidRequest, UnsupportedField
@@ -17,11 +17,7 @@ from app.contract.errors import InvalidRequest, UnsupportedField
 _MOST_PARTS = 1024
 
 
-class _Item(NullableBody):
-    model_config = ConfigDict(extra="ignore")
-
-
-class InputPart(_Item):
+class InputPart(TolerantBody):
     type: Literal["input_text", "output_text", "text"]
     text: str
 
@@ -45,7 +41,7 @@ def _without_refusal(part: Any) -> Any:
 Parts = Annotated[Items[InputPart], BeforeValidator(_as_parts)]
 
 
-class InputMessage(_Item):
+class InputMessage(TolerantBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: Parts
 
@@ -53,7 +49,7 @@ class InputMessage(_Item):
         turns.say(self.role, _text(self.content), place)
 
 
-class InputCall(_Item):
+class InputCall(TolerantBody):
     call_id: str
     name: str
     arguments: str
@@ -62,7 +58,7 @@ class InputCall(_Item):
         turns.call(self.call_id, self.name, self.arguments, place)
 
 
-class InputCallOutput(_Item):
+class InputCallOutput(TolerantBody):
     call_id: str
     output: Parts
 

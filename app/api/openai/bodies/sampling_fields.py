@@ -95,12 +95,16 @@ class StreamOptions(NullableBody):
     include_obfuscation: Off = Field(False, description="Only false: chunks are not padded.")
 
 
-class SamplingFields(ForModel):
-    """Both completion routes have these fields."""
+class AnswerBody(ForModel):
+    """Asks for an answer. Fields that this server does not have may ask for nothing."""
 
     @classmethod
     def is_absent(cls, name: str, value: Any, *, known: bool) -> bool:
         return value is None or (not known and asks_for_nothing(name, value))
+
+
+class SamplingFields(AnswerBody):
+    """Both completion routes have these fields."""
 
     max_tokens: TokenLimit = Field(
         None,
