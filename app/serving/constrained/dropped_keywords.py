@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -14,27 +14,19 @@ _MOST_PLACES = 20  # in one line
 
 
 class DroppedKeywords:
-    """Safe under threads."""
+    """Safe under threads; two that come at the same moment may both be told."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: dict[bytes, None] = {}
+        self._tell_once = lru_cache(maxsize=_MOST_SCHEMAS)(_tell)
 
-    def tell(self, tool: str, schema: Mapping[str, Any], places: Sequence[str]) -> None:
+    def tell(self, tool: str, schema: Mapping[str, Any], places: tuple[str, ...]) -> None:
         """`places` are those of the keywords that are left out. Of the schema only names are written."""
-        if not self._is_new(json.dumps([tool, schema])):
-            return
-        _log.info(
-            "a tool's schema is enforced in part",
-            extra={"tool": tool, "not_enforced": list(places[:_MOST_PLACES]), "not_enforced_count": len(places)},
-        )
+        digest = hashlib.sha256(json.dumps(schema).encode()).digest()
+        self._tell_once(tool, digest, places[:_MOST_PLACES], len(places))
 
-    def _is_new(self, text: str) -> bool:
-        digest = hashlib.sha256(text.encode()).digest()
-        with self._lock:
-            if digest in self._told:
-                return False
-            if len(self._told) >= _MOST_SCHEMAS:
-                self._told.clear()
-            self._told[digest] = None
-        return True
+
+def _tell(tool: str, _schema: bytes, places: tuple[str, ...], count: int) -> None:
+    _log.info(
+        "a tool's schema is enforced in part",
+        extra={"tool": tool, "not_enforced": list(places), "not_enforced_count": count},
+    )

@@ -10,7 +10,8 @@ from typing import Any
 from app.contract.errors import InvalidRequest
 from app.contract.requests import GenerationRequest, Grammar, JsonFormat, JsonGrammar, LarkGrammar, SchemaRule, Tool
 from app.serving.constrained.dropped_keywords import DroppedKeywords
-from app.serving.constrained.json_schema import Origin, enforced, schema_text
+from app.serving.constrained.json_schema import enforced
+from app.serving.constrained.schema_text import Origin, schema_text
 from app.serving.tools.grammar import (
     CALLS,
     FREE_OR_CALLS,

@@ -5,24 +5,19 @@ keywords whose answers a validator would reject. So schemas are read here first,
 what is enforced. The tests in `tests/unit/serving/constrained/` validate answers with the `jsonschema` package.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.contract.errors import InvalidRequest
 from app.serving.constrained.json_alternatives import exclude_each_other
 from app.serving.constrained.json_keywords import REFUSED, RULES, is_count, says_nothing
+from app.serving.constrained.json_parts import SCHEMA, SCHEMAS_BY_NAME, SCHEMAS_IN_LIST, modern, objects, parts
 from app.serving.constrained.json_references import endless, resolve
+from app.serving.constrained.schema_text import Origin
 
-MOST_BYTES = 131_072
-DEEPEST = 48  # levels of JSON: far below where the library's own recursion ends (128)
 LONGEST_PLACE = 200  # characters of a place in a schema, in messages
 _LONGEST_NAME = 64
 
-_SCHEMAS_BY_NAME = ("properties", "patternProperties")
-_SCHEMAS_IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMA = ("items", "additionalProperties")
 _REST_OF = (
     ("properties", "additionalProperties"),
     ("patternProperties", "additionalProperties"),
@@ -35,39 +30,11 @@ Place = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a schema comes from, for errors: the field, and the tool if it is that of one."""
-
-    param: str
-    tool: str | None = None
-
-    @property
-    def name(self) -> str:
-        return "The JSON schema" if self.tool is None else f"The JSON schema of the tool {self.tool}"
-
-    def refusal(self, said: str) -> InvalidRequest:
-        """`said` follows the schema's name, and must not quote its values."""
-        return InvalidRequest(f"{self.name} {said}.", param=self.param)
-
-
-@dataclass(frozen=True, slots=True)
 class Enforced:
     """A schema with nothing but what is enforced, and the places of the keywords that are not."""
 
     schema: dict[str, Any]
     dropped: tuple[str, ...]
-
-
-def schema_text(schema: Mapping[str, Any], origin: Origin) -> str:
-    """The schema as JSON text of at most MOST_BYTES. Raises InvalidRequest."""
-    _check_depth(schema, origin)
-    try:
-        text = json.dumps(schema, allow_nan=False)
-    except ValueError:
-        raise origin.refusal("has a number that JSON cannot represent") from None
-    if len(text) > MOST_BYTES:
-        raise origin.refusal(f"is larger than {MOST_BYTES} bytes")
-    return text
 
 
 def enforced(schema: Mapping[str, Any], origin: Origin, *, strict: bool) -> Enforced:
@@ -78,7 +45,7 @@ def enforced(schema: Mapping[str, Any], origin: Origin, *, strict: bool) -> Enfo
     """
     reader = _Reader(schema, origin, strict=strict)
     written = reader.read()
-    if endless(written, list(_objects(written))):
+    if endless(written, list(objects(written))):
         reader.cannot((), "$ref", "requires a value that never ends, or is a chain of too many references")
         written = {"type": "object"} if schema.get("type") == "object" else {}
     return Enforced(written, tuple(reader.dropped))
@@ -120,8 +87,8 @@ class _Reader:
             if not isinstance(part, Mapping) or id(part) in seen:
                 continue
             seen.add(id(part))
-            part = _modern(part)
-            waiting += [inner for keyword, value in part.items() for inner in _parts(keyword, value)]
+            part = modern(part)
+            waiting += [inner for keyword, value in part.items() for inner in parts(keyword, value)]
             target = self._target(part.get("$ref"))
             if target is not None and target is not self._root and id(target) not in self._targets:
                 place = tuple(part["$ref"].split("/")[1:])
@@ -153,7 +120,7 @@ class _Reader:
         if place and "$id" in given:  # references within it would point elsewhere
             self.cannot(place, "$id", "is supported at the root only")
             return {}
-        schema = _modern(given)
+        schema = modern(given)
         written: dict[str, Any] = {}
         for keyword in schema:
             if (keyword in RULES or keyword in REFUSED) and not says_nothing(schema, keyword):
@@ -192,11 +159,11 @@ class _Reader:
         return {} if keyword == "$schema" else {keyword: self._parts_written(keyword, value, (*place, keyword))}
 
     def _parts_written(self, keyword: str, value: Any, place: Place) -> Any:
-        if keyword in _SCHEMAS_BY_NAME:
+        if keyword in SCHEMAS_BY_NAME:
             return {name: self._part(part, (*place, name)) for name, part in value.items()}
-        if keyword in _SCHEMAS_IN_LIST:
+        if keyword in SCHEMAS_IN_LIST:
             return [self._part(part, (*place, str(number))) for number, part in enumerate(value)]
-        return self._part(value, place) if keyword in _SCHEMA else value
+        return self._part(value, place) if keyword in SCHEMA else value
 
     def _referring(self, reference: str, place: Place) -> dict[str, Any]:
         target = self._root if reference == "#" else self._target(reference)
@@ -210,53 +177,3 @@ def place_text(place: Place) -> str:
     """For messages and logs: names with dots, without what cannot be printed, and of a long place the end."""
     text = ".".join("".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME]) for name in place)
     return text if len(text) <= LONGEST_PLACE else f"…{text[-LONGEST_PLACE:]}"
-
-
-def _modern(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With a tuple of draft 7 (`items` with a list) as later drafts write it."""
-    items = schema.get("items")
-    if not isinstance(items, list) or "prefixItems" in schema:
-        return schema
-    modern = {keyword: value for keyword, value in schema.items() if keyword not in ("items", "additionalItems")}
-    if items:
-        modern["prefixItems"] = items
-    if "additionalItems" in schema:
-        modern["items"] = schema["additionalItems"]
-    return modern
-
-
-def _check_depth(value: Any, origin: Origin) -> None:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > DEEPEST:
-            raise origin.refusal(f"is nested deeper than {DEEPEST} levels")
-        level = [child for item in level for child in _children(item) if isinstance(child, Mapping | list | tuple)]
-
-
-def _children(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list | tuple):
-        yield from value
-
-
-def _parts(keyword: str, value: Any) -> Iterator[Any]:
-    """The schemas that a keyword's value holds. A value of the wrong form holds none: its rule refuses it."""
-    if keyword in _SCHEMAS_BY_NAME:
-        if isinstance(value, Mapping):
-            yield from value.values()
-    elif keyword in _SCHEMAS_IN_LIST:
-        if isinstance(value, list):
-            yield from value
-    elif keyword in _SCHEMA and not isinstance(value, list):
-        yield value
-
-
-def _objects(written: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A written schema and every object that is a schema in it."""
-    yield written
-    for keyword, value in written.items():
-        for part in _parts("properties" if keyword == "$defs" else keyword, value):
-            if isinstance(part, Mapping):
-                yield from _objects(part)
