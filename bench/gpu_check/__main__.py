@@ -27,7 +27,7 @@ from bench.gpu_check.sections.faults import faults
 from bench.gpu_check.sections.kernels import kernels
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
-from bench.gpu_check.sections.prefill import prefill
+from bench.gpu_check.sections.prefill import prefill, profile_chunk
 from bench.machine import commit
 
 SECTIONS = {
@@ -41,6 +41,7 @@ SECTIONS = {
     "decode": decode,
     "profile": profile,
     "prefill": prefill,
+    "profile_chunk": profile_chunk,
     "memory": memory,
     "baseline": baseline,
 }

@@ -36,10 +36,14 @@ def step(sequences: Sequence[TokenSequence], start: int, end: int) -> Step:
     return step_of(Decision(chunks, ()) if end - start == 1 else Decision((), chunks), PAGE_SIZE)
 
 
-@torch.inference_mode()
 def logits(model: Any, tokens: Tensor, cuts: Sequence[int]) -> Tensor:
     """Every token's logits, `[rows, length, vocabulary]`, of texts that go through the model in parts."""
-    decoder = Decoder(over_pages(model))
+    return logits_of(Decoder(over_pages(model)), tokens, cuts)
+
+
+@torch.inference_mode()
+def logits_of(decoder: Decoder, tokens: Tensor, cuts: Sequence[int]) -> Tensor:
+    """The same of a decoder."""
     cache = decoder.new_cache(POOL)
     sequences = scattered(tokens.tolist())
     parts, start = [], 0

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, apply_rotary_emb
 
@@ -24,7 +25,7 @@ from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.backends.on_gpu import TritonLatents
 from app.engine.attention.backends.partial import Part, merge
 from app.engine.attention.cache import KvCache
-from app.engine.attention.paged_plan import Chunk
+from app.engine.attention.paged_plan import Chunk, Group
 from app.engine.attention.prefill import PRODUCTS, Kernel, choose_kernel
 
 
@@ -62,6 +63,7 @@ class AbsorbedAttention(DeepseekV2Attention):
     """The stock module's weights, arguments and results; computed in another way."""
 
     prefill: Kernel = PRODUCTS  # of the expanded form: `use_kernels` sets the device's best
+    joined: Tensor | None = None  # the weights of `q_proj` over those of `kv_a_proj_with_mqa`: `join_projections`
 
     def forward(  # type: ignore[override]  # transformers annotates a third result that there is not
         self,
@@ -79,6 +81,16 @@ class AbsorbedAttention(DeepseekV2Attention):
             kv_cache.update(latent, rope, self.layer_idx)
         output = self._attend_pages(query, kv_cache)
         return self.o_proj(output), None
+
+    def join_projections(self) -> None:
+        """Make queries and latents of a token one product: one launch less. The modules' weights become views of the
+        joined one. Only for modules with `q_proj`, and without biases there."""
+        if self.joined is not None:
+            return
+        parts = cast("nn.Linear", self.q_proj), self.kv_a_proj_with_mqa
+        self.joined = torch.cat([part.weight for part in parts])
+        for part, weight in zip(parts, torch.split(self.joined, [len(part.weight) for part in parts]), strict=True):
+            part.weight.data = weight
 
     def _absorbs(self, queries: int, length: int) -> bool:
         return absorbed_is_cheaper(
@@ -99,8 +111,12 @@ class AbsorbedAttention(DeepseekV2Attention):
         self, hidden_states: Tensor, rotation: Tensor, cache: KvCache, latents: TritonLatents
     ) -> Tensor:
         """The same with one kernel behind the projections: the rotated queries, `[1, h, tokens, nope + rope]`."""
-        query = self._queries(hidden_states)[0].view(-1, self.num_heads, self.qk_head_dim)
-        compressed = self.kv_a_proj_with_mqa(hidden_states)[0]
+        if self.joined is None:
+            queries, compressed = self._queries(hidden_states)[0], self.kv_a_proj_with_mqa(hidden_states)[0]
+        else:
+            projected = F.linear(hidden_states[0], self.joined)
+            queries, compressed = projected.tensor_split([self.num_heads * self.qk_head_dim], dim=1)
+        query = queries.view(-1, self.num_heads, self.qk_head_dim)
         plan, storage = cache.plans[query.device], cache.storage(self.layer_idx)
         norm = (self.kv_a_layernorm.weight, self.kv_a_layernorm.variance_epsilon)
         latents.rotate_and_write(plan, storage, query, compressed, rotation=rotation[0], norm=norm)
@@ -116,19 +132,26 @@ class AbsorbedAttention(DeepseekV2Attention):
         """All rows of a step, `[1, h, tokens, nope + rope]` to `[1, tokens, h * v]`."""
         plan, storage = cache.plans[query.device], cache.storage(self.layer_idx)
         latents = cast("LatentsBackend", cache.backend)
-        outputs = []
+        output = query.new_empty(query.shape[2], self.num_heads, self.v_head_dim)
+        by_head = output.transpose(0, 1)
         for group in plan.groups:
-            summed = latents.decode(group, storage, self._into_latent_space(query[0, :, group.rows]), self.scaling)
-            outputs.append(self._out_of_latent_space(summed))
+            summed = self._decode(group, storage, query[0, :, group.rows], latents)
+            self._out_of_latent_space(summed, by_head[:, group.rows])
         for chunk in plan.chunks:
             rows = query[0, :, chunk.rows]
             if self._absorbs(rows.shape[1], chunk.end):
                 summed = latents.chunk(chunk, storage, self._into_latent_space(rows), self.scaling)
-                outputs.append(self._out_of_latent_space(summed))
+                self._out_of_latent_space(summed, by_head[:, chunk.rows])
             else:
-                outputs.append(self._expanded_chunk(rows, chunk, storage, latents))
-        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        return joined.transpose(0, 1).flatten(1).unsqueeze(0)
+                by_head[:, chunk.rows] = self._expanded_chunk(rows, chunk, storage, latents)
+        return output.flatten(1).unsqueeze(0)
+
+    def _decode(self, group: Group, storage: Tensor, query: Tensor, latents: LatentsBackend) -> Tensor:
+        """`[h, q, nope + rope]` to `[h, q, rank]`."""
+        if not isinstance(latents, TritonLatents):
+            return latents.decode(group, storage, self._into_latent_space(query), self.scaling)
+        nope, rope = torch.split(query, [self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
+        return latents.decode_apart(group, storage, torch.bmm(nope, self._weights()[0]), rope, self.scaling)
 
     def _expanded_chunk(self, query: Tensor, chunk: Chunk, storage: Tensor, latents: LatentsBackend) -> Tensor:
         """`[h, q, nope + rope]` to `[h, q, v]`, over every head's own keys and values, in blocks of the context."""
@@ -137,7 +160,9 @@ class AbsorbedAttention(DeepseekV2Attention):
     def _expanded_parts(
         self, query: Tensor, chunk: Chunk, storage: Tensor, latents: LatentsBackend
     ) -> Iterator[Part]:
-        for rows in latents.context(chunk, storage, self.num_heads * query.shape[1]):
+        scores = 0 if self.prefill.fused else self.num_heads * query.shape[1]
+        numbers = self.num_heads * (3 * self.qk_head_dim + self.v_head_dim)  # as projected, as keys, widened values
+        for rows in latents.context(chunk, storage, scores_per_token=scores, numbers_per_token=numbers):
             yield self._expanded_part(query, rows, causal=False)
         yield self._expanded_part(query, latents.own(chunk, storage), causal=True)
 
@@ -151,9 +176,9 @@ class AbsorbedAttention(DeepseekV2Attention):
         nope, rope = torch.split(query, [self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
         return torch.cat((torch.bmm(nope, self._weights()[0]), rope), dim=-1)
 
-    def _out_of_latent_space(self, summed: Tensor) -> Tensor:
-        """`[h, q, rank]` to `[h, q, v]`."""
-        return torch.bmm(summed, self._weights()[1].mT)
+    def _out_of_latent_space(self, summed: Tensor, output: Tensor) -> None:
+        """`[h, q, rank]` into `[h, q, v]`."""
+        torch.bmm(summed, self._weights()[1].mT, out=output)
 
     def _weights(self) -> tuple[Tensor, Tensor]:
         """W_UK `[h, nope, rank]` and W_UV `[h, v, rank]`: views of `kv_b_proj`, no second copy."""

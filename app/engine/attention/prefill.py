@@ -30,10 +30,12 @@ class Kernel:
     """`attend(query, key, value, scaling, causal)`, `[n, h, tokens, dim]` each, values perhaps narrower, to a Part.
 
     With `causal` there are as many keys as queries, and each sees those up to its own; else every query sees all.
+    A kernel that is `fused` never has all scores in memory.
     """
 
     name: str
     attend: Callable[[Tensor, Tensor, Tensor, float, bool], Part]
+    fused: bool = True
 
 
 def _products(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Part:
@@ -62,7 +64,7 @@ def _widened(value: Tensor, key: Tensor) -> Tensor:
     return F.pad(value, (0, key.shape[-1] - value.shape[-1]))
 
 
-PRODUCTS = Kernel("matrix products", _products)
+PRODUCTS = Kernel("matrix products", _products, fused=False)
 TORCH_FLASH = Kernel("torch flash", _flash)
 TORCH_EFFICIENT = Kernel("torch efficient", _efficient)
 """For GPUs and types that torch's flash kernel does not support."""

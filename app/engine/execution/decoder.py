@@ -1,11 +1,14 @@
 """The forward pass of one step through a transformers decoder: embedding, layers, norm and head.
 
 Works for every model of the common shape (`model.embed_tokens`, `.rotary_emb`, `.layers`, `.norm`, `lm_head`)
-with its layers on one device or several. Between two devices one hidden state crosses per step; positions,
-rotary embeddings and masks are made on each device once.
+with its layers on one device or several. The layers of one device are a segment. Between two segments one hidden
+state crosses per step; positions and rotary embeddings are made in each once.
 """
 
 import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, cast
 
 import torch
@@ -21,6 +24,16 @@ from app.engine.layers.experts import ExpertsPolicy
 from app.engine.layers.packed import PackedLinear
 
 
+@dataclass(slots=True)
+class Segment:
+    """Consecutive layers on one device. `run(hidden, rotation, cache)` computes them, `[1, tokens, hidden]` in and
+    out."""
+
+    device: torch.device
+    layers: Sequence[nn.Module]
+    run: Callable[[Tensor, Any, KvCache], Tensor]
+
+
 class Decoder:
     """`model` is a causal language model whose attention works on pages; `experts` says how its experts are
     computed, if it has any."""
@@ -30,14 +43,17 @@ class Decoder:
         missing = [n for n in ("embed_tokens", "layers", "norm", "rotary_emb") if not hasattr(base, n)]
         if base is None or missing or not hasattr(model, "lm_head"):
             raise UnsupportedModel(f"{type(model).__name__} lacks {', '.join(missing) or 'model or lm_head'}")
-        self._experts = experts
+        self.experts = experts
         self._embed: nn.Module = base.embed_tokens
         self._layers: list[nn.Module] = list(base.layers)
+        by_device = [(device, tuple(layers)) for device, layers in groupby(self._layers, key=_device_of)]
+        self.segments = [Segment(device, layers, through_modules(layers)) for device, layers in by_device]
         self._norm: nn.Module = base.norm
         self._head = cast("nn.Module", model.lm_head)
         self.layer_devices = [_device_of(layer) for layer in self._layers]
         self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
         self.longest = int(model.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]  # transformers'
+        self.width = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]  # transformers'
         self.dtype = next(iter(base.norm.parameters())).dtype
         self.backend = choose_backend(model.config, self._layers, self.dtype, self.devices)
 
@@ -46,6 +62,12 @@ class Decoder:
         """Every device that computes, in the order of the steps. The embedding or the head may have one to itself."""
         ends = _device_of(self._norm), _device_of(self._head)
         return list(dict.fromkeys((self.embed_device, *self.layer_devices, *ends)))
+
+    @property
+    def stands_apart(self) -> bool:
+        """Whether the embedding, the norm or the head is on another device than the layers beside it."""
+        first, last = self.segments[0].device, self.segments[-1].device
+        return (self.embed_device, _device_of(self._norm), _device_of(self._head)) != (first, last, last)
 
     @property
     def embed_device(self) -> torch.device:
@@ -74,29 +96,40 @@ class Decoder:
     def compute(self, tokens: Tensor, rows: Tensor | None, cache: KvCache) -> Tensor:
         """What a step launches on its devices, by the cache's plans: `tokens` `[1, tokens]`, and the `rows` whose
         logits are wanted, if not all."""
-        if self._experts is not None:
-            self._experts.apply(tokens.shape[1])
-        hidden = self._through_layers(self._embed(tokens), cache)
+        value = tokens
+        for number in range(len(self.segments)):
+            value = self.stage(number, value, rows, cache)
+        return value
+
+    def stage(self, number: int, value: Tensor, rows: Tensor | None, cache: KvCache) -> Tensor:
+        """What a step does in one segment: from tokens in the first and from a hidden state in the others, to logits
+        in the last and to a hidden state in the others."""
+        segment = self.segments[number]
+        if self.experts is not None:
+            self.experts.apply(value.shape[1])
+        hidden = (value if number else self._embed(value)).to(segment.device)
+        rotation = self._rotary[segment.device](hidden, position_ids=cache.plans[segment.device].position_ids)
+        hidden = segment.run(hidden, rotation, cache)
+        if number + 1 < len(self.segments):
+            return hidden
         if rows is not None:
             hidden = hidden.index_select(1, rows)
         hidden = self._norm(hidden.to(_device_of(self._norm)))
         logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
         return logits
 
-    def _through_layers(self, hidden: Tensor, cache: KvCache) -> Tensor:
-        rotary: dict[torch.device, Any] = {}
-        for layer, device in zip(self._layers, self.layer_devices, strict=True):
-            if device not in rotary:
-                hidden = hidden.to(device)
-                rotary[device] = self._rotary[device](hidden, position_ids=cache.plans[device].position_ids)
+
+def through_modules(layers: Sequence[nn.Module]) -> Callable[[Tensor, Any, KvCache], Tensor]:
+    """A segment's `run`, layer by layer as transformers has them."""
+
+    def run(hidden: Tensor, rotation: Any, cache: KvCache) -> Tensor:
+        for layer in layers:
             hidden = layer(
-                hidden,
-                position_embeddings=rotary[device],
-                past_key_values=cache,
-                use_cache=True,
-                kv_cache=cache,
+                hidden, position_embeddings=rotation, past_key_values=cache, use_cache=True, kv_cache=cache
             )
         return hidden
+
+    return run
 
 
 def _device_of(module: nn.Module) -> torch.device:

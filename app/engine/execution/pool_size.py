@@ -73,5 +73,5 @@ def free_beside_a_step(decoder: Decoder, prompt_tokens: int, sequences: int) -> 
     for gpu in gpus:
         with torch.cuda.device(gpu):
             torch.cuda.empty_cache()
-        free[gpu] = torch.cuda.mem_get_info(gpu)[0] - peaks[gpu] - captured
+        free[gpu] = torch.cuda.mem_get_info(gpu)[0] - peaks[gpu] - captured.get(gpu, 0)
     return free

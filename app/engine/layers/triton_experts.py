@@ -1,13 +1,21 @@
-"""Routed experts of a small step as two Triton kernels, for transformers' switch between implementations.
+"""Routed and shared experts as Triton kernels. The routed ones alone are one more implementation for transformers'
+switch.
 
-Every expert that was chosen multiplies all tokens of a block and keeps the rows that chose it. So nothing is sorted,
-the host needs nothing of the choice, and the step can be captured in a CUDA graph. A weight is read once for 64
-tokens, and with few tokens reading weights is all that a step waits for. With many tokens the idle rows cost more
-than sorting: the start-up measures (`experts.py`).
+A program multiplies a block of rows with some columns of one expert. Which expert and which rows depends on the step:
 
-Shapes: t tokens, k chosen experts of each, e experts, w width of a token, i inner width of an expert.
+- pairs: with few tokens there is a program for each pair of a token and its expert; of an expert's pairs the first
+  works for all;
+- experts: up to a block of tokens there is one for each expert, which multiplies all tokens and keeps the rows that
+  chose it. Reading weights is all that such a step waits for;
+- sorted: with more tokens the pairs are sorted by expert first (`triton_sort.py`), and each block has rows of one.
+
+The host needs nothing of the choice, so that every form can be captured in a CUDA graph. Every expert's rows are
+written for themselves: a sum of them follows, in `triton_norms.py` together with the next norm.
+
+Shapes: t tokens, k chosen experts of each, e experts, s shared ones, w width of a token, i inner width of an expert.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,48 +23,100 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from app.engine.layers.triton_sort import blocks_of, sort_pairs
+
 MOST_TOKENS = 64
-"""Tokens of one block."""
+"""Tokens of a step that is not sorted: one block of rows."""
 
-COLUMNS = 32
-"""Columns of a weight that one program computes: 6 experts of 1,408 make 264 programs for one token."""
+PAIRS, EXPERTS, SORTED = 0, 1, 2
+"""The forms above."""
 
-DEPTH = 64
-"""Numbers of a row that are multiplied at a time."""
+KIB = 1024
 
 
 @triton.jit
-def _choosing(chosen, first, tokens, expert, TOKENS: tl.constexpr, K: tl.constexpr, K_BLOCK: tl.constexpr):  # noqa: PLR0917  # a kernel's arguments are positional
-    """For each token of the block: whether it chose the expert, and its place among all pairs `[t * k]`."""
-    token, slot = first + tl.arange(0, TOKENS), tl.arange(0, K_BLOCK)
-    there = (token < tokens)[:, None] & (slot < K)[None, :]
-    choice = tl.load(chosen + token[:, None] * K + slot[None, :], mask=there, other=-1)
-    here = choice == expert
-    return tl.max(here.to(tl.int32), 1) > 0, token * K + tl.sum(tl.where(here, slot[None, :], 0), 1)
+def _work(  # noqa: PLR0917  # a kernel's arguments are positional
+    chosen,
+    order,
+    owners,
+    tokens,
+    routed,  # programs for routed experts; those for shared ones follow
+    FORM: tl.constexpr,
+    TOKENS: tl.constexpr,
+    K: tl.constexpr,
+    K_BLOCK: tl.constexpr,
+    PAIRS_BLOCK: tl.constexpr,
+):
+    """What a program computes: its routed expert, or its shared one from 0 (else -1); the tokens of its rows, which
+    of them it multiplies, and the place of each among its token's K routed and then shared experts."""
+    number, row = tl.program_id(1), tl.arange(0, TOKENS)
+    expert = number.to(tl.int64)
+    if number >= routed:
+        blocks = tl.cdiv(tokens, TOKENS)
+        shared = (number - routed) // blocks
+        token = (number - routed) % blocks * TOKENS + row
+        chose = token < tokens
+        place = K + shared + row * 0
+    else:
+        shared = -1 + number * 0
+        if FORM == 2:
+            expert = tl.load(owners + number).to(tl.int64)
+            pair = tl.load(order + number * TOKENS + row, mask=(row >= 0) & (expert >= 0), other=-1)
+            chose = pair >= 0
+            token = tl.where(chose, pair, 0) // K
+            place = tl.where(chose, pair, 0) % K
+        else:
+            token, slot = row, tl.arange(0, K_BLOCK)
+            there = (token < tokens)[:, None] & (slot < K)[None, :]
+            choice = tl.load(chosen + token[:, None] * K + slot[None, :], mask=there, other=-1)
+            if FORM == 0:
+                pair = tl.arange(0, PAIRS_BLOCK)
+                expert = tl.load(chosen + number)
+                earlier = tl.load(chosen + pair, mask=pair < number, other=-1) == expert
+                expert = tl.where(tl.sum(earlier.to(tl.int32), 0) > 0, -2, expert)  # nobody's choice
+            here = choice == expert
+            chose = tl.max(here.to(tl.int32), 1) > 0
+            place = tl.sum(tl.where(here, slot[None, :], 0), 1)
+    return expert, shared, token, chose, place
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "routed"])
 def gate_up_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     hidden,  # [t, WIDTH]
     weight,  # [e, 2 * INNER, WIDTH]: the gates' rows, then the others
+    shared_gate,  # [SHARED * INNER, WIDTH]
+    shared_up,  # [SHARED * INNER, WIDTH]
     chosen,  # [t, K], int64
-    inner,  # [t * K, INNER]
+    order,  # of a sorted step, int32
+    owners,  # likewise
+    inner,  # [t, K + SHARED, INNER]
     tokens,
+    routed,
     WIDTH: tl.constexpr,
     INNER: tl.constexpr,
+    FORM: tl.constexpr,
     TOKENS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    SHARED: tl.constexpr,
     K: tl.constexpr,
     K_BLOCK: tl.constexpr,
+    PAIRS_BLOCK: tl.constexpr,
 ):
     """silu(gate) * up of every pair of a token and an expert."""
-    expert, first = tl.program_id(1).to(tl.int64), tl.program_id(2) * TOKENS
-    chose, pair = _choosing(chosen, first, tokens, expert, TOKENS, K, K_BLOCK)
+    expert, shared, token, chose, place = _work(
+        chosen, order, owners, tokens, routed, FORM, TOKENS, K, K_BLOCK, PAIRS_BLOCK
+    )
     if tl.max(chose.to(tl.int32), 0) > 0:
-        token, depth = first + tl.arange(0, TOKENS), tl.arange(0, DEPTH)
+        if shared >= 0:
+            gates_of = shared_gate + shared.to(tl.int64) * INNER * WIDTH
+            ups_of = shared_up + shared.to(tl.int64) * INNER * WIDTH
+        else:
+            gates_of = weight + expert * 2 * INNER * WIDTH
+            ups_of = weight + (expert * 2 + 1) * INNER * WIDTH
+        depth = tl.arange(0, DEPTH)
         column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-        own = weight + (expert * 2 * INNER + column[:, None]) * WIDTH + depth[None, :]
+        own = column[:, None] * WIDTH + depth[None, :]
         rows = hidden + token[:, None] * WIDTH + depth[None, :]
         gate = tl.zeros([TOKENS, COLUMNS], tl.float32)
         up = tl.zeros([TOKENS, COLUMNS], tl.float32)
@@ -64,38 +124,51 @@ def gate_up_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
             inside = (depth < WIDTH - start)[None, :]
             row = tl.load(rows + start, mask=chose[:, None] & inside, other=0.0)
             mask = (column < INNER)[:, None] & inside
-            gates = tl.load(own + start, mask=mask, other=0.0)
-            ups = tl.load(own + INNER * WIDTH + start, mask=mask, other=0.0)
+            gates = tl.load(gates_of + own + start, mask=mask, other=0.0)
+            ups = tl.load(ups_of + own + start, mask=mask, other=0.0)
             gate += tl.dot(row, tl.trans(gates), input_precision="ieee")
             up += tl.dot(row, tl.trans(ups), input_precision="ieee")
         product = gate / (1.0 + tl.exp(-gate)) * up
-        target = inner + pair[:, None] * INNER + column[None, :]
+        target = inner + (token * (K + SHARED) + place)[:, None] * INNER + column[None, :]
         tl.store(target, product.to(inner.dtype.element_ty), mask=chose[:, None] & (column < INNER)[None, :])
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "routed"])
 def down_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
-    inner,  # [t * K, INNER]
+    inner,  # [t, K + SHARED, INNER]
     weight,  # [e, WIDTH, INNER]
+    shared_down,  # [WIDTH, SHARED * INNER]
     chosen,  # [t, K], int64
-    shares,  # [t, K]: how much each expert counts
-    output,  # [t * K, WIDTH] float32
+    order,
+    owners,
+    shares,  # [t, K]: how much each routed expert counts
+    output,  # [t, K + SHARED, WIDTH]
     tokens,
+    routed,
     WIDTH: tl.constexpr,
     INNER: tl.constexpr,
+    FORM: tl.constexpr,
     TOKENS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    SHARED: tl.constexpr,
     K: tl.constexpr,
     K_BLOCK: tl.constexpr,
+    PAIRS_BLOCK: tl.constexpr,
 ):
     """What every pair adds to its token."""
-    expert, first = tl.program_id(1).to(tl.int64), tl.program_id(2) * TOKENS
-    chose, pair = _choosing(chosen, first, tokens, expert, TOKENS, K, K_BLOCK)
+    expert, shared, token, chose, place = _work(
+        chosen, order, owners, tokens, routed, FORM, TOKENS, K, K_BLOCK, PAIRS_BLOCK
+    )
     if tl.max(chose.to(tl.int32), 0) > 0:
+        if shared >= 0:
+            matrix, step = shared_down + shared.to(tl.int64) * INNER, SHARED * INNER
+        else:
+            matrix, step = weight + expert * WIDTH * INNER, INNER
         depth = tl.arange(0, DEPTH)
         column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-        own = weight + (expert * WIDTH + column[:, None]) * INNER + depth[None, :]
+        pair = token * (K + SHARED) + place
+        own = matrix + column[:, None] * step + depth[None, :]
         rows = inner + pair[:, None] * INNER + depth[None, :]
         total = tl.zeros([TOKENS, COLUMNS], tl.float32)
         for start in range(0, INNER, DEPTH):
@@ -103,43 +176,107 @@ def down_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
             row = tl.load(rows + start, mask=chose[:, None] & inside, other=0.0)
             down = tl.load(own + start, mask=(column < WIDTH)[:, None] & inside, other=0.0)
             total += tl.dot(row, tl.trans(down), input_precision="ieee")
-        share = tl.load(shares + pair, mask=chose, other=0.0).to(tl.float32)
+        counts = chose & (place < K)
+        share = tl.load(shares + token * K + place, mask=counts, other=1.0).to(tl.float32)
         target = output + pair[:, None] * WIDTH + column[None, :]
-        tl.store(target, total * share[:, None], mask=chose[:, None] & (column < WIDTH)[None, :])
+        weighed = (total * share[:, None]).to(output.dtype.element_ty)
+        tl.store(target, weighed, mask=chose[:, None] & (column < WIDTH)[None, :])
 
 
-def experts_forward(module: Any, hidden: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
-    """`hidden` `[t, w]`, `chosen` `[t, k]` int64 and `shares` `[t, k]` to `[t, w]`, for a module of transformers with
-    `gate_up_proj` `[e, 2 * i, w]` and `down_proj` `[e, w, i]`, gated by SiLU. Sums are float32."""
+Shared = tuple[Tensor, Tensor, Tensor]
+"""Gates `[s * i, w]`, ups `[s * i, w]` and downs `[w, s * i]` of s experts that multiply every token."""
+
+
+def experts_parts(
+    module: Any, hidden: Tensor, chosen: Tensor, shares: Tensor, shared: Shared | None = None
+) -> Tensor:
+    """What each expert adds to each token, `[t, k + s, w]`: `experts_forward` is their sum. Float32 for small steps,
+    which round once, and the type of `hidden` for sorted ones, whose parts are many."""
     tokens, width = hidden.shape
     experts, k = module.gate_up_proj.shape[0], chosen.shape[1]
     hidden, chosen, shares = hidden.contiguous(), chosen.contiguous(), shares.contiguous()
     inner_width = module.down_proj.shape[2]
-    constants = tiles(width, inner_width, tokens, k, hidden.dtype)
-    blocks = triton.cdiv(tokens, constants["TOKENS"])
-    inner = torch.empty(tokens * k, inner_width, dtype=hidden.dtype, device=hidden.device)
-    output = torch.empty(tokens, k, width, dtype=torch.float32, device=hidden.device)
+    gates, ups, downs = shared or (module.gate_up_proj, module.gate_up_proj, module.down_proj)  # not read if none
+    alike = len(gates) // inner_width if shared else 0
+    form, room = form_of(tokens, k, experts), shared_memory(hidden.device)
+    rows = rows_of(tokens, k, experts, room)
+    constants = constants_of(width, inner_width, k, form=form, rows=rows, experts=experts, shared=alike)
+    gate_up, down = (constants | tiles(hidden.dtype, form=form, rows=rows, room=room, up=up) for up in (True, False))
+    order, owners = sort_pairs(chosen, experts, rows) if form == SORTED else (chosen, chosen)
+    routed = {PAIRS: tokens * k, EXPERTS: experts, SORTED: blocks_of(tokens * k, experts, rows)}[form]
+    programs = routed + alike * triton.cdiv(tokens, rows)
+    parts = hidden.dtype if form == SORTED else torch.float32
+    inner = torch.empty(tokens, k + alike, inner_width, dtype=hidden.dtype, device=hidden.device)
+    output = torch.empty(tokens, k + alike, width, dtype=parts, device=hidden.device)
     with torch.cuda.device_of(hidden):
-        gate_up_kernel[triton.cdiv(inner_width, COLUMNS), experts, blocks](
-            hidden, module.gate_up_proj, chosen, inner, tokens, **constants
+        gate_up_kernel[triton.cdiv(inner_width, gate_up["COLUMNS"]), programs](
+            hidden, module.gate_up_proj, gates, ups, chosen, order, owners, inner, tokens, routed, **gate_up
         )
-        down_kernel[triton.cdiv(width, COLUMNS), experts, blocks](
-            inner, module.down_proj, chosen, shares, output, tokens, **constants
+        down_kernel[triton.cdiv(width, down["COLUMNS"]), programs](
+            inner, module.down_proj, downs, chosen, order, owners, shares, output, tokens, routed, **down
         )
-    return output.sum(dim=1, dtype=torch.float32).to(hidden.dtype)
+    return output
 
 
-def tiles(width: int, inner: int, tokens: int, k: int, dtype: torch.dtype) -> dict[str, int]:
-    """The kernels' constants, and how they are compiled."""
-    half = dtype.itemsize == 2
+def experts_forward(module: Any, hidden: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
+    """`hidden` `[t, w]`, `chosen` `[t, k]` int64, no expert twice for a token, and `shares` `[t, k]` to `[t, w]`, for
+    a module of transformers with `gate_up_proj` `[e, 2 * i, w]` and `down_proj` `[e, w, i]`, gated by SiLU. Sums are
+    float32."""
+    return experts_parts(module, hidden, chosen, shares).sum(dim=1, dtype=torch.float32).to(hidden.dtype)
+
+
+def form_of(tokens: int, k: int, experts: int) -> int:
+    """By the number of tokens alone."""
+    if tokens > MOST_TOKENS:
+        return SORTED
+    return PAIRS if tokens * k < experts else EXPERTS
+
+
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes that one block of threads can have; 0 where there is no GPU."""
+    if device.type != "cuda":
+        return 0
+    properties: Any = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_block_optin)
+
+
+def rows_of(tokens: int, k: int, experts: int, room: int) -> int:
+    """Rows of one block: more where experts have enough of them, on cards with `room` for such tiles."""
+    if tokens <= MOST_TOKENS:
+        return max(16, int(triton.next_power_of_2(tokens)))
+    return 128 if room >= 160 * KIB and tokens * k >= 96 * experts else 64
+
+
+def constants_of(
+    width: int, inner: int, k: int, *, form: int, rows: int, experts: int, shared: int
+) -> dict[str, int]:
+    """What both kernels are compiled for."""
     return {
         "WIDTH": width,
         "INNER": inner,
-        "TOKENS": min(MOST_TOKENS, max(16, triton.next_power_of_2(tokens))),
-        "COLUMNS": COLUMNS,
-        "DEPTH": DEPTH if half else DEPTH // 2,
+        "FORM": form,
+        "TOKENS": rows,
+        "SHARED": shared,
         "K": k,
         "K_BLOCK": triton.next_power_of_2(k),
-        "num_warps": 4,
-        "num_stages": 4 if half else 2,
+        "PAIRS_BLOCK": triton.next_power_of_2(experts),
     }
+
+
+def tiles(dtype: torch.dtype, *, form: int, rows: int, room: int, up: bool) -> dict[str, int]:
+    """How a kernel (`up`: the first) is tiled. Measured on an H200; `room` is the card's shared memory: 227 KiB for a
+    block on Hopper, 163 on A100, 99 on consumer cards, whose tiles are the default."""
+    if dtype.itemsize != 2:
+        return _tiles(columns=32, depth=32, warps=4, stages=2)
+    if form != SORTED:
+        return _tiles(64, 128, 4, 3) if form == EXPERTS and room >= 160 * KIB else _tiles(32, 64, 4, 4)
+    if rows < 128:
+        return _tiles(64 if up else 128, 64, 4, 3)
+    if room >= 200 * KIB:
+        return _tiles(128 if up else 256, 64, 8, 4)
+    return _tiles(128, 64, 8, 3)
+
+
+def _tiles(columns: int, depth: int, warps: int, stages: int) -> dict[str, int]:
+    return {"COLUMNS": columns, "DEPTH": depth, "num_warps": warps, "num_stages": stages}

@@ -15,6 +15,7 @@ from app.engine.config import EngineConfig
 from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import greedy
+from app.engine.execution.few_operations import use_few_operations
 from app.engine.health import Health
 from app.engine.layers import experts
 from app.engine.layers.compiling import compile_layers
@@ -47,6 +48,8 @@ def load_decoder(config: EngineConfig, observers: Observers, health: Health) -> 
         adapted["compiled_modules"] = compile_layers(model)
     attention = choose_attention(model, config.flash_attn, on_gpu=bool(config.plan.shares))
     decoder = Decoder(model, experts.choose(model))
+    if config.compile is not Compile.LAYERS:
+        adapted["layers_in_few_operations"] = use_few_operations(decoder)
     warm_up(decoder)
     health.enter(Phase.WARMING, "self-check")
     self_check.check(decoder, config.model.name, config.folder)

@@ -113,6 +113,7 @@ class _Batch:
         self._vocabulary = vocabulary
         self._device = device
         self._filters = Filters.of(params, vocabulary, device)
+        self._no_draws = torch.zeros(len(params), 1, device=device) if all(p.greedy for p in params) else None
         draws = [_draw_for(p) for p in params]
         self._groups = [
             self._group(draw, [row for row, its in enumerate(draws) if its is draw]) for draw in dict.fromkeys(draws)
@@ -146,9 +147,13 @@ class _Batch:
         return chosen
 
     def _uniform(self) -> Tensor:
-        """One number for each row, `[n, 1]`; a greedy row draws none."""
+        """One number for each row, `[n, 1]`; a greedy row draws none. The host does not wait for the copy."""
+        if self._no_draws is not None:
+            return self._no_draws
         numbers = [0.0 if state.params.greedy else state.number() for state in self._states]
-        return torch.tensor(numbers, dtype=torch.float32, device=self._device).unsqueeze(-1)
+        pinned = self._device.type == "cuda"
+        on_host = torch.tensor(numbers, dtype=torch.float32, pin_memory=pinned).unsqueeze(-1)
+        return on_host.to(self._device, non_blocking=pinned)
 
     def _group(self, draw: Draw, rows: list[int]) -> "_Group":
         whole = rows == list(range(len(self._states)))

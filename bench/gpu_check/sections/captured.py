@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from app.engine.attention.backends.latents import LatentsBackend
+from app.engine.execution.decoder import Segment, through_modules
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs.decode_graphs import capture_steps
 from app.engine.kv.manager import KvManager
@@ -59,9 +61,10 @@ def _times(bench: Bench) -> Iterator[Row]:
     bench.free_memory()
     bench.loaded.backend = _plain(bench)
     try:
-        driven = Driven(bench)
-        for case in CASES:
-            times[case]["plain torch, eager"] = measure(bench, driven, *case)[0]
+        with _modules(bench):
+            driven = Driven(bench)
+            for case in CASES:
+                times[case]["plain torch, eager"] = measure(bench, driven, *case)[0]
     finally:
         bench.loaded.backend = own
     for (batch, context), ways in times.items():
@@ -84,9 +87,40 @@ def _logits(bench: Bench) -> Iterator[Row]:
     else:
         replayed = _computed(Executor(decoder, cache, graphs), decision)
         yield _difference("a replay and its eager step", replayed, eager, SAME_KERNELS)
+    with _halves(bench):
+        graphs = capture_steps(decoder, cache, len(LENGTHS))
+        halves = eager if graphs is None else _computed(Executor(decoder, cache, graphs), decision)
+        yield _difference("two graphs, as over two GPUs, and the eager step", halves, eager, SAME_KERNELS)
     cache.backend = _plain(bench)
-    plain = _computed(Executor(decoder, cache), decision)
-    yield _difference("Triton's kernels and plain torch", eager, plain, OTHER_KERNELS)
+    with _modules(bench):
+        plain = _computed(Executor(decoder, cache), decision)
+    yield _difference("our kernels and plain torch", eager, plain, OTHER_KERNELS)
+
+
+@contextmanager
+def _halves(bench: Bench) -> Iterator[None]:
+    """Two segments of layers on one GPU, as there would be over two."""
+    from app.engine.layers.deepseek import FewOperations  # noqa: PLC0415  # it needs Triton
+
+    own = bench.loaded.segments
+    (whole,) = own
+    parts = whole.layers[: len(whole.layers) // 2], whole.layers[len(whole.layers) // 2 :]
+    bench.loaded.segments = [Segment(whole.device, part, FewOperations(part, bench.loaded.experts)) for part in parts]
+    try:
+        yield
+    finally:
+        bench.loaded.segments = own
+
+
+@contextmanager
+def _modules(bench: Bench) -> Iterator[None]:
+    """The layers as transformers has them."""
+    own = bench.loaded.segments
+    bench.loaded.segments = [Segment(each.device, each.layers, through_modules(each.layers)) for each in own]
+    try:
+        yield
+    finally:
+        bench.loaded.segments = own
 
 
 def _computed(executor: Executor, decision: Decision) -> Tensor:

@@ -134,23 +134,29 @@ def _profiled(bench: Bench, driven: Driven, batch: int, how: str) -> Iterator[Ro
 
 
 def _counts(profiler: Any, batch: int, how: str) -> Iterator[Row]:
-    averages = profiler.key_averages()
-    counts = {event.key: event.count for event in averages}
-    launched = sum(
-        count
-        for key, count in counts.items()
-        if key.startswith(("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch"))
-    )
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    kernels, busy, launched = device_time(profiler)
     copies = sum(count for key, count in counts.items() if key.startswith("cudaMemcpy"))
     waits = sum(count for key, count in counts.items() if key in {"cudaStreamSynchronize", "cudaEventSynchronize"})
-    kernels = [event for event in averages if event.device_type.name == "CUDA"]
-    kernels.sort(key=lambda event: -event.self_device_time_total)
-    busy = sum(event.self_device_time_total for event in kernels) / 1000
     operations = sum(count for key, count in counts.items() if key.startswith("aten::"))
-    top = [[event.key[:90], event.count, round(event.self_device_time_total / 1000, 3)] for event in kernels[:25]]
     yield Row(
         f"one decode step, {how}, batch {batch}: launches",
         str(launched),
         note=f"{operations} operations, {copies} copies, {waits} waits, devices busy {busy:.2f} ms",
-        detail={"counts": {k: v for k, v in counts.items() if k.startswith("cu")}, "kernels": top},
+        detail={"counts": {k: v for k, v in counts.items() if k.startswith("cu")}, "kernels": kernels},
     )
+
+
+def device_time(profiler: Any) -> tuple[list[tuple[str, int, float]], float, int]:
+    """(name, calls, milliseconds) of the 25 kernels with most time, the milliseconds of all, and the launches."""
+    averages = profiler.key_averages()
+    launched = sum(
+        event.count
+        for event in averages
+        if event.key.startswith(("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch"))
+    )
+    kernels = [event for event in averages if event.device_type.name == "CUDA"]
+    kernels.sort(key=lambda event: -event.self_device_time_total)
+    busy = sum(event.self_device_time_total for event in kernels) / 1000
+    top = [(event.key[:90], event.count, round(event.self_device_time_total / 1000, 3)) for event in kernels[:25]]
+    return top, busy, launched

@@ -58,7 +58,7 @@ def _latents(bench: Bench, rows: int, context: int) -> Row:
         storage[table] = storage[table].masked_fill((place >= length)[..., None], float("nan"))
 
     def run() -> Tensor:
-        return latents.attend(query, storage, tables, lengths, SCALING, rank=RANK)
+        return latents.attend(query[..., :RANK], query[..., RANK:], storage, tables, lengths, scaling=SCALING)
 
     read = int(lengths.sum()) * (RANK + ROPE) * 2
     return _row(

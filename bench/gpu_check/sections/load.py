@@ -41,6 +41,8 @@ def load(bench: Bench) -> Iterator[Row]:
     absorbed = sum(isinstance(layer.self_attn, AbsorbedAttention) for layer in decoder._layers)  # noqa: SLF001  # what runs
     yield Row("layers with absorbed attention", str(absorbed), ok=absorbed == bench.config.num_hidden_layers)
     if bench.gpus:
+        ours = sum(len(each.layers) for each in decoder.segments if type(each.run).__name__ == "FewOperations")
+        yield Row("layers in few operations", str(ours), ok=ours == bench.config.num_hidden_layers)
         held = _allocated(bench) - before
         ratio = held / config.plan.weights
         yield Row("weights on the devices / plan", ratio, ok=abs(ratio - 1) <= 0.02, note=f"{held / 2**30:.2f} GiB")

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -13,6 +15,7 @@ from app.engine.scheduling.scheduler import ALONE, Scheduler
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
+from bench.gpu_check.sections.decode import device_time
 
 CASES = ((512, 0), (2048, 0), (4096, 0), (2048, 8192))
 """(tokens of a chunk, tokens before it)."""
@@ -34,6 +37,25 @@ def prefill(bench: Bench) -> Iterator[Row]:
         )
 
 
+def profile_chunk(bench: Bench) -> Iterator[Row]:
+    """What the devices do in one chunk: kernels by their time."""
+    chunk, before = (2048, 2048) if bench.gpus else SMALL_CASES[1]
+    tokens = Driven(bench).prompt(before + chunk)
+    _chunk_seconds(bench, tokens, chunk)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if bench.gpus:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    profiler = torch.profiler.profile(activities=activities)
+    _chunk_seconds(bench, tokens, chunk, around_last=profiler)
+    kernels, busy, launched = device_time(profiler)
+    yield Row(
+        f"one chunk of {chunk} behind {before}: launches",
+        str(launched),
+        note=f"devices busy {busy:.1f} ms",
+        detail={"kernels": kernels},
+    )
+
+
 def active_parameters(bench: Bench) -> float:
     """Parameters that multiply one token: attention, shared and chosen experts; no embedding, no head."""
     config = bench.config
@@ -45,7 +67,9 @@ def active_parameters(bench: Bench) -> float:
 
 
 @torch.inference_mode()
-def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
+def _chunk_seconds(
+    bench: Bench, tokens: list[int], chunk: int, around_last: AbstractContextManager[Any] | None = None
+) -> float:
     """The time of the last chunk alone. The chunks before it are computed first."""
     pool = PagePool(-(-len(tokens) // PAGE_SIZE) + 1, PAGE_SIZE)
     # The scheduler takes ALONE chunks at once while no sequence decodes.
@@ -58,10 +82,12 @@ def _chunk_seconds(bench: Bench, tokens: list[int], chunk: int) -> float:
         decision = scheduler.decide()
         if decision is None:
             raise RuntimeError("the scheduler has nothing to do before the prompt ends")
-        bench.synchronize()
-        begun = time.perf_counter()
-        executor.execute(decision)
-        bench.synchronize()
+        last = sequence.computed + chunk >= len(tokens)
+        with (around_last or nullcontext()) if last else nullcontext():
+            bench.synchronize()
+            begun = time.perf_counter()
+            executor.execute(decision)
+            bench.synchronize()
         seconds = time.perf_counter() - begun
         scheduler.advance(decision)
     return seconds

@@ -12,6 +12,7 @@ from app.contract.telemetry import CleanedUp, StepDone
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
 from app.engine.attention.backends.triton import heads, latents, rotation, splits
 from app.engine.execution.executor import Executor
+from app.engine.execution.graphs.decode_graphs import DecodeGraphs
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape, kv_shape
 from tests.support.driving import Driver, drive, reference
@@ -88,21 +89,61 @@ def triton_backend(shape: Any) -> TritonLatents | TritonHeads:
     return TritonLatents(shape, PAGE_SIZE, torch.float32, attend, rotate)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
-def test_tritons_kernels_give_the_same_tokens(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode steps over two GPUs are not captured: each layer takes the plan of its own device."""
-    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
-    stock = make()
-    expected = {name: reference(stock, prompt) for name, prompt in PROMPTS.items()}
-    model = make()
+def over_two_with_kernels(model: Any) -> Driver:
     driver = over_two(model)
     decoder = driver.runner._executor._decoder
     decoder.backend = triton_backend(kv_shape(model.config.to_dict()))
     driver.runner._executor = Executor(decoder, decoder.new_cache(driver.scheduler.kv.pool.count))
+    return driver
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
+def test_tritons_kernels_give_the_same_tokens(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layer takes the plan of its own device."""
+    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
+    stock = make()
+    expected = {name: reference(stock, prompt) for name, prompt in PROMPTS.items()}
+    driver = over_two_with_kernels(make())
     for name, prompt in PROMPTS.items():
         driver.submit(name, prompt)
     driver.run()
     assert driver.tokens == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
+def test_a_captured_step_is_a_replay_on_each_gpu_and_one_copy_between(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A "captured" part is computed again at each replay. Its tokens are those of one device."""
+    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
+    stock = make()
+    names = ("short", "one token")
+    expected = {name: reference(stock, PROMPTS[name]) for name in names}
+    driver = over_two_with_kernels(make())
+    executor, replayed = driver.runner._executor, list[torch.device]()
+
+    def captures(gpu: torch.device) -> Any:
+        def capture(compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+            def replay() -> torch.Tensor:
+                replayed.append(gpu)
+                return compute()
+
+            return replay
+
+        return capture
+
+    executor.graphs = DecodeGraphs(executor._decoder, executor._cache, 2, {gpu: captures(gpu) for gpu in gpus()})
+    assert executor.graphs.sizes == [1, 2]
+    for name in names:
+        driver.submit(name, PROMPTS[name])
+    driver.run(until=lambda: all(driver.tokens[name] for name in names))
+    replayed.clear()
+    with crossings() as recorded:
+        driver.run()
+    assert driver.tokens == expected
+    steps = len(expected["short"]) - 1
+    assert replayed == [*gpus()] * steps
+    assert sum(crossing.between_gpus for crossing in recorded) == steps
 
 
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compile_kernels import FORMS
-
-LIMITS = {80: 163, 86: 99, 89: 99, 90: 227}
-"""KiB that one block of threads can have (CUDA C++ Programming Guide, table of technical specifications)."""
+from tests.support.compile_kernels import ROOM, forms
 
 
 @pytest.mark.parametrize("capability", [86, *(pytest.param(other, marks=pytest.mark.long) for other in (80, 89, 90))])
@@ -25,5 +22,5 @@ def test_kernels_fit_the_shared_memory_of(capability: int, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr[-2000:]
     shared = json.loads(done.stdout)
-    assert set(shared) == set(FORMS)
-    assert {name: size for name, size in shared.items() if size > LIMITS[capability] * 1024} == {}
+    assert set(shared) == set(forms(ROOM[capability]))
+    assert {name: size for name, size in shared.items() if size > ROOM[capability]} == {}

@@ -73,7 +73,7 @@ class LatentsBackend:
         return merge(self._chunk_parts(chunk, storage, folded, scaling)).view(heads, count, self._rank)
 
     def _chunk_parts(self, chunk: Chunk, storage: Tensor, query: Tensor, scaling: float) -> Iterator[Part]:
-        for rows in self.context(chunk, storage, query.shape[1]):
+        for rows in self.context(chunk, storage, scores_per_token=query.shape[1], numbers_per_token=self._width):
             yield self._part(query, rows[None], scaling, None)
         count = chunk.end - chunk.start
         hidden = hidden_in_chunk(count, query.device)
@@ -81,9 +81,13 @@ class LatentsBackend:
             hidden = hidden.repeat(query.shape[1] // count, 1)
         yield self._part(query, self.own(chunk, storage)[None], scaling, hidden)
 
-    def context(self, chunk: Chunk, storage: Tensor, scores_per_token: int) -> Iterator[Tensor]:
-        """The context before the chunk, in blocks `[l, rank + rope]`."""
-        for first, last in self._blocks(-(-chunk.start // self._size), 1, scores_per_token):
+    def context(
+        self, chunk: Chunk, storage: Tensor, *, scores_per_token: int, numbers_per_token: int
+    ) -> Iterator[Tensor]:
+        """The context before the chunk, in blocks `[l, rank + rope]`: as long as what the caller holds for each token
+        allows."""
+        pages = -(-chunk.start // self._size)
+        for first, last in blocks(pages, self._size, scores=scores_per_token, numbers=numbers_per_token):
             rows = storage[chunk.table[first:last]].flatten(0, 1)
             yield rows[: chunk.start - first * self._size]
 

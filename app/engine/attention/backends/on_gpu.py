@@ -53,14 +53,19 @@ class TritonLatents(LatentsBackend):
         return plan_pages(step, self._size, device, one_group=True)
 
     def decode(self, group: Group, storage: Tensor, query: Tensor, scaling: float) -> Tensor:
-        summed = self._kernels.attend(query, storage, group.tables, group.lengths, scaling, rank=self._rank)
+        return self.decode_apart(group, storage, query[..., : self._rank], query[..., self._rank :], scaling)
+
+    def decode_apart(self, group: Group, storage: Tensor, query: Tensor, rope: Tensor, scaling: float) -> Tensor:
+        """`decode` of queries that lie apart: `[h, n, rank]` for latents, `[h, n, rope]` for rotated keys."""
+        summed = self._kernels.attend(query, rope, storage, group.tables, group.lengths, scaling=scaling)
         return cast("Tensor", summed)
 
     def rotate_and_write(
         self, plan: PagedPlan, storage: Tensor, query: Tensor, compressed: Tensor, *, rotation: Tensor, norm: Norm
     ) -> None:
         """Rotate `query` `[tokens, h, nope + rope]` in place, and store the step's rows from `compressed`
-        `[tokens, rank + rope]`, as projected. `rotation` is complex, `[tokens, rope / 2]`."""
+        `[tokens, rank + rope]`, as projected. `rotation` is complex, `[tokens, rope / 2]`. Rows are contiguous, each
+        in itself."""
         self._rotation.rotate_and_store(
             query, compressed, rotation=rotation, norm=norm[0], slots=plan.slots, pages=storage, epsilon=norm[1]
         )

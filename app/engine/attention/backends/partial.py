@@ -21,7 +21,7 @@ BLOCK_NUMBERS = 2**26
 
 def blocks(pages: int, page_size: int, *, scores: int, numbers: int) -> Iterator[tuple[int, int]]:
     """(first, last + 1) page of each block; `scores` and `numbers` are what each token of a page adds."""
-    step = max(1, min(BLOCK_SCORES // scores, BLOCK_NUMBERS // numbers) // page_size)
+    step = max(1, min(BLOCK_SCORES // max(1, scores), BLOCK_NUMBERS // numbers) // page_size)
     for first in range(0, pages, step):
         yield first, min(pages, first + step)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.layers.triton_experts import experts_forward
+from app.engine.layers.triton_experts import experts_forward, experts_parts
 from tests.support.kernels import DEVICE
 from tests.support.tiny import tiny_deepseek
 
@@ -26,7 +26,7 @@ def compare(experts: Any, chosen: torch.Tensor) -> None:
     torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 15, 16, 17, 33, 70])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 15, 16, 17, 33, 70, 130])
 def test_experts_chosen_at_random(tokens: int) -> None:
     chosen = torch.rand(tokens, 16, generator=torch.Generator().manual_seed(tokens)).topk(6).indices
     compare(block(), chosen)
@@ -39,3 +39,24 @@ def test_all_tokens_choose_the_same_experts_and_the_others_are_idle() -> None:
 def test_widths_that_fill_no_tile() -> None:
     chosen = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)).topk(3).indices
     compare(block(hidden_size=72, moe_intermediate_size=40, n_routed_experts=9, num_experts_per_tok=3), chosen)
+
+
+def test_pairs_of_the_same_expert_are_computed_once() -> None:
+    """With two tokens there is a program for each pair: the first of an expert's pairs works for both."""
+    compare(block(), torch.tensor([[15, 0, 7, 3, 4, 9], [9, 15, 1, 2, 0, 5]]))
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 40, 90])
+def test_shared_experts_are_added_for_every_token(tokens: int) -> None:
+    mlp = tiny_deepseek(num_hidden_layers=2).model.layers[1].mlp.to(DEVICE)
+    mlp.experts.config._experts_implementation = "eager"
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, 128, generator=random).to(DEVICE)
+    with torch.inference_mode():
+        _, shares, chosen = mlp.gate(hidden)
+        shared = mlp.shared_experts
+        weights = shared.gate_proj.weight, shared.up_proj.weight, shared.down_proj.weight
+        parts = experts_parts(mlp.experts, hidden, chosen, shares, weights)
+        expected = mlp(hidden[None])[0]
+    assert parts.shape == (tokens, 6 + 2, 128)
+    torch.testing.assert_close(parts.sum(1), expected, atol=2e-5, rtol=1e-4)

@@ -25,19 +25,31 @@ TOKENS_IN_FLOAT32 = 16
 
 
 @triton.jit(
-    do_not_specialize=["query_row", "query_head", "table_row", "table_page", "splits", "heads"],
+    do_not_specialize=[
+        "latent_row",
+        "latent_head",
+        "rope_row",
+        "rope_head",
+        "table_row",
+        "table_page",
+        "splits",
+        "heads",
+    ],
     do_not_specialize_on_alignment=["tables", "lengths"],
 )
 def latents_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
-    query,
+    query,  # what meets latents
+    rope_query,  # what meets rotated keys
     pages,  # [pages, PAGE, RANK + ROPE]
     tables,  # [n, pages of a row], int64
     lengths,  # [n], int64
     parts,  # [n, h, splits, RANK] float32
     sums,  # [n, h, splits] float32
     scaling,
-    query_row,
-    query_head,
+    latent_row,
+    latent_head,
+    rope_row,
+    rope_head,
     table_row,
     table_page,
     splits,
@@ -59,9 +71,10 @@ def latents_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     first = split * share
     last = tl.minimum(first + share, length)
 
-    head_query = query + row * query_row + head.to(tl.int64)[:, None] * query_head
-    query_rank = tl.load(head_query + rank[None, :], mask=in_heads[:, None] & in_rank[None, :], other=0.0)
-    query_rope = tl.load(head_query + RANK + rope[None, :], mask=in_heads[:, None] & in_rope[None, :], other=0.0)
+    of_heads = query + row * latent_row + head.to(tl.int64)[:, None] * latent_head
+    query_rank = tl.load(of_heads + rank[None, :], mask=in_heads[:, None] & in_rank[None, :], other=0.0)
+    of_heads = rope_query + row * rope_row + head.to(tl.int64)[:, None] * rope_head
+    query_rope = tl.load(of_heads + rope[None, :], mask=in_heads[:, None] & in_rope[None, :], other=0.0)
 
     highest = tl.full([HEADS], -1e38, tl.float32)
     total = tl.zeros([HEADS], tl.float32)
@@ -93,13 +106,14 @@ def latents_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     )
 
 
-def attend(query: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, scaling: float, *, rank: int) -> Tensor:
-    """One row of each sequence, `[h, n, r + p]` with contiguous rows to `[h, n, r]`.
+def attend(query: Tensor, rope: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, *, scaling: float) -> Tensor:
+    """One row of each sequence to `[h, n, r]`: `query` `[h, n, r]` meets latents, `rope` `[h, n, p]` rotated keys.
+    Their last dimensions are contiguous.
 
     `pages` `[pages, page, r + p]`; `tables` `[n, pages of a row]` and `lengths` `[n]` int64, with any strides. After
     a row's length nothing is read, neither of its table nor of its pages; a length of 0 gives zeros.
     """
-    heads, count, width = query.shape
+    heads, count, rank = query.shape
     head_blocks = triton.cdiv(heads, HEADS)
     splits = splits_for(count * head_blocks)
     parts = torch.empty(count, heads, splits, rank, dtype=torch.float32, device=query.device)
@@ -107,6 +121,7 @@ def attend(query: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, scalin
     with torch.cuda.device_of(query):
         latents_kernel[splits, head_blocks, count](
             query,
+            rope,
             pages,
             tables,
             lengths,
@@ -115,11 +130,13 @@ def attend(query: Tensor, pages: Tensor, tables: Tensor, lengths: Tensor, scalin
             scaling,
             query.stride(1),
             query.stride(0),
+            rope.stride(1),
+            rope.stride(0),
             tables.stride(0),
             tables.stride(1),
             splits,
             heads,
-            **tiles(rank, width - rank, pages.shape[1], query.dtype),
+            **tiles(rank, rope.shape[2], pages.shape[1], query.dtype),
         )
     output = torch.empty(heads, count, rank, dtype=query.dtype, device=query.device)
     merge(parts, sums, output.transpose(0, 1))

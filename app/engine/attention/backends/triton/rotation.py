@@ -24,6 +24,8 @@ def _rotated(source, target, cos, sin, mask):  # pointers to the first of each p
 def store_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     query,  # [t, HEADS, NOPE + ROPE], changed in place
     compressed,  # [t, RANK + ROPE]
+    query_row,
+    compressed_row,
     rotation,  # [t, ROPE / 2, 2] float32: cosines and sines
     weight,  # [RANK], of the norm
     slots,  # [t], int64
@@ -42,7 +44,7 @@ def store_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     in_pairs, in_rank = pair < ROPE // 2, rank < RANK
     cos = tl.load(rotation + row * ROPE + 2 * pair, mask=in_pairs, other=0.0)
     sin = tl.load(rotation + row * ROPE + 2 * pair + 1, mask=in_pairs, other=0.0)
-    source = compressed + row * (RANK + ROPE)
+    source = compressed + row * compressed_row
     target = pages + tl.load(slots + row) * (RANK + ROPE)
 
     latent = tl.load(source + rank, mask=in_rank, other=0.0).to(tl.float32)
@@ -51,7 +53,7 @@ def store_kernel(  # noqa: PLR0917  # a kernel's arguments are positional
     tl.store(target + rank, normal.to(pages.dtype.element_ty), mask=in_rank)
     _rotated(source + RANK + 2 * pair, target + RANK + 2 * pair, cos, sin, in_pairs)
 
-    heads = query + (row * HEADS + head[:, None]) * (NOPE + ROPE) + NOPE + 2 * pair[None, :]
+    heads = query + row * query_row + head[:, None] * (NOPE + ROPE) + NOPE + 2 * pair[None, :]
     _rotated(heads, heads, cos[None, :], sin[None, :], (head < HEADS)[:, None] & in_pairs[None, :])
 
 
@@ -61,13 +63,16 @@ def rotate_and_store(
     """Rotate `query` `[t, h, nope + p]` in place, and store the new rows.
 
     `compressed` `[t, r + p]`, as projected; `rotation` `[t, p / 2]` complex64; `norm` `[r]`; `slots` `[t]` int64,
-    which are page * size + place in `pages` `[pages, size, r + p]`. All are contiguous.
+    which are page * size + place in `pages` `[pages, size, r + p]`. The rows of `query` and `compressed` are
+    contiguous, each in itself; all others are.
     """
     tokens, heads, width = query.shape
     with torch.cuda.device_of(query):
         store_kernel[tokens,](
             query,
             compressed,
+            query.stride(0),
+            compressed.stride(0),
             torch.view_as_real(rotation),
             norm,
             slots,

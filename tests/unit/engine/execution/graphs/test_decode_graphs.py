@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
 from app.engine.attention.backends.triton import heads, latents, rotation, splits
+from app.engine.execution import few_operations
 from app.engine.execution.executor import Executor
+from app.engine.execution.few_operations import use_few_operations
 from app.engine.execution.graphs import decode_graphs
 from app.engine.execution.graphs.decode_graphs import DecodeGraphs, capture_steps, sizes
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import LatentShape, kv_shape
+from app.engine.layers.experts import OURS, ExpertsPolicy
+from app.engine.layers.triton_experts import experts_forward
 from tests.support.driving import Driver, drive, reference
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
@@ -25,6 +30,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "deepseek": lambda: tiny_deepseek(yarn=True, num_hidden_layers=2),
 }
 MOST = 6
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +60,7 @@ class Replays:
         return replay
 
 
-def with_kernels(model: Any, replays: Replays, **settings: Any) -> Driver:
+def with_kernels(model: Any, replays: Replays, *, few: bool = False, **settings: Any) -> Driver:
     """A driver whose decode steps run on the kernels for GPUs, at fixed addresses."""
     driver = drive(model, max_sequences=MOST, chunk=48, **settings)
     decoder = driver.runner._executor._decoder
@@ -64,8 +70,12 @@ def with_kernels(model: Any, replays: Replays, **settings: Any) -> Driver:
         if isinstance(shape, LatentShape)
         else TritonHeads(shape, PAGE_SIZE, torch.float32, heads)
     )
+    if few:
+        ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
+        decoder.experts = ExpertsPolicy(model.config, {1: {OURS: 1.0}, 4096: {"eager": 1.0}})
+        assert use_few_operations(decoder) == len(model.model.layers)
     cache = decoder.new_cache(driver.scheduler.kv.pool.count)
-    graphs = DecodeGraphs(decoder, cache, MOST, replays.capture)
+    graphs = DecodeGraphs(decoder, cache, MOST, {CPU: replays.capture})
     replays.rows.clear()
     driver.runner._executor = Executor(decoder, cache, graphs)
     return driver
@@ -83,6 +93,21 @@ def test_the_same_tokens_as_generate_for_every_number_of_rows(make: Callable[[],
     driver.run()
     assert driver.tokens == expected
     assert {MOST} < set(replays.rows) <= set(sizes(MOST))
+
+
+def test_layers_in_few_operations_give_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_operations, "TRIED", (1,))
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2}
+    prompts = {"a": list(range(5, 40)), "b": [7], "c": list(range(99, 120))}
+    stock = tiny_deepseek(yarn=True, num_hidden_layers=2, **experts)
+    expected = {name: reference(stock, prompt, 6) for name, prompt in prompts.items()}
+    replays = Replays()
+    driver = with_kernels(tiny_deepseek(yarn=True, num_hidden_layers=2, **experts), replays, few=True)
+    for name, prompt in prompts.items():
+        driver.submit(name, prompt, 6)
+    driver.run()
+    assert driver.tokens == expected
+    assert 4 in replays.rows
 
 
 def test_unused_rows_write_to_no_page_of_a_sequence(make: Callable[[], Any]) -> None:
@@ -130,7 +155,7 @@ def test_a_step_that_cannot_be_captured_stays_eager(caplog: pytest.LogCaptureFix
 
     driver = with_kernels(tiny_llama(num_hidden_layers=1), Replays())
     executor = driver.runner._executor
-    graphs = DecodeGraphs(executor._decoder, executor._cache, MOST, refuse)
+    graphs = DecodeGraphs(executor._decoder, executor._cache, MOST, {CPU: refuse})
     assert graphs.sizes == []
     assert {record.__dict__["rows"] for record in caplog.records} == set(sizes(MOST))
     driver.runner._executor = Executor(executor._decoder, executor._cache, graphs)
@@ -139,7 +164,7 @@ def test_a_step_that_cannot_be_captured_stays_eager(caplog: pytest.LogCaptureFix
 
 def test_a_captured_step_that_is_wrong_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     executor = with_kernels(tiny_llama(num_hidden_layers=1), Replays()).runner._executor
-    graphs = DecodeGraphs(executor._decoder, executor._cache, 1, lambda compute: lambda: compute() * 1.3)
+    graphs = DecodeGraphs(executor._decoder, executor._cache, 1, {CPU: lambda compute: lambda: compute() * 1.3})
     assert graphs.sizes == []
     assert "wrong" in caplog.text
 
@@ -147,7 +172,7 @@ def test_a_captured_step_that_is_wrong_is_not_used(caplog: pytest.LogCaptureFixt
 def test_nothing_is_captured_without_a_gpu() -> None:
     executor = drive(tiny_llama()).runner._executor
     assert capture_steps(executor._decoder, executor._cache, 4) is None
-    assert decode_graphs.graph_bytes(executor._decoder, 4) == 0
+    assert decode_graphs.graph_bytes(executor._decoder, 4) == {}
 
 
 @pytest.mark.parametrize(("most", "expected"), [(1, [1]), (6, [1, 2, 4, 6]), (20, [1, 2, 4, 8, 16, 20])])

@@ -1,5 +1,7 @@
 """The kernel of latent attention gives what plain torch gives: interpreted on a CPU, compiled on a GPU."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,11 @@ from app.engine.attention.backends.triton import latents, splits
 from app.engine.attention.paged_plan import Group
 from app.engine.kv.shape import LatentShape
 from tests.support.kernels import DEVICE, PAGE, random
+
+
+def attend(query: torch.Tensor, *others: Any, rank: int) -> torch.Tensor:
+    *where, scaling = others
+    return latents.attend(query[..., :rank], query[..., rank:], *where, scaling=scaling)
 
 
 def group_of(lengths: list[int], pages: int) -> Group:
@@ -24,7 +31,7 @@ def compare(lengths: list[int], *, heads: int, rank: int, rope: int) -> None:
     storage = random(24, PAGE, rank + rope)
     query = random(heads, len(lengths), rank + rope, seed=1)
     group = group_of(lengths, len(storage))
-    got = latents.attend(query, storage, group.tables, group.lengths, 0.2, rank=rank)
+    got = attend(query, storage, group.tables, group.lengths, 0.2, rank=rank)
     torch.testing.assert_close(got, backend.decode(group, storage, query, 0.2), atol=2e-5, rtol=1e-4)
 
 
@@ -58,10 +65,10 @@ def test_nothing_behind_a_length_is_read() -> None:
     storage = random(3, PAGE, 48)
     tables = torch.tensor([[0, 7_000_000], [1, 7_000_000], [1, 2]], device=DEVICE)  # pages that there are not
     query = random(4, 3, 48, seed=1)
-    clean = latents.attend(query, storage, tables, torch.tensor(lengths, device=DEVICE), 0.2, rank=32)
+    clean = attend(query, storage, tables, torch.tensor(lengths, device=DEVICE), 0.2, rank=32)
     storage[0, 1:] = float("nan")
     storage[2, 3:] = float("nan")
-    poisoned = latents.attend(query, storage, tables, torch.tensor(lengths, device=DEVICE), 0.2, rank=32)
+    poisoned = attend(query, storage, tables, torch.tensor(lengths, device=DEVICE), 0.2, rank=32)
     assert torch.equal(poisoned, clean)
     assert clean.isfinite().all()
 
@@ -69,8 +76,8 @@ def test_nothing_behind_a_length_is_read() -> None:
 def test_a_row_without_tokens_is_zero_and_disturbs_no_other() -> None:
     storage, query = random(4, PAGE, 48), random(4, 3, 48, seed=1)
     tables = torch.tensor([[0, 1], [9_000_000, 9_000_000], [2, 3]], device=DEVICE)
-    got = latents.attend(query, storage, tables, torch.tensor([40, 0, 64], device=DEVICE), 0.2, rank=32)
-    full = latents.attend(query, storage, tables.clamp(max=3), torch.tensor([40, 5, 64], device=DEVICE), 0.2, rank=32)
+    got = attend(query, storage, tables, torch.tensor([40, 0, 64], device=DEVICE), 0.2, rank=32)
+    full = attend(query, storage, tables.clamp(max=3), torch.tensor([40, 5, 64], device=DEVICE), 0.2, rank=32)
     assert torch.equal(got[:, [0, 2]], full[:, [0, 2]])
     assert not got[:, 1].any()
 
@@ -80,13 +87,13 @@ def test_a_number_that_is_not_finite_stays_visible() -> None:
     storage, query = random(2, PAGE, 48), random(4, 1, 48, seed=1)
     storage[0, 5, 3] = float("nan")
     tables, lengths = torch.tensor([[0, 1]], device=DEVICE), torch.tensor([50], device=DEVICE)
-    assert latents.attend(query, storage, tables, lengths, 0.2, rank=32).isnan().all()
+    assert attend(query, storage, tables, lengths, 0.2, rank=32).isnan().all()
 
 
 def test_tables_and_queries_of_other_layouts() -> None:
     """A captured step keeps its tables page by page, not row by row."""
     storage, query = random(6, PAGE, 48), random(3, 4, 48, seed=1)
     tables, lengths = torch.tensor([[0, 3], [1, 4], [2, 5]], device=DEVICE), torch.tensor([40, 64, 3], device=DEVICE)
-    expected = latents.attend(query.transpose(0, 1).contiguous(), storage, tables, lengths, 0.2, rank=32)
+    expected = attend(query.transpose(0, 1).contiguous(), storage, tables, lengths, 0.2, rank=32)
     by_page = tables.T.contiguous().T
-    assert torch.equal(latents.attend(query.transpose(0, 1), storage, by_page, lengths, 0.2, rank=32), expected)
+    assert torch.equal(attend(query.transpose(0, 1), storage, by_page, lengths, 0.2, rank=32), expected)

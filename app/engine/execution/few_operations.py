@@ -1,0 +1,74 @@
+"""Computes a model's layers in few operations where that runs right: on GPUs, for DeepSeek-V2.
+
+As with the attention's kernels, nothing is trusted unseen: at the start each segment of layers is computed both ways.
+"""
+
+import logging
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from app.engine.attention.backends.on_gpu import TritonLatents
+from app.engine.attention.step import Row, Step
+from app.engine.attention.transfer import send
+from app.engine.execution.decoder import Decoder
+
+_log = logging.getLogger(__name__)
+
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
+"""How far a segment's output may be from the modules', by the norm of the difference: another rounding may turn a
+close choice of experts."""
+
+TRIED = (1, 9, 16, 32, 64, 80)
+"""Numbers of rows that are compared: every form in which the kernels are compiled, and one beyond them."""
+
+
+def use_few_operations(decoder: Decoder) -> int:
+    """Let the decoder compute its layers so. Returns the number of layers that are."""
+    if find_spec("triton") is None or not isinstance(decoder.backend, TritonLatents):
+        return 0
+    return sum(_changed(decoder, number) for number in range(len(decoder.segments)))
+
+
+@torch.inference_mode()
+def _changed(decoder: Decoder, number: int) -> int:
+    from app.engine.layers import deepseek  # noqa: PLC0415  # it needs Triton
+
+    segment = decoder.segments[number]
+    reason = deepseek.obstacle(segment.layers)
+    if reason:
+        _log.info("layers are computed by their modules", extra={"reason": reason})
+        return 0
+    modules = segment.run
+    try:
+        expected = [_outputs(decoder, number, rows) for rows in TRIED]
+        segment.run = deepseek.FewOperations(segment.layers, decoder.experts)
+        error = max(
+            float((_outputs(decoder, number, rows) - wanted).norm() / wanted.norm())
+            for rows, wanted in zip(TRIED, expected, strict=True)
+        )
+    except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
+        _log.warning("our layers do not run here: their modules compute them", extra={"reason": repr(refused)})
+        segment.run = modules
+        return 0
+    if not error <= TOLERANCE[decoder.dtype]:
+        _log.error("our layers are wrong here: their modules compute them", extra={"error": error})
+        segment.run = modules
+        return 0
+    return len(segment.layers)
+
+
+def _outputs(decoder: Decoder, number: int, rows: int) -> Tensor:
+    """One step of sequences with five tokens each, a page for each: what the segment makes of it, in float32."""
+    cache = decoder.new_cache(rows)
+    places = [row * cache.page_size + 4 for row in range(rows)]
+    tokens = [3 + row for row in range(rows)]
+    sequences = tuple(Row([row], 5) for row in range(rows))
+    cache.begin(Step(tokens, [4] * rows, places, sequences, (), (), list(range(rows))))
+    (value,) = send(decoder.embed_device, [tokens])
+    value = value.unsqueeze(0)
+    if number:
+        hidden = torch.randn(1, rows, decoder.width, generator=torch.Generator().manual_seed(number))
+        value = hidden.to(decoder.segments[number].device, decoder.dtype)
+    return decoder.stage(number, value, None, cache).float()

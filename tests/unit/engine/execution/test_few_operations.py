@@ -1,0 +1,77 @@
+"""Layers are computed in few operations only where these give the modules' numbers."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from app.engine.attention.backends.on_gpu import TritonLatents
+from app.engine.attention.backends.triton import latents, rotation, splits
+from app.engine.attention.mla import absorb
+from app.engine.execution import few_operations
+from app.engine.execution.decoder import Decoder
+from app.engine.execution.few_operations import use_few_operations
+from app.engine.kv.pages import PAGE_SIZE
+from app.engine.kv.shape import LatentShape
+from app.engine.layers import triton_norms
+from app.engine.layers.experts import OURS, ExpertsPolicy
+from app.engine.layers.triton_experts import experts_forward
+from tests.support.kernels import DEVICE
+from tests.support.tiny import tiny_deepseek, tiny_llama
+
+
+def decoder_of(**changes: Any) -> Decoder:
+    model: Any = tiny_deepseek(num_hidden_layers=2, n_routed_experts=6, num_experts_per_tok=2, **changes)
+    absorb(model)
+    ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
+    decoder = Decoder(model.to(DEVICE), ExpertsPolicy(model.config, {1: {OURS: 1.0}}))
+    decoder.backend = TritonLatents(LatentShape(64, 16), PAGE_SIZE, torch.float32, latents, rotation)
+    return decoder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
+    monkeypatch.setattr(few_operations, "TRIED", (1, 4, 66))
+
+
+def test_all_layers_of_deepseek_are() -> None:
+    decoder = decoder_of()
+    assert use_few_operations(decoder) == 2
+
+
+def test_what_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    decoder = decoder_of()
+    (modules,) = [segment.run for segment in decoder.segments]
+    right = triton_norms.add_norm
+
+    def wrong(*arguments: Any) -> Any:
+        total, normal = right(*arguments)
+        return total, normal * 1.01
+
+    monkeypatch.setattr(triton_norms, "add_norm", wrong)
+    assert use_few_operations(decoder) == 0
+    assert decoder.segments[0].run is modules
+    assert "wrong" in caplog.text
+
+
+def test_what_does_not_run_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_arguments: Any) -> Any:
+        raise RuntimeError("out of resource: shared memory")
+
+    decoder = decoder_of()
+    (modules,) = [segment.run for segment in decoder.segments]
+    monkeypatch.setattr(triton_norms, "add_norm", fails)
+    assert use_few_operations(decoder) == 0
+    assert decoder.segments[0].run is modules
+    assert "shared memory" in str(caplog.records[-1].__dict__["reason"])
+
+
+def test_other_families_keep_their_modules() -> None:
+    assert use_few_operations(Decoder(tiny_llama(num_hidden_layers=1))) == 0
+
+
+def test_a_router_that_limits_groups_keeps_its_modules() -> None:
+    decoder = decoder_of(topk_method="group_limited_greedy", n_group=2, topk_group=1)
+    assert use_few_operations(decoder) == 0

@@ -1,0 +1,51 @@
+"""The kernel chooses as transformers' router does: interpreted on a CPU, compiled on a GPU."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from app.engine.layers.triton_router import route
+from tests.support.kernels import DEVICE, random
+from tests.support.tiny import tiny_deepseek
+
+
+def router(**changes: Any) -> Any:
+    gate = tiny_deepseek(num_hidden_layers=2, **changes).model.layers[1].mlp.gate.to(DEVICE)
+    gate.weight.data.copy_(random(*gate.weight.shape, seed=4) * 0.2)
+    return gate
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"routed_scaling_factor": 16.0},
+        {"hidden_size": 200, "n_routed_experts": 9, "num_experts_per_tok": 3},
+        {"n_routed_experts": 64},
+    ],
+    ids=["small", "scaled", "odd widths", "as many experts as Lite"],
+)
+def test_the_same_experts_with_the_same_shares(changes: dict[str, Any]) -> None:
+    gate = router(**changes)
+    hidden = random(7, gate.hidden_dim)
+    chosen, shares = route(hidden, gate.weight, gate.top_k, gate.routed_scaling_factor)
+    with torch.inference_mode():
+        _, expected_shares, expected = gate(hidden)
+    order, expected_order = chosen.argsort(dim=1), expected.argsort(dim=1)
+    assert torch.equal(chosen.gather(1, order), expected.gather(1, expected_order))
+    expected_shares = expected_shares.gather(1, expected_order)
+    torch.testing.assert_close(shares.gather(1, order), expected_shares, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_a_broken_token_chooses_experts_that_exist_and_none_twice(broken: float) -> None:
+    """The experts' kernels would write a pair that there is not."""
+    gate = router(n_routed_experts=9)
+    hidden = random(3, gate.hidden_dim)
+    clean, _ = route(hidden, gate.weight, 6, 1.0)
+    hidden[1, 3] = broken
+    chosen, _ = route(hidden, gate.weight, 6, 1.0)
+    assert torch.equal(chosen[[0, 2]], clean[[0, 2]])
+    assert len(set(chosen[1].tolist())) == 6
+    assert set(chosen[1].tolist()) <= set(range(9))
