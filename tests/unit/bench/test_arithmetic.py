@@ -1,0 +1,56 @@
+"""Steps on GPUs as they are counted without one."""
+
+import pytest
+import torch
+
+from app.engine.execution.decoder import Decoder
+from app.models.catalogue import DEEPSEEK
+from bench.arithmetic.__main__ import TARGET, document
+from bench.arithmetic.launches import META, count, decode_step, lite, prompt_chunk
+from bench.arithmetic.work import decode, prefill
+from bench.gpu_check.checkpoint import config_for
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are recorded by Triton's interpreter")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return lite(config_for(80 * 2**30)[0])
+
+
+def test_a_decode_step_launches_few_operations_and_never_waits(decoder: Decoder) -> None:
+    for batch in (1, 32, 64):
+        counted = count(decoder, decode_step([2048] * batch))
+        assert counted.in_a_layer <= 16
+        assert len(counted.all) <= 500
+
+
+def test_the_operations_and_shapes_of_a_step_are_the_same_for_any_lengths(decoder: Decoder) -> None:
+    """Else it could not be captured for all sequences of one number of rows."""
+    one, other = (count(decoder, decode_step(lengths)).all for lengths in ([900, 1024, 1], [1023, 1000, 77]))
+    assert one == other
+
+
+def test_a_prompt_chunk_without_a_context_takes_few_too(decoder: Decoder) -> None:
+    assert count(decoder, prompt_chunk(2048, 0)).in_a_layer <= 20
+
+
+def test_a_step_that_waits_is_not_counted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "stage", lambda *_: torch.ones(3, device=META).sum().item())
+    with pytest.raises(RuntimeError, match="meta"):
+        count(decoder, decode_step([5]))
+
+
+def test_bytes_and_operations() -> None:
+    """15.7 billion parameters in 16 bits are read when every expert is hit, without the embedding."""
+    config = DEEPSEEK.config()
+    every = prefill(config, 1, 0)
+    assert every.bytes == pytest.approx(2 * (15.71e9 - config["vocab_size"] * config["hidden_size"]), rel=0.002)
+    assert decode(config, 10_000, 0).bytes == pytest.approx(every.bytes, rel=1e-6)
+    assert decode(config, 1, 0).flops == pytest.approx(
+        2 * (2.66e9 - config["vocab_size"] * config["hidden_size"]), rel=0.01
+    )
+
+
+def test_the_document_is_current() -> None:
+    assert TARGET.read_text(encoding="utf-8") == document(), "run python -m bench.arithmetic"
