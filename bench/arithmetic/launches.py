@@ -107,7 +107,9 @@ class _Seen(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self._launches = launches
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002  # torch's signature
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # torch's signature
         name = func.overloadpacket.__name__
         if not (func.is_view or name in _ALLOCATE or name == "_unsafe_view"):
             shapes = tuple(tuple(each.shape) for each in args if isinstance(each, torch.Tensor))

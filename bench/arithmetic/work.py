@@ -17,7 +17,7 @@ class Work:
     flops: float
 
     def floor(self, bandwidth: float, flops: float) -> float:
-        """Seconds on a card of so many bytes and operations per second, which reads and multiplies at the same time."""
+        """Seconds on a card of so many bytes and operations per second, which does both at the same time."""
         return max(self.bytes / bandwidth, self.flops / flops)
 
 
