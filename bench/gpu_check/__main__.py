@@ -27,6 +27,7 @@ from bench.gpu_check.sections.faults import faults
 from bench.gpu_check.sections.kernels import kernels
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
+from bench.gpu_check.sections.numerics import numerics
 from bench.gpu_check.sections.prefill import prefill, profile_chunk
 from bench.machine import commit
 
@@ -37,6 +38,7 @@ SECTIONS = {
     "attention": attention,
     "kernels": kernels,
     "load": load,
+    "numerics": numerics,
     "captured": captured,
     "decode": decode,
     "profile": profile,
