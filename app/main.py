@@ -12,7 +12,6 @@ from starlette.middleware import Middleware
 
 from app.api.classic.routes import classic_router
 from app.api.error_forms import error_body
-from app.api.http.api_keys import load_keys
 from app.api.http.middleware.body_limit import BodyLimit
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
@@ -28,6 +27,7 @@ from app.api.probes import PUBLIC_PATHS, Render, probes_router
 from app.api.responses.routes import responses_router
 from app.contract.engine import Capacity, Engine
 from app.contract.telemetry import Observers
+from app.keys.book import KeyBook
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.serving.prompt.prompts import Prompts
 from app.serving.prompt.tokenization import Tokenization
@@ -65,7 +65,7 @@ def create_app(
         middleware=[
             Middleware(RequestId),
             Middleware(Errors, observers=observers, error_body=error_body),
-            Middleware(Keys, keys=load_keys(settings.api_keys_file), public_paths=public),
+            Middleware(Keys, keys=KeyBook(settings.api_keys_file), public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},

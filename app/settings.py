@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         description="the IP address that nginx listens on; outside loopback set one of the next two as well",
     )
     api_keys_file: Path | None = Field(
-        None, description="file with one `name:key` per line; if set, every request needs a key"
+        None, description="file with a key on each line, by hash or plainly; if set, every request needs a key"
     )
     allow_anonymous: bool = Field(
         False, description="yes: serve without API keys on an address that others can reach"

@@ -1,23 +1,29 @@
 """What every request passes: the id, the key, the body's bound, our envelope for every error."""
 
+import asyncio
+import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from app.api.http.api_keys import load_keys
 from app.api.http.middleware.request_id import RequestId
+from app.keys.book import KeyBook
+from app.keys.record import hash_of
 from app.settings import SettingsError
 from tests.api.conftest import MakeClient
 from tests.support.controlled import ControlledEngine
+from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
+Serve = Callable[..., LiveServer]
 HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -201,8 +207,83 @@ class TestKeys:
         file = tmp_path / "keys"
         file.write_text(content)
         with pytest.raises(SettingsError, match="API_KEYS_FILE"):
-            load_keys(file)
+            KeyBook(file)
 
     def test_a_missing_file_stops_the_start(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="cannot be read"):
-            load_keys(tmp_path / "none")
+            KeyBook(tmp_path / "none")
+
+
+class TestReload:
+    @pytest.fixture
+    def file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("app.keys.book.LOOK_SECONDS", 0.0)
+        file = tmp_path / "keys"
+        file.write_text("blue:key-of-blue\nred:key-of-red\n", encoding="utf-8")
+        return file
+
+    def status(self, client: TestClient, key: str) -> int:
+        return client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    @pytest.mark.parametrize(
+        ("fields", "told"),
+        [
+            ({"expires": "2024-02-29"}, "This API key expired at 2024-02-29 00:00 UTC."),
+            ({"revoked": "2024-02-29T12:30:00+02:00"}, "This API key was revoked at 2024-02-29 10:30 UTC."),
+        ],
+    )
+    def test_who_has_a_key_that_ended_is_told_so(
+        self, make_client: MakeClient, file: Path, fields: dict[str, str], told: str
+    ) -> None:
+        line = json.dumps({"name": "old", "sha256": hash_of("old-key")} | fields)
+        file.write_text(line + "\nblue:key-of-blue\n", encoding="utf-8")
+        client = make_client(ControlledEngine(), api_keys_file=file)
+        response = client.get("/v1/models", headers={"Authorization": "Bearer old-key"})
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+        assert response.json()["error"]["message"].startswith(told)
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert self.status(client, "key-of-blue") == 200
+
+    def test_a_new_key_works_and_a_removed_one_does_not_while_the_server_runs(
+        self, make_client: MakeClient, file: Path
+    ) -> None:
+        client = make_client(ControlledEngine(), api_keys_file=file)
+        assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [200, 200, 401]
+        new = json.dumps({"name": "new", "sha256": hash_of("key-of-new"), "expires": "2999-01-01"})
+        file.write_text(f"red:key-of-red\n{new}\n", encoding="utf-8")
+        assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [401, 200, 200]
+
+    def test_an_answer_that_runs_goes_on_when_its_key_is_revoked(self, serve: Serve, file: Path) -> None:
+        gate = asyncio.Event()
+        server = serve(ControlledEngine(range(100, 110), gates={1: gate}), api_keys_file=file)
+        body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5, "stream": True}
+        headers = {"Authorization": "Bearer key-of-blue"}
+        with httpx.stream("POST", server.url + "v1/chat/completions", json=body, headers=headers) as response:
+            lines = response.iter_lines()
+            assert response.status_code == 200
+            next(lines)
+            file.write_text("red:key-of-red\n", encoding="utf-8")
+            assert httpx.post(server.url + "v1/chat/completions", json=body, headers=headers).status_code == 401
+            server.call(gate.set)
+            rest = list(lines)
+        assert rest[-2:] == ["data: [DONE]", ""]
+        assert '"finish_reason":"length"' in rest[-4]
+
+    @pytest.mark.parametrize("content", [None, "", "# nothing\n", '{"name": "blue"}\n', "\n\nblue\n"])
+    def test_a_file_that_became_unusable_changes_nothing_and_is_told_once(
+        self, make_client: MakeClient, file: Path, caplog: pytest.LogCaptureFixture, content: str | None
+    ) -> None:
+        client = make_client(ControlledEngine(), api_keys_file=file)
+        if content is None:
+            file.unlink()
+        else:
+            file.write_text(content, encoding="utf-8")
+        with caplog.at_level(logging.ERROR):
+            for _ in range(3):
+                assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [200, 200, 401]
+        (record,) = caplog.records
+        assert str(file) in record.getMessage()
+        assert "key-of" not in record.getMessage()
+        file.write_text("new:key-of-new\n", encoding="utf-8")
+        assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [401, 401, 200]

@@ -1,13 +1,13 @@
 """The API key of a request, which names its tenant."""
 
-from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http.api_keys import tenant_of
 from app.contract.errors import Unauthorized
 from app.contract.requests import ANONYMOUS
+from app.keys.book import KeyBook
 
 
 class Keys:
@@ -16,7 +16,7 @@ class Keys:
     Public paths are public for GET and HEAD only: `GET /` is the page, and `POST /` needs a key.
     """
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str], public_paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyBook, public_paths: frozenset[str]) -> None:
         self._app = app
         self._keys = keys
         self._public_paths = public_paths
@@ -28,13 +28,16 @@ class Keys:
 
     def _tenant(self, scope: Scope) -> str:
         """Raises Unauthorized."""
-        if not self._keys or self._is_public(scope):
+        if not self._keys.required or self._is_public(scope):
             return ANONYMOUS
         kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        tenant = tenant_of(key.strip(), self._keys) if kind.lower() == "bearer" else None
-        if tenant is None:
+        record = self._keys.find(key.strip()) if kind.lower() == "bearer" else None
+        if record is None:
             raise Unauthorized("A valid API key is required. Send it as the header Authorization: Bearer KEY.")
-        return tenant
+        ended = record.ended(datetime.now(UTC))
+        if ended is not None:
+            raise Unauthorized(f"This API key {ended}. Ask the operator of this server for another one.")
+        return record.name
 
     def _is_public(self, scope: Scope) -> bool:
         # The path that routes are matched with. The URL could be changed by a Host header.
