@@ -1,4 +1,4 @@
-"""The command line, `python -m app`: models, GPUs, plans and settings."""
+"""The command line, `python -m app`: models, GPUs, plans, settings and API keys."""
 
 import argparse
 import json
@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.keys.commands import add_commands as add_keys_commands
+from app.keys.file import KeysFileError
 from app.models.catalogue import CATALOGUE, Hub, look_up
 from app.models.errors import DoesNotFit, ModelError, ModelNotAvailable
 from app.models.gpus import as_given, ask_torch, find_gpus
@@ -22,7 +24,7 @@ from app.models.units import gib, parse_size
 from app.settings import Settings, SettingsError, load_settings
 
 REQUEST_TOKENS = (2048, 8192, 32_768, 131_072)
-_EXPECTED = (SettingsError, ModelError)
+_EXPECTED = (SettingsError, ModelError, KeysFileError)
 """Their messages tell the operator what to do: a traceback would only hide them."""
 
 
@@ -46,7 +48,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Models, GPUs, plans and settings.")
+    parser = argparse.ArgumentParser(prog="python -m app", description="Models, GPUs, plans, settings and API keys.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     models = commands.add_parser("models", help="list or fetch models").add_subparsers(
@@ -76,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
     settings = commands.add_parser("settings", help="every setting with its value")
     settings.set_defaults(run=_settings)
+
+    add_keys_commands(commands)
     return parser
 
 
