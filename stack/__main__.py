@@ -34,7 +34,7 @@ def up(config: Config) -> None:
     print(f"\nServing {served_model(config)}")
     for name, address in stack.services().items():
         print(f"  {name:12} {address}")
-    key = ' -H "Authorization: Bearer $KEY"' if config.api_keys_file else ""
+    key = ' -H "Authorization: Bearer $API_KEY"' if config.api_keys_file else ""
     print("\nTry it:")
     print(
         f"  curl -X POST '{config.address}' -H 'Content-Type: application/json'{key} "

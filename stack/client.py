@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -37,15 +38,26 @@ def ask(url: str, body: dict[str, Any] | None = None, *, key: str | None = None,
         return None
 
 
-def first_key(config: Config) -> str | None:
-    """A key that the service accepts, for the stack's own question; None when it needs none."""
-    if config.api_keys_file is None:
+def own_key(config: Config) -> str | None:
+    """A key for the stack's own question, None when it needs none: API_KEY of the environment, or a plain one.
+
+    Raises StackError when there is neither.
+    """
+    file = config.api_keys_file
+    if file is None:
         return None
-    for line in config.api_keys_file.read_text(encoding="utf-8").splitlines():
+    given = os.environ.get("API_KEY")
+    if given:
+        return given
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []  # an operator who may not read the keys may still have one
+    for line in lines:
         name, separator, key = line.strip().partition(":")
-        if separator and not name.startswith("#"):
+        if separator and not name.startswith(("#", "{")):
             return key.strip()
-    raise StackError(f"{config.api_keys_file} has no line of the form `name:key`.")
+    raise StackError(f"{file} has no plain key to ask with: name one, as in `make smoke API_KEY=sk-…`.")
 
 
 def served_model(config: Config) -> str | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from stack.client import ask, first_key, prometheus_value
+from stack.client import ask, own_key, prometheus_value
 from stack.config import Config
 from stack.protocol import Stack, StackError
 
@@ -21,7 +21,7 @@ def smoke(config: Config, stack: Stack) -> None:
     """Prints each check as it passes. Raises StackError at the first that fails."""
     before = prometheus_value(config, ANSWERED) or 0
     body = {"prompt": QUESTION, "history": [], "max_length": 48}
-    answer = ask(f"{config.address}/", body, key=first_key(config), timeout=config.request_timeout)
+    answer = ask(f"{config.address}/", body, key=own_key(config), timeout=config.request_timeout)
     if answer is None:
         raise StackError(f"Nothing answers at {config.address}: start the stack with `make up`.")
     if answer.status != 200 or not answer.body.get("response"):

@@ -33,12 +33,13 @@ def project_name(config: Config) -> str:
     return f"serving-{hashlib.sha256(str(config.state_dir).encode()).hexdigest()[:8]}"
 
 
-def compose_files(*, gpus: bool = False, weights: bool = False) -> list[Path]:
-    """What is laid over one another: the stack, the GPU part, a folder with weights, the operator's own changes."""
+def compose_files(*, gpus: bool = False, weights: bool = False, keys: bool = False) -> list[Path]:
+    """What is laid over one another: the stack, the GPU part, folders of weights and keys, an operator's changes."""
     names = [
         "compose.yaml",
         *(["compose.gpu.yaml"] if gpus else []),
         *(["compose.weights.yaml"] if weights else []),
+        *(["compose.keys.yaml"] if keys else []),
         "compose.override.yaml",
     ]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
@@ -54,11 +55,17 @@ def environment(config: Config) -> dict[str, str]:
         "HTTP_PORT": str(config.http_port),
         "PROMETHEUS_PORT": str(config.prometheus_port),
         "GRAFANA_PORT": str(config.grafana_port),
-        "API_KEYS_FILE": str(config.api_keys_file or ""),
+        **_keys(config.api_keys_file),
         "MAX_BODY_BYTES": values["MAX_BODY_BYTES"],
         "PROXY_READ_TIMEOUT": values["PROXY_READ_TIMEOUT"],
         "STOP_GRACE_PERIOD": f"{config.stop_seconds}s",
     }
+
+
+def _keys(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {"API_KEYS_FILE": ""}
+    return {"API_KEYS_FILE": str(file), "API_KEYS_FOLDER": str(file.parent), "API_KEYS_NAME": file.name}
 
 
 class Compose:
@@ -69,6 +76,7 @@ class Compose:
         self.variables = environment(config)
         self.gpus = False
         self.weights = False
+        self._keys = config.api_keys_file is not None
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
@@ -100,7 +108,7 @@ class Compose:
         return dict(json.loads(done.stdout)["services"])
 
     def _command(self, *arguments: str) -> list[str]:
-        files = compose_files(gpus=self.gpus, weights=self.weights)
+        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self._keys)
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]
 

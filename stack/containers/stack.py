@@ -7,8 +7,9 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
-from stack.config import Config
+from stack.config import ROOT, Config
 from stack.containers import preparation
 from stack.containers.compose import Compose, engine_answers, project_name
 from stack.containers.health import wait_until_healthy
@@ -112,8 +113,13 @@ def _refuse_unreadable_keys(config: Config) -> None:
         return
     if not keys.is_file():
         raise StackError(f"API_KEYS_FILE={keys}: this file does not exist.")
-    about = keys.stat()
-    if about.st_uid != APP_USER and not about.st_mode & stat.S_IROTH:
+    if any(private.is_relative_to(keys.parent) for private in (ROOT, Path.home())):
         raise StackError(
-            f"API_KEYS_FILE={keys}: the app's user in its container must read it: chown {APP_USER} {keys}"
+            f"API_KEYS_FILE={keys}: put it into a folder of its own. The app's container sees the folder."
         )
+    for path, needed in ((keys, stat.S_IROTH), (keys.parent, stat.S_IXOTH)):
+        about = path.stat()
+        if about.st_uid != APP_USER and not about.st_mode & needed:
+            raise StackError(
+                f"API_KEYS_FILE={keys}: the app's user in its container must read {path}: chown {APP_USER} {path}"
+            )

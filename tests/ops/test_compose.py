@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 PROGRAM = str(compose.compose_of(BIN.parent))
 CPU = ("compose.yaml",)
 GPU = ("compose.yaml", "compose.gpu.yaml")
+KEYS = "compose.keys.yaml"
 SERVICES = [
     *((CPU, name) for name in ("app", "nginx", "nginx-exporter", "prometheus", "grafana")),
     *((GPU, name) for name in ("app", "models")),
@@ -51,7 +52,7 @@ def _config(**environment: str) -> Config:
 
 
 def test_the_files_follow_the_compose_specification() -> None:
-    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *GPU]
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *GPU, KEYS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -180,11 +181,21 @@ def test_a_setting_that_nobody_made_is_left_to_the_app(stacks: dict[tuple[str, .
     assert environment["MODELS_DIR"] == "/models"
 
 
-def test_api_keys_come_as_a_secret_file(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    stack = _compose(API_KEYS_FILE="/somewhere/keys")
-    assert stack["secrets"]["api_keys"]["file"] == "/somewhere/keys"
-    assert stack["services"]["app"]["environment"]["API_KEYS_FILE"] == "/run/secrets/api_keys"
-    assert [secret["source"] for secret in stack["services"]["app"]["secrets"]] == ["api_keys"]
+def test_the_folder_of_the_api_keys_is_mounted_so_that_a_replaced_file_is_seen() -> None:
+    config = _config(API_KEYS_FILE="/some:where/keys.txt")
+    given = {name: value for name, value in compose.environment(config).items() if name.startswith("API_KEYS")}
+    app = _compose((*CPU, KEYS), **given)["services"]["app"]
+    mounted = {volume["target"]: volume for volume in app["volumes"]}["/run/api-keys"]
+    assert (mounted["type"], mounted["source"], mounted["read_only"]) == ("bind", "/some:where", True)
+    assert app["environment"]["API_KEYS_FILE"] == "/run/api-keys/keys.txt"
+    assert compose.compose_files(keys=True)[1].name == KEYS
+
+
+def test_without_the_mounted_folder_nobody_is_served_without_keys(
+    stacks: dict[tuple[str, ...], dict[str, Any]],
+) -> None:
+    app = _compose(API_KEYS_FILE="/somewhere/keys")["services"]["app"]
+    assert app["environment"]["API_KEYS_FILE"].endswith("needs-compose.keys.yaml"), "the app says this path, and ends"
     assert stacks[CPU]["services"]["app"]["environment"]["API_KEYS_FILE"] == ""
 
 

@@ -190,14 +190,34 @@ def test_a_keys_file_that_the_app_could_not_read_is_said_before_anything_starts(
     docker: Docker, tmp_path: Path
 ) -> None:
     calls = docker("exit 0")
-    keys = tmp_path / "keys"
+    folder = tmp_path / "keys"
+    folder.mkdir(mode=0o755)
+    keys = folder / "keys"
     keys.write_text("me:secret")
     keys.chmod(0o600)
-    settings = {"STATE_DIR": str(tmp_path), "API_KEYS_FILE": str(keys)}
-    stack = ContainerStack(load_config(settings, env_file=Path(os.devnull)))
-    with pytest.raises(StackError, match="chown 10001"):
+    stack = ContainerStack(
+        load_config({"STATE_DIR": str(tmp_path), "API_KEYS_FILE": str(keys)}, env_file=Path(os.devnull))
+    )
+    with pytest.raises(StackError, match=f"chown 10001 {keys}"):
+        stack.up()
+    keys.chmod(0o644)
+    folder.chmod(0o700)
+    with pytest.raises(StackError, match=f"chown 10001 {folder}$"):
         stack.up()
     assert "compose" not in calls.read_text()
+
+
+def test_a_folder_of_keys_that_would_show_the_container_more_than_keys_is_refused(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker("exit 0")
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    keys = tmp_path / "home" / "keys"
+    keys.parent.mkdir()
+    keys.write_text("me:secret")
+    config = load_config({"STATE_DIR": str(tmp_path), "API_KEYS_FILE": str(keys)}, env_file=Path(os.devnull))
+    with pytest.raises(StackError, match="a folder of its own"):
+        ContainerStack(config).up()
 
 
 def test_log_lines_are_told_apart_by_service(docker: Docker, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
+from stack.client import own_key
 from stack.config import ROOT, load_config, read_env_file
 from stack.forwarded_settings import hand_on
 from stack.host import ports
@@ -158,7 +159,7 @@ class TestUp:
             assert stack_command("down", **environment).returncode == 0
         assert processes.of_stack(state) == []
 
-    def test_what_runs_is_current_until_code_settings_or_keys_change(
+    def test_what_runs_is_current_until_code_or_settings_change_and_keys_are_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         keys = tmp_path / "keys"
@@ -167,8 +168,7 @@ class TestUp:
         first = fingerprint(config)
         assert fingerprint(config) == first
         keys.write_text("a:c\n")
-        assert fingerprint(config) != first
-        keys.write_text("a:b\n")
+        assert fingerprint(config) == first
         assert fingerprint(load_config({"HTTP_PORT": "7000"}, tmp_path / "none")) != first
         monkeypatch.setenv("KV_TOKENS", "4096")
         assert fingerprint(config) != first
@@ -177,6 +177,33 @@ class TestUp:
         done = stack_command("status", STATE_DIR=str(folder), PATH="/nonexistent")
         assert done.returncode == 1
         assert "make up" in done.stderr
+
+
+class TestOwnKey:
+    """The key that `make smoke` asks with."""
+
+    def test_it_is_the_environments_or_else_a_plain_one_of_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("API_KEY", raising=False)
+        assert own_key(load_config({}, tmp_path / "none")) is None
+        keys = tmp_path / "keys"
+        config = load_config({"API_KEYS_FILE": str(keys)}, tmp_path / "none")
+        keys.write_text('# a:comment\n{"name": "hashed", "sha256": "0"}\n plain: secret \nother:key\n')
+        assert own_key(config) == "secret"
+        monkeypatch.setenv("API_KEY", "given")
+        assert own_key(config) == "given"
+
+    @pytest.mark.parametrize("content", ['{"name": "hashed", "sha256": "0"}\n', None])
+    def test_where_there_is_none_the_way_to_give_one_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+    ) -> None:
+        monkeypatch.delenv("API_KEY", raising=False)
+        keys = tmp_path / "keys"
+        if content is not None:
+            keys.write_text(content)
+        with pytest.raises(StackError, match="make smoke API_KEY="):
+            own_key(load_config({"API_KEYS_FILE": str(keys)}, tmp_path / "none"))
 
 
 class TestPackages:
