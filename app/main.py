@@ -47,7 +47,8 @@ def create_app(
     render_metrics: Render | None = None,
 ) -> FastAPI:
     """The application on top of the given engine. Raises SettingsError for an unusable API_KEYS_FILE."""
-    service = GenerationService(engine, prompts, observers, settings)
+    keys = KeyBook(settings.api_keys_file)
+    service = GenerationService(engine, prompts, observers, settings, keys.terms)
     lifecycle = Lifecycle(engine, settings)
     page = load_page()
     public = PUBLIC_PATHS | public_paths(page) | {OPENAPI}
@@ -65,7 +66,7 @@ def create_app(
         middleware=[
             Middleware(RequestId),
             Middleware(Errors, observers=observers, error_body=error_body),
-            Middleware(Keys, keys=KeyBook(settings.api_keys_file), public_paths=public),
+            Middleware(Keys, keys=keys, public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
         exception_handlers={HTTPException: raise_to_middleware, RequestValidationError: raise_to_middleware},

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from app.contract.terms import NO_TERMS, Terms
 from app.keys.file import KeysFileError, read, records
 from app.keys.record import KeyRecord, hash_of
 from app.settings import SettingsError
@@ -30,6 +31,7 @@ class KeyBook:
         self._state: _State | None = None
         self._looked_at = clock()
         self._by_hash: dict[str, KeyRecord] = {}
+        self._terms: dict[str, Terms] = {}
         if file is None:
             return
         try:
@@ -50,6 +52,11 @@ class KeyBook:
         """
         self._look_again()
         return self._by_hash.get(hash_of(key))
+
+    def terms(self, name: str) -> Terms:
+        """Of the key with that name; of one that is no longer in the file the last ones, for requests that still
+        run."""
+        return self._terms.get(name, NO_TERMS)
 
     def _look_again(self) -> None:
         now = self._clock()
@@ -73,6 +80,7 @@ class KeyBook:
         if not found:
             raise KeysFileError(f"{file} has no key, so nobody could use this server.")
         self._by_hash = {record.sha256: record for record in found}
+        self._terms |= {record.name: record.terms for record in found}
 
 
 def _state_of(file: Path) -> _State | None:

@@ -27,11 +27,23 @@ def add_commands(commands: Any) -> None:
     adding = parsers.add_parser("add", help="make a key; it is printed once, and its hash is written into the file")
     adding.add_argument("name", metavar="NAME", type=_name, help="whose key it is: the tenant in logs")
     adding.add_argument(
+        "--requests",
+        metavar="N",
+        type=_number,
+        help="how many may be inside at once; default: its share",
+    )
+    adding.add_argument(
+        "--prompt-tokens",
+        metavar="N",
+        type=_number,
+        help="how many these may have together; default: its share",
+    )
+    adding.add_argument(
         "--expires", metavar="DATE", type=_moment, help="as in 2027-01-31 or 2027-01-31T18:00, in UTC"
     )
     adding.set_defaults(run=_add)
 
-    listing = parsers.add_parser("list", help="the keys' names, and whether they are accepted")
+    listing = parsers.add_parser("list", help="each key's name, state and limits")
     listing.set_defaults(run=_list)
 
     revoking = parsers.add_parser("revoke", help="end a key")
@@ -48,6 +60,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError("use a whole number from 1 on")
+    return int(text)
+
+
 def _moment(text: str) -> datetime:
     try:
         return moment(text)
@@ -57,7 +75,13 @@ def _moment(text: str) -> datetime:
 
 def _add(options: argparse.Namespace, settings: Settings, console: Console) -> None:
     key = f"sk-{secrets.token_urlsafe(32)}"  # the prefix is what some clients insist on
-    record = KeyRecord(name=options.name, sha256=hash_of(key), expires=options.expires)
+    record = KeyRecord(
+        name=options.name,
+        sha256=hash_of(key),
+        requests=options.requests,
+        prompt_tokens=options.prompt_tokens,
+        expires=options.expires,
+    )
     file = _file(options, settings)
     with changing(file) as lines:
         if any(line.record is not None and line.record.name == record.name for line in lines):
@@ -73,10 +97,12 @@ def _add(options: argparse.Namespace, settings: Settings, console: Console) -> N
 
 def _list(options: argparse.Namespace, settings: Settings, console: Console) -> None:
     now = datetime.now(UTC)
-    table = Table("name", "state", "expires", box=None)
+    table = Table("name", "state", "requests", "prompt tokens", "expires", box=None)
     for line in read(_file(options, settings)):
-        if line.record is not None:
-            table.add_row(line.record.name, _state(line.record, now, line.plain), _or_none(line.record.expires))
+        if (key := line.record) is not None:
+            limits = [str(limit or "share") for limit in (key.requests, key.prompt_tokens)]
+            expires = "never" if key.expires is None else said(key.expires)
+            table.add_row(key.name, _state(key, now, line.plain), *limits, expires)
     console.print(table)
 
 
@@ -112,10 +138,6 @@ def _file(options: argparse.Namespace, settings: Settings) -> Path:
     if file is None:
         raise KeysFileError("Set API_KEYS_FILE, or say which file: --file FILE.")
     return file
-
-
-def _or_none(time: datetime | None) -> str:
-    return "never" if time is None else said(time)
 
 
 def _tell(text: str) -> None:

@@ -1,10 +1,12 @@
-"""One API key as the keys file has it: its name, its hash, and until when it is accepted."""
+"""One API key as the keys file has it: its name, its hash, its terms, and until when it is accepted."""
 
 import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.contract.terms import Terms
 
 
 def hash_of(key: str) -> str:
@@ -37,8 +39,14 @@ class KeyRecord(BaseModel):
 
     name: str = Field(min_length=1)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+    requests: int | None = Field(None, ge=1)
+    prompt_tokens: int | None = Field(None, ge=1)
     expires: Moment | None = None
     revoked: Moment | None = None
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(requests=self.requests, prompt_tokens=self.prompt_tokens)
 
     def ended(self, now: datetime) -> str | None:
         """Why the key is not accepted any more, as its holder is told; None while it is."""

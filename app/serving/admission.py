@@ -1,6 +1,6 @@
 """Admission: a request is taken before any 200 is sent, or refused with a 429 whose Retry-After is computed.
 
-A tenant is refused only for what it has beyond its share: see docs/decisions/0101-admission.md.
+A tenant is refused only for what it has beyond its share (docs/decisions/0101-admission.md), or beyond its own terms.
 """
 
 import math
@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from app.contract.engine import Capacity
-from app.contract.errors import Overloaded
+from app.contract.errors import Overloaded, PromptTooLong
 from app.contract.events import Timings, Usage
+from app.contract.terms import NO_TERMS, Terms
 from app.serving.expected_wait import Stay, Work, stays
 from app.serving.speed import AnswerLengths, Speed
 
@@ -27,8 +28,9 @@ SHORTEST_RETRY, LONGEST_RETRY = 1, 600
 class Reservation:
     """One admitted request: its place, and later its prompt. A second release does nothing."""
 
-    def __init__(self, admission: "Admission", tenant: str) -> None:
+    def __init__(self, admission: "Admission", tenant: str, terms: Terms) -> None:
         self.tenant = tenant
+        self.terms = terms
         self.prompt_tokens = 0  # 0: not known yet
         self.max_tokens = 0
         self.generated = 0
@@ -92,11 +94,15 @@ class Admission:
     def max_prompt_tokens(self, capacity: Capacity) -> int:
         return capacity.kv_tokens * PROMPT_CACHES
 
-    def limits(self, capacity: Capacity, tenant: str) -> Limits:
-        """The tenant's share."""
+    def most_answers(self, capacity: Capacity, terms: Terms) -> int:
+        """To one client's request."""
+        return max(1, _least(self.max_requests(capacity), terms.requests))
+
+    def limits(self, capacity: Capacity, tenant: str, terms: Terms = NO_TERMS) -> Limits:
+        """The tenant's share, or what its terms allow of it."""
         own, own_tokens = self._held(tenant)
-        requests = self._share(self.max_requests(capacity), tenant)
-        tokens = self._share(self.max_prompt_tokens(capacity), tenant)
+        requests = _least(self._share(self.max_requests(capacity), tenant), terms.requests)
+        tokens = _least(self._share(self.max_prompt_tokens(capacity), tenant), terms.prompt_tokens)
         return Limits(
             requests=requests,
             remaining_requests=max(0, requests - own),
@@ -104,25 +110,33 @@ class Admission:
             remaining_tokens=max(0, tokens - own_tokens),
         )
 
-    def enter(self, capacity: Capacity, tenant: str) -> Reservation:
+    def enter(self, capacity: Capacity, tenant: str, terms: Terms = NO_TERMS) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
         share, (own, _) = self._share(self.max_requests(capacity), tenant), self._held(tenant)
-        if len(self._inside) >= self.max_requests(capacity) and own >= share:
-            raise Overloaded(
-                f"There are {own} requests of {_HOLDER} running or waiting, and there may be {share} at the moment.",
-                retry_after=_retry_after(min(self._ends(capacity, tenant), default=0.0)),
+        refusal = None
+        if terms.requests is not None and own >= terms.requests:
+            refusal = f"There are {own} requests of this API key inside, and its limit is {terms.requests}."
+        elif len(self._inside) >= self.max_requests(capacity) and own >= share:
+            refusal = (
+                f"There are {own} requests of {_HOLDER} running or waiting, and there may be {share} at the moment."
             )
-        reservation = Reservation(self, tenant)
+        if refusal is not None:
+            ends = self._ends(capacity, tenant)
+            raise Overloaded(refusal, retry_after=_retry_after(min(ends, default=0.0)))
+        reservation = Reservation(self, tenant, terms)
         self._inside[reservation] = None
         return reservation
 
     def take(self, reservations: Sequence[Reservation], sizes: Sequence[Size], capacity: Capacity) -> None:
-        """The sizes of one client's request, which may want several answers. Raises Overloaded for all or none.
+        """The sizes of one client's request, which may want several answers. Raises Overloaded for all or none, and
+        PromptTooLong for prompts that are more than the tenant may ever have.
 
         How long answers wait for others of the same request is the client's own affair: the wait of the first counts.
         """
         tenant = reservations[0].tenant
-        self._bound_prompts(sum(size.prompt_tokens for size in sizes), capacity, tenant)
+        wanted = sum(size.prompt_tokens for size in sizes)
+        self._bound_by_terms(wanted, capacity, tenant, reservations[0].terms.prompt_tokens)
+        self._bound_prompts(wanted, capacity, tenant)
         self._bound_wait(sizes[0], capacity, tenant)
         for reservation, size in zip(reservations, sizes, strict=True):
             reservation.prompt_tokens, reservation.max_tokens = size.prompt_tokens, size.max_tokens
@@ -148,17 +162,36 @@ class Admission:
         share = self._share(bound, tenant)
         if self._prompt_tokens + wanted <= bound or own + wanted <= share:
             return
-        left, seconds = own, 0.0
-        leaving = [pair for pair in self._leaving(capacity) if pair[1].tenant == tenant]
-        for stay, reservation in leaving:
-            left, seconds = left - reservation.prompt_tokens, stay.end
-            if left + wanted <= share:
-                break
         raise Overloaded(
             f"The prompts of requests of {_HOLDER} that run or wait have {own} tokens, this request's have {wanted}: "
             f"together they may have {share} at the moment.",
-            retry_after=_retry_after(seconds),
+            retry_after=_retry_after(self._until_held(share - wanted, capacity, tenant)),
         )
+
+    def _bound_by_terms(self, wanted: int, capacity: Capacity, tenant: str, limit: int | None) -> None:
+        if limit is None:
+            return
+        if wanted > limit:
+            raise PromptTooLong(
+                f"The prompts of this request have {wanted} tokens, and this API key's limit is {limit}."
+            )
+        _, own = self._held(tenant)
+        if own + wanted > limit:
+            raise Overloaded(
+                f"The prompts of requests of this API key that run or wait have {own} tokens, this request's have "
+                f"{wanted}: the limit of this key is {limit} together.",
+                retry_after=_retry_after(self._until_held(limit - wanted, capacity, tenant)),
+            )
+
+    def _until_held(self, most: int, capacity: Capacity, tenant: str) -> float:
+        """Seconds until the tenant's prompts are expected to have so many tokens at most."""
+        left, seconds = self._held(tenant)[1], 0.0
+        for stay, reservation in self._leaving(capacity):
+            if left <= most:
+                break
+            if reservation.tenant == tenant:
+                left, seconds = left - reservation.prompt_tokens, stay.end
+        return seconds
 
     def _bound_wait(self, size: Size, capacity: Capacity, tenant: str) -> None:
         if not self.speed.measured:  # an assumed speed or length refuses none
@@ -195,6 +228,10 @@ class Admission:
             kv_tokens=prompt_tokens + generated + remaining,
             tenant=tenant,
         )
+
+
+def _least(share: int, limit: int | None) -> int:
+    return share if limit is None else min(share, limit)
 
 
 def _retry_after(seconds: float) -> float:

@@ -11,6 +11,7 @@ from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.readiness import refuse_unless_ready
 from app.contract.requests import EngineRequest, GenerationRequest, Grammar
 from app.contract.telemetry import Observer, Observers, RequestEnded
+from app.contract.terms import TermsOf, no_terms
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer
 from app.serving.choices import Choices, MergedEnd, each_choice
@@ -30,12 +31,20 @@ _THREADS = 4  # that read prompts at once: a short one takes a millisecond, one 
 class GenerationService:
     """The interface of this package to the routes: it opens answers and gives information about the model."""
 
-    def __init__(self, engine: Engine, prompts: Prompts, observers: Observers, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: Prompts,
+        observers: Observers,
+        settings: Settings,
+        terms_of: TermsOf = no_terms,
+    ) -> None:
         self._engine = engine
         self._prompts = prompts
         self._work = WorkPool("prompts", threads=_THREADS)
         self._observers = observers
         self._timeout = settings.request_timeout
+        self._terms_of = terms_of
         self._admission = Admission(settings.max_waiting, settings.max_wait)
         self._dropped = DroppedKeywords()
         self._token_bytes = TokenBytes(prompts.tokenizer)
@@ -58,8 +67,8 @@ class GenerationService:
         return self._token_bytes.of(token)
 
     def limits(self, tenant: str) -> Limits:
-        """The tenant's own share of what may be admitted."""
-        return self._admission.limits(self._engine.capacity, tenant)
+        """What may be admitted of the tenant: its share, or what its terms allow of it."""
+        return self._admission.limits(self._engine.capacity, tenant, self._terms_of(tenant))
 
     async def open(self, *requests: GenerationRequest) -> Choices:
         """All answers to one client's request, `n` to each prompt. They are admitted together or not at all.
@@ -79,12 +88,14 @@ class GenerationService:
     ) -> list[Answer]:
         refuse_unless_ready(self._engine.status())
         capacity, tenant = self._engine.capacity, requests[0].tenant
-        most = self._admission.max_requests(capacity)
-        if len(requests) > max(1, most):
+        terms = self._terms_of(tenant)
+        most = self._admission.most_answers(capacity, terms)
+        if len(requests) > most:
             field = "n" if requests[0].n > 1 else "prompt"
-            raise InvalidRequest(f"This server accepts at most {most} answers at once.", param=field)
+            who = "This API key allows" if most == terms.requests else "This server accepts"
+            raise InvalidRequest(f"{who} at most {most} answers at once.", param=field)
         with ExitStack() as stack:
-            reservations = [stack.enter_context(self._admission.enter(capacity, tenant)) for _ in requests]
+            reservations = [stack.enter_context(self._admission.enter(capacity, tenant, terms)) for _ in requests]
             # Each may use an equal share, so that an idle server can always admit all of them.
             share = self._admission.max_prompt_tokens(capacity) // len(requests)
             limit = min(self.context, share)

@@ -214,6 +214,61 @@ class TestKeys:
             KeyBook(tmp_path / "none")
 
 
+def line(name: str, **fields: object) -> str:
+    """Of the keys file, for the key `key-of-NAME`."""
+    return json.dumps({"name": name, "sha256": hash_of(f"key-of-{name}")} | fields) + "\n"
+
+
+class TestTerms:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        file = tmp_path / "keys"
+        file.write_text(line("small", requests=1, prompt_tokens=40) + "large:key-of-large\n", encoding="utf-8")
+        return file
+
+    def test_a_key_beyond_its_own_limit_is_refused_and_another_is_not(
+        self, serve: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.keys.book.LOOK_SECONDS", 0.0)
+        gate = asyncio.Event()
+        server = serve(ControlledEngine(range(100, 110), gates={1: gate}), api_keys_file=file)
+        body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5}
+
+        def ask(name: str, **fields: object) -> httpx.Response:
+            headers = {"Authorization": f"Bearer key-of-{name}"}
+            return httpx.post(server.url + "v1/chat/completions", json=body | fields, headers=headers)
+
+        headers = {"Authorization": "Bearer key-of-small"}
+        with httpx.stream(
+            "POST", server.url + "v1/chat/completions", json=body | {"stream": True}, headers=headers
+        ) as running:
+            assert running.status_code == 200
+            assert running.headers["x-ratelimit-limit-requests"] == "1"
+            assert running.headers["x-ratelimit-remaining-requests"] == "0"
+            assert running.headers["x-ratelimit-limit-tokens"] == "40"
+            refused = ask("small")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+            assert "its limit is 1" in refused.json()["error"]["message"]
+            assert int(refused.headers["retry-after"]) >= 1
+            other = ask("large", max_tokens=1)
+            assert other.status_code == 200
+            assert int(other.headers["x-ratelimit-limit-requests"]) > 1
+            file.write_text(line("small", requests=2) + "large:key-of-large\n", encoding="utf-8")
+            assert ask("small", max_tokens=1).status_code == 200, "a limit that was raised holds at once"
+            server.call(gate.set)
+            running.read()
+
+    def test_what_a_key_may_never_have_is_a_400(self, make_client: MakeClient, file: Path) -> None:
+        client = make_client(ControlledEngine(), api_keys_file=file)
+        headers = {"Authorization": "Bearer key-of-small"}
+        several = client.post("/v1/completions", json={"prompt": "a", "n": 2}, headers=headers)
+        assert several.status_code == 400
+        assert several.json()["error"]["message"] == "This API key allows at most 1 answers at once."
+        long = client.post("/v1/completions", json={"prompt": "word " * 41}, headers=headers)
+        assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert "this API key's limit is 40" in long.json()["error"]["message"]
+
+
 class TestReload:
     @pytest.fixture
     def file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -235,10 +290,9 @@ class TestReload:
     def test_who_has_a_key_that_ended_is_told_so(
         self, make_client: MakeClient, file: Path, fields: dict[str, str], told: str
     ) -> None:
-        line = json.dumps({"name": "old", "sha256": hash_of("old-key")} | fields)
-        file.write_text(line + "\nblue:key-of-blue\n", encoding="utf-8")
+        file.write_text(line("old", **fields) + "blue:key-of-blue\n", encoding="utf-8")
         client = make_client(ControlledEngine(), api_keys_file=file)
-        response = client.get("/v1/models", headers={"Authorization": "Bearer old-key"})
+        response = client.get("/v1/models", headers={"Authorization": "Bearer key-of-old"})
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "invalid_api_key"
         assert response.json()["error"]["message"].startswith(told)
@@ -250,8 +304,7 @@ class TestReload:
     ) -> None:
         client = make_client(ControlledEngine(), api_keys_file=file)
         assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [200, 200, 401]
-        new = json.dumps({"name": "new", "sha256": hash_of("key-of-new"), "expires": "2999-01-01"})
-        file.write_text(f"red:key-of-red\n{new}\n", encoding="utf-8")
+        file.write_text("red:key-of-red\n" + line("new", expires="2999-01-01"), encoding="utf-8")
         assert [self.status(client, f"key-of-{name}") for name in ("blue", "red", "new")] == [401, 200, 200]
 
     def test_an_answer_that_runs_goes_on_when_its_key_is_revoked(self, serve: Serve, file: Path) -> None:

@@ -54,17 +54,21 @@ def test_a_revoked_key_has_ended_and_every_other_line_is_as_it_was(file: Path, c
 
 def test_the_list_says_in_which_state_each_key_is(file: Path, capsys: Captured) -> None:
     file.write_text("plain-one:secret\n")
-    for name, *more in (["lasting"], ["dated", "--expires", "2999-01-31T18:00"], ["old", "--expires", "2024-01-31"]):
+    for name, more in {
+        "lasting": [],
+        "dated": ["--requests", "3", "--expires", "2999-01-31T18:00"],
+        "old": ["--prompt-tokens", "900", "--expires", "2024-01-31"],
+    }.items():
         assert main(["keys", "add", name, *more]) == 0
     assert main(["keys", "revoke", "lasting"]) == 0
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     out = capsys.readouterr().out
     rows = {row.split()[0]: " ".join(row.split()[1:]) for row in out.splitlines()[1:]}
-    assert rows["plain-one"] == "plain never"
+    assert rows["plain-one"] == "plain share share never"
     assert rows["lasting"].startswith("revoked 2")
-    assert rows["dated"] == "active 2999-01-31 18:00 UTC"
-    assert rows["old"] == "expired 2024-01-31 00:00 UTC"
+    assert rows["dated"] == "active 3 share 2999-01-31 18:00 UTC"
+    assert rows["old"] == "expired share 900 2024-01-31 00:00 UTC"
     assert "secret" not in out
 
 
@@ -105,7 +109,9 @@ def test_without_any_file_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert "--file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["a:b"], ["two words"], [""], ["blue", "--expires", "soon"]])
+@pytest.mark.parametrize(
+    "arguments", [["a:b"], ["two words"], [""], ["blue", "--expires", "soon"], ["blue", "--requests", "0"]]
+)
 def test_a_wrong_command_line(file: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["keys", "add", *arguments])

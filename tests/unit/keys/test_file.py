@@ -41,12 +41,12 @@ def test_lines_are_kept_as_they_are_written(file: tuple[str, list[str]]) -> None
     assert [(record.name, record.sha256) for record in records(lines)] == [(name, hash_of(name)) for name in names]
 
 
-@given(files(), TIMES, TIMES)
+@given(files(), st.integers(1) | st.none(), TIMES, TIMES)
 def test_a_key_that_is_appended_is_read_again_and_no_other_line_changes(
-    file: tuple[str, list[str]], expires: datetime | None, revoked: datetime | None
+    file: tuple[str, list[str]], limit: int | None, expires: datetime | None, revoked: datetime | None
 ) -> None:
     lines = parse(file[0])
-    new = KeyRecord(name=":new:", sha256=hash_of("new key"), expires=expires, revoked=revoked)
+    new = KeyRecord(name=":new:", sha256=hash_of("new key"), requests=limit, expires=expires, revoked=revoked)
     append(lines, new)
     text = "\n".join(line.text for line in lines)
     assert text.startswith(file[0])

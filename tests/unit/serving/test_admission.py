@@ -3,17 +3,24 @@
 import pytest
 
 from app.contract.engine import Capacity
-from app.contract.errors import Overloaded
+from app.contract.errors import Overloaded, PromptTooLong
 from app.contract.events import Timings, Usage
+from app.contract.terms import NO_TERMS, Terms
 from app.serving.admission import PROMPT_CACHES, Admission, Limits, Reservation, Size
 
 CAPACITY = Capacity(sequences=2, kv_tokens=1000)
 
 
 def admit(
-    admission: Admission, prompt: int, longest: int, capacity: Capacity = CAPACITY, tenant: str = "a"
+    admission: Admission,
+    prompt: int,
+    longest: int,
+    capacity: Capacity = CAPACITY,
+    tenant: str = "a",
+    *,
+    terms: Terms = NO_TERMS,
 ) -> Reservation:
-    reservation = admission.enter(capacity, tenant)
+    reservation = admission.enter(capacity, tenant, terms)
     admission.take([reservation], [Size(prompt, longest)], capacity)
     return reservation
 
@@ -194,3 +201,41 @@ class TestShares:
             admit(admission, 100, 10, tenant="flood")
         assert admission.limits(CAPACITY, "flood") == Limits(12, 7, 4000, 3500)
         assert admission.limits(CAPACITY, "other") == Limits(6, 6, 2000, 2000)
+
+
+class TestTerms:
+    """What an API key may have, on a server that has room for more."""
+
+    def test_a_key_with_its_own_limit_of_requests_gets_no_more(self) -> None:
+        admission, terms = Admission(max_waiting=10, max_wait=60), Terms(requests=2)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
+        early, _ = [admit(admission, 10, 900, terms=terms) for _ in range(2)]
+        for _ in range(60):
+            early.count_token()
+        with pytest.raises(Overloaded, match="are 2 requests of this API key inside, and its limit is 2") as refusal:
+            admission.enter(CAPACITY, "a", terms)
+        assert refusal.value.retry_after == 20, "when its first answer is expected to end"
+        admission.enter(CAPACITY, "other")
+        early.release()
+        admission.enter(CAPACITY, "a", terms)
+
+    def test_a_key_with_its_own_limit_of_prompt_tokens_gets_no_more(self) -> None:
+        admission, terms = Admission(max_waiting=10, max_wait=60), Terms(prompt_tokens=100)
+        first = admit(admission, 60, 10, terms=terms)
+        with pytest.raises(Overloaded, match="have 60 tokens, this request's have 41: the limit of this key is 100"):
+            admit(admission, 41, 10, terms=terms)
+        admit(admission, 41, 10, tenant="other")
+        admit(admission, 40, 10, terms=terms).release()
+        first.release()
+        admit(admission, 100, 10, terms=terms)
+
+    def test_a_prompt_that_a_key_may_never_have_is_no_reason_to_come_again(self) -> None:
+        with pytest.raises(PromptTooLong, match="have 101 tokens, and this API key's limit is 100") as refusal:
+            admit(Admission(max_waiting=10, max_wait=60), 101, 10, terms=Terms(prompt_tokens=100))
+        assert refusal.value.retry_after is None
+
+    def test_a_key_is_told_the_lesser_of_its_limit_and_its_share(self) -> None:
+        admission = Admission(max_waiting=10, max_wait=60)
+        admit(admission, 30, 10, terms=Terms(2, 100))
+        assert admission.limits(CAPACITY, "a", Terms(2, 100)) == Limits(2, 1, 100, 70)
+        assert admission.limits(CAPACITY, "a", Terms(500, 100_000)) == Limits(12, 11, 4000, 3970)
