@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.contract.options import Cleanup, Compile, DType, FlashAttn
+from app.contract.options import Cleanup, Compile, DType, FlashAttn, LogContent
 
 STACK_VARIABLES = {
     "MODE": "how `make up` starts the stack: docker, native, or empty to choose by itself",
@@ -45,13 +45,6 @@ STACK_VARIABLES = {
 
 class SettingsError(Exception):
     """The configuration is wrong; the message says which variable and what is allowed."""
-
-
-class LogContent(StrEnum):
-    FULL = "full"
-    REDACTED = "redacted"
-    HASH = "hash"
-    OFF = "off"
 
 
 class LogLevel(StrEnum):

@@ -1,4 +1,5 @@
-"""Choices of an operator that more than the settings know: the engine and the plan of a model read them too."""
+"""Choices of an operator that more than the settings know: the engine, the plan of a model and API keys have them
+too."""
 
 from enum import StrEnum
 
@@ -33,3 +34,18 @@ class FlashAttn(StrEnum):
     AUTO = "auto"
     BUILD = "build"
     OFF = "off"
+
+
+class LogContent(StrEnum):
+    """What the log has of prompts and answers, from the most to the least."""
+
+    FULL = "full"
+    HASH = "hash"
+    REDACTED = "redacted"
+    OFF = "off"
+
+
+def least_content(*modes: LogContent | None) -> LogContent:
+    """Of those that are given the one that shows the least."""
+    order = list(LogContent)
+    return max((mode for mode in modes if mode is not None), key=order.index, default=LogContent.FULL)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from app.contract.terms import NO_TERMS, Terms
+
 ANONYMOUS = "anonymous"
 """The tenant of a request that came without an API key."""
 
@@ -120,6 +122,7 @@ class GenerationRequest:
     stream: bool = False
     n: int = 1  # answers to each prompt
     tenant: str = ANONYMOUS
+    terms: Terms = NO_TERMS  # the tenant's, when the request came; the service fills them in
     user: str | None = None  # the client's own name for its user; for the log
     metadata: Mapping[str, str] = field(default_factory=dict)  # the client's own labels; for the log
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.contract.options import LogContent, least_content
 from app.keys.file import KeysFileError, append, as_line, changing, read
 from app.keys.record import KeyRecord, hash_of, moment, said
 from app.settings import Settings
@@ -37,6 +38,12 @@ def add_commands(commands: Any) -> None:
         metavar="N",
         type=_number,
         help="how many these may have together; default: its share",
+    )
+    adding.add_argument(
+        "--log-content",
+        choices=list(LogContent),
+        type=LogContent,
+        help="the most that is logged of its prompts and answers; default: LOG_CONTENT, which is a bound in any case",
     )
     adding.add_argument(
         "--expires", metavar="DATE", type=_moment, help="as in 2027-01-31 or 2027-01-31T18:00, in UTC"
@@ -80,6 +87,7 @@ def _add(options: argparse.Namespace, settings: Settings, console: Console) -> N
         sha256=hash_of(key),
         requests=options.requests,
         prompt_tokens=options.prompt_tokens,
+        log_content=options.log_content,
         expires=options.expires,
     )
     file = _file(options, settings)
@@ -97,12 +105,13 @@ def _add(options: argparse.Namespace, settings: Settings, console: Console) -> N
 
 def _list(options: argparse.Namespace, settings: Settings, console: Console) -> None:
     now = datetime.now(UTC)
-    table = Table("name", "state", "requests", "prompt tokens", "expires", box=None)
+    table = Table("name", "state", "requests", "prompt tokens", "log content", "expires", box=None)
     for line in read(_file(options, settings)):
         if (key := line.record) is not None:
             limits = [str(limit or "share") for limit in (key.requests, key.prompt_tokens)]
             expires = "never" if key.expires is None else said(key.expires)
-            table.add_row(key.name, _state(key, now, line.plain), *limits, expires)
+            content = least_content(settings.log_content, key.log_content)
+            table.add_row(key.name, _state(key, now, line.plain), *limits, content, expires)
     console.print(table)
 
 

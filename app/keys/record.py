@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.contract.options import LogContent
 from app.contract.terms import Terms
 
 
@@ -41,12 +42,13 @@ class KeyRecord(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
     requests: int | None = Field(None, ge=1)
     prompt_tokens: int | None = Field(None, ge=1)
+    log_content: LogContent | None = None
     expires: Moment | None = None
     revoked: Moment | None = None
 
     @property
     def terms(self) -> Terms:
-        return Terms(requests=self.requests, prompt_tokens=self.prompt_tokens)
+        return Terms(self.requests, self.prompt_tokens, self.log_content)
 
     def ended(self, now: datetime) -> str | None:
         """Why the key is not accepted any more, as its holder is told; None while it is."""

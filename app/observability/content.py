@@ -1,14 +1,16 @@
-"""The content of conversations in the log, as LOG_CONTENT says."""
+"""The content of conversations in the log, as LOG_CONTENT and the API key say."""
 
 import hashlib
 from collections.abc import Callable
 
+from app.contract.options import LogContent, least_content
 from app.contract.requests import GenerationRequest, Message
 from app.contract.telemetry import RequestEnded
 from app.observability.plain import Plain, shorten
-from app.settings import LogContent, Settings
+from app.settings import Settings
 
 _HASH_DIGITS = 16
+_Render = Callable[[str, int], str]
 
 
 class ContentFields:
@@ -20,24 +22,20 @@ class ContentFields:
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.log_content_limit
-        renderers: dict[LogContent, Callable[[str, int], str]] = {
-            LogContent.FULL: shorten,
-            LogContent.REDACTED: lambda text, _: f"[{len(text)} characters]",
-            LogContent.HASH: lambda text, _: f"sha256:{_digest(text)} [{len(text)} characters]",
-        }
-        self._render = renderers.get(settings.log_content)
+        self._mode = settings.log_content
 
     def of(self, event: RequestEnded, request: GenerationRequest) -> dict[str, Plain]:
-        if self._render is None:
+        render = self._renderer(request)
+        if render is None:
             return {}
         prompt, others = _asked(request)
-        fields: dict[str, Plain] = {"prompt": self._render(prompt, self._limit)}
+        fields: dict[str, Plain] = {"prompt": render(prompt, self._limit)}
         if others:
-            fields["messages"] = self._turns(others, self._render)
+            fields["messages"] = self._turns(others, render)
         if not event.choices:
-            fields["response"] = self._render(event.response, self._limit)
+            fields["response"] = render(event.response, self._limit)
         if request.stop:
-            fields["stop"] = [self._render(text, self._limit) for text in request.stop]
+            fields["stop"] = [render(text, self._limit) for text in request.stop]
         return fields
 
     def choices(self, event: RequestEnded) -> list[dict[str, Plain]]:
@@ -46,18 +44,23 @@ class ContentFields:
         left = self._limit
         for choice in event.choices:
             fields: dict[str, Plain] = {}
-            if self._render is not None:
+            render = self._renderer(choice.request)
+            if render is not None:
                 # Of a list of prompts the first one is in a field of the line itself.
                 if choice.request.prompt != event.choices[0].request.prompt:
                     prompt = _asked(choice.request)[0]
-                    fields["prompt"] = self._render(prompt, left)
+                    fields["prompt"] = render(prompt, left)
                     left -= min(left, len(prompt))
-                fields["response"] = self._render(choice.response, left)
+                fields["response"] = render(choice.response, left)
                 left -= min(left, len(choice.response))
             rendered.append(fields)
         return rendered
 
-    def _turns(self, turns: list[Message], render: Callable[[str, int], str]) -> list[Plain]:
+    def _renderer(self, request: GenerationRequest) -> _Render | None:
+        """None: no content at all."""
+        return _RENDERERS.get(least_content(self._mode, request.terms.log_content))
+
+    def _turns(self, turns: list[Message], render: _Render) -> list[Plain]:
         """When the limit is too small for all turns, the newest keep their text."""
         left = self._limit
         rendered: list[Plain] = []
@@ -90,3 +93,11 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message]]:
 def _digest(text: str) -> str:
     """For finding repetitions. It does not hide short prompts, which can be guessed and hashed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
+
+
+_RENDERERS: dict[LogContent, _Render] = {
+    LogContent.FULL: shorten,
+    LogContent.HASH: lambda text, _: f"sha256:{_digest(text)} [{len(text)} characters]",
+    LogContent.REDACTED: lambda text, _: f"[{len(text)} characters]",
+}
+"""OFF has none."""

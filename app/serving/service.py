@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
@@ -78,6 +79,8 @@ class GenerationService:
         service reports the end of the request to the observers, however it ends; nobody else does.
         """
         arrived_at = time.monotonic()
+        terms = self._terms_of(requests[0].tenant)
+        requests = tuple(replace(request, terms=terms) for request in requests)
         per_prompt = requests[0].n
         end = MergedEnd(self._observers, per_prompt)
         with self._refusals_told(requests[0], arrived_at):
@@ -88,7 +91,7 @@ class GenerationService:
     ) -> list[Answer]:
         refuse_unless_ready(self._engine.status())
         capacity, tenant = self._engine.capacity, requests[0].tenant
-        terms = self._terms_of(tenant)
+        terms = requests[0].terms
         most = self._admission.most_answers(capacity, terms)
         if len(requests) > most:
             field = "n" if requests[0].n > 1 else "prompt"

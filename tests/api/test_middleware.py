@@ -258,6 +258,24 @@ class TestTerms:
             server.call(gate.set)
             running.read()
 
+    def test_what_may_be_logged_is_fixed_when_the_request_comes(
+        self, serve: Serve, file: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So neither a looser mode nor a key that is gone shows what was said under a stricter one."""
+        monkeypatch.setattr("app.keys.book.LOOK_SECONDS", 0.0)
+        file.write_text(line("quiet", log_content="off") + "other:key-of-other\n", encoding="utf-8")
+        gate = asyncio.Event()
+        server = serve(ControlledEngine(range(100, 110), gates={1: gate}), api_keys_file=file)
+        body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5, "stream": True}
+        headers = {"Authorization": "Bearer key-of-quiet"}
+        with httpx.stream("POST", server.url + "v1/chat/completions", json=body, headers=headers) as running:
+            assert running.status_code == 200
+            file.write_text("other:key-of-other\n", encoding="utf-8")
+            assert httpx.get(server.url + "v1/models", headers=headers).status_code == 401
+            server.call(gate.set)
+            running.read()
+        assert recorder.generation().terms.log_content == "off"
+
     def test_what_a_key_may_never_have_is_a_400(self, make_client: MakeClient, file: Path) -> None:
         client = make_client(ControlledEngine(), api_keys_file=file)
         headers = {"Authorization": "Bearer key-of-small"}

@@ -52,23 +52,26 @@ def test_a_revoked_key_has_ended_and_every_other_line_is_as_it_was(file: Path, c
     assert file.read_text() == before, "it stays revoked at its first time"
 
 
-def test_the_list_says_in_which_state_each_key_is(file: Path, capsys: Captured) -> None:
+def test_the_list_says_in_which_state_each_key_is(
+    file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file.write_text("plain-one:secret\n")
     for name, more in {
         "lasting": [],
-        "dated": ["--requests", "3", "--expires", "2999-01-31T18:00"],
-        "old": ["--prompt-tokens", "900", "--expires", "2024-01-31"],
+        "dated": ["--requests", "3", "--log-content", "off", "--expires", "2999-01-31T18:00"],
+        "old": ["--prompt-tokens", "900", "--log-content", "full", "--expires", "2024-01-31"],
     }.items():
         assert main(["keys", "add", name, *more]) == 0
     assert main(["keys", "revoke", "lasting"]) == 0
+    monkeypatch.setenv("LOG_CONTENT", "redacted")
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     out = capsys.readouterr().out
     rows = {row.split()[0]: " ".join(row.split()[1:]) for row in out.splitlines()[1:]}
-    assert rows["plain-one"] == "plain share share never"
+    assert rows["plain-one"] == "plain share share redacted never"
     assert rows["lasting"].startswith("revoked 2")
-    assert rows["dated"] == "active 3 share 2999-01-31 18:00 UTC"
-    assert rows["old"] == "expired share 900 2024-01-31 00:00 UTC"
+    assert rows["dated"] == "active 3 share off 2999-01-31 18:00 UTC"
+    assert rows["old"] == "expired share 900 redacted 2024-01-31 00:00 UTC"
     assert "secret" not in out
 
 

@@ -43,6 +43,7 @@ def test_a_hash_may_be_in_capitals() -> None:
         f'"name": "a", "sha256": "{HASH}", "expires": 1800000000',
         f'"name": "a", "sha256": "{HASH}", "key": "k"',
         f'"name": "a", "sha256": "{HASH}", "requests": 0',
+        f'"name": "a", "sha256": "{HASH}", "log_content": "some"',
         f'"name": "a", "sha256": "{HASH}", "prompt_tokens": "10"',
     ],
 )

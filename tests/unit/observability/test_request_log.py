@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from app.contract.events import FinishReason
+from app.contract.options import LogContent
 from app.contract.requests import JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.contract.telemetry import Choice, Event, PhaseChanged, RequestEnded
+from app.contract.terms import Terms
 from app.observability.request_log import LogObserver
 from app.settings import Settings
 from tests.support.events import (
@@ -224,6 +226,37 @@ def test_content_that_is_off_leaves_no_trace(configure: Configure) -> None:
     assert not {"prompt", "messages", "response", "stop"} & set(line)
     assert SECRET not in str(line)
     assert line["prompt_tokens"] == 100
+
+
+@pytest.mark.parametrize(
+    ("server", "key", "shown"),
+    [
+        ("full", "off", 0),
+        ("full", "redacted", 4),
+        ("off", "full", 0),
+        ("redacted", "full", 4),
+        ("redacted", "hash", 4),
+    ],
+)
+def test_a_key_may_have_less_in_the_log_than_the_server_and_never_more(
+    configure: Configure, server: str, key: str, shown: int
+) -> None:
+    assert CONFIDENTIAL.request is not None
+    request = replace(CONFIDENTIAL.request, terms=Terms(log_content=LogContent(key)))
+    line = Told(configure, log_content=server).line(replace(CONFIDENTIAL, request=request))
+    assert SECRET not in str(line)
+    assert (_contents(line) if shown else []) == ["[6 characters]"] * shown
+    assert ("prompt" in line) == bool(shown)
+
+
+def test_so_it_is_with_every_choice(configure: Configure) -> None:
+    terms = Terms(log_content=LogContent.OFF)
+    choices = tuple(replace(choice, request=replace(choice.request, terms=terms)) for choice in SEVERAL.choices)
+    assert SEVERAL.request is not None
+    event = replace(SEVERAL, request=replace(SEVERAL.request, terms=terms), choices=choices)
+    line = Told(configure).line(event)
+    assert len(line["choices"]) > 1
+    assert not any({"prompt", "response"} & set(choice) for choice in line["choices"])
 
 
 def test_long_content_is_cut_and_says_by_how_much(configure: Configure) -> None:
