@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from stack.client import own_key
+from stack.client import ask, own_key
 from stack.config import ROOT, load_config, read_env_file
 from stack.forwarded_settings import hand_on
 from stack.host import ports
@@ -26,6 +26,7 @@ from stack.native.fingerprint import fingerprint
 from stack.native.follow import follow_files
 from stack.native.supervisor import Program, Supervisor, socket_path, start, write_config
 from stack.protocol import StackError
+from stack.smoke import await_true
 from tests.support.driver import driver_environment
 from tests.support.patience import PATIENCE
 from tests.support.stubs import play
@@ -158,6 +159,47 @@ class TestUp:
         finally:
             assert stack_command("down", **environment).returncode == 0
         assert processes.of_stack(state) == []
+
+    @pytest.mark.native
+    @pytest.mark.model
+    def test_keys_change_while_the_stack_runs_and_it_is_not_started_again(self, folder: Path) -> None:
+        http, prometheus = map(str, ports.free_ports(2))
+        keys, state = folder / "keys", folder / "state"
+        environment = {
+            "STATE_DIR": str(state),
+            "MODELS_DIR": os.environ.get("MODELS_DIR") or str(ROOT / "var" / "models"),
+            "HTTP_PORT": http,
+            "PROMETHEUS_PORT": prometheus,
+            "API_KEYS_FILE": str(keys),
+        }
+
+        def change(*arguments: str) -> str:
+            command = [sys.executable, "-m", "app", "keys", *arguments, "--file", str(keys)]
+            return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+        def status(key: str) -> int:
+            answer = ask(f"http://127.0.0.1:{http}/v1/models", key=key)
+            assert answer is not None
+            return answer.status
+
+        first = change("add", "first")
+        try:
+            assert stack_command("up", **environment).returncode == 0
+            started = Supervisor(state / "native").programs()["app"]["pid"]
+            refused = stack_command("smoke", **environment)
+            assert refused.returncode == 1
+            assert "API_KEY=" in refused.stderr
+            asked = stack_command("smoke", **environment, API_KEY=first)
+            assert asked.returncode == 0, asked.stderr
+            second = change("add", "second")
+            await_true(lambda: status(second) == 200, "the new key")
+            change("revoke", "second")
+            await_true(lambda: status(second) == 401, "the end of the key")
+            assert status(first) == 200
+            assert stack_command("up", **environment).returncode == 0
+            assert Supervisor(state / "native").programs()["app"]["pid"] == started
+        finally:
+            assert stack_command("down", **environment).returncode == 0
 
     def test_what_runs_is_current_until_code_or_settings_change_and_keys_are_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
