@@ -49,6 +49,10 @@ logs: python ## Follow all logs, readably
 smoke: python ## Ask the running stack a question, and look for it in the logs and metrics
 	@$(STACK) smoke
 
+.PHONY: keys
+keys: python ## API keys: DO=list, DO="add NAME", DO="revoke NAME"; DO="add --help" lists the options
+	@$(STACK) keys $(or $(DO),list)
+
 .PHONY: prepare
 prepare: python ## Install what the tests need: packages (as root on Debian), .venv, the embedded model
 	@$(STACK) prepare

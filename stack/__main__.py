@@ -1,4 +1,4 @@
-"""`python3 -m stack up|doctor|down|restart|status|logs|smoke|prepare`, from the repository's root."""
+"""`python3 -m stack up|doctor|down|restart|status|logs|smoke|keys|prepare`, from the repository's root."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stack.doctor import checks
 from stack.forwarded_settings import hand_on
 from stack.install import packages, venvs
 from stack.install.dependencies import EMBEDDED, ensure_dependencies, ensure_node_client, fetch_model
+from stack.keys import keys
 from stack.log_format import readable
 from stack.mode import ModeChoice, choose
 from stack.native.stack import NativeStack
@@ -119,13 +120,20 @@ def _end(number: int, _frame: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m stack")
-    parser.add_argument("command", choices=COMMANDS)
-    command = parser.parse_args().command
+    parser.add_argument("command", choices=[*COMMANDS, "keys"])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="only of `keys`: add NAME, list, revoke NAME, …")
+    options = parser.parse_args()
+    if options.arguments and options.command != "keys":
+        parser.error(f"`{options.command}` takes no arguments.")
     signal.signal(signal.SIGTERM, _end)
     hand_on()
     cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # in a log, the reason comes last
     try:
-        COMMANDS[command](load_config())
+        config = load_config()
+        if options.command == "keys":
+            keys(config, options.arguments)
+        else:
+            COMMANDS[options.command](config)
     except StackError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -76,7 +76,7 @@ class Compose:
         self.variables = environment(config)
         self.gpus = False
         self.weights = False
-        self._keys = config.api_keys_file is not None
+        self.keys = config.api_keys_file is not None
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
@@ -108,7 +108,7 @@ class Compose:
         return dict(json.loads(done.stdout)["services"])
 
     def _command(self, *arguments: str) -> list[str]:
-        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self._keys)
+        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self.keys)
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]
 

@@ -121,5 +121,6 @@ def _refuse_unreadable_keys(config: Config) -> None:
         about = path.stat()
         if about.st_uid != APP_USER and not about.st_mode & needed:
             raise StackError(
-                f"API_KEYS_FILE={keys}: the app's user in its container must read {path}: chown {APP_USER} {path}"
+                f"API_KEYS_FILE={keys}: the app's user in its container must read {path}: "
+                f"chown {APP_USER} {path}, or, if it holds hashes alone, chmod o+rX {path}"
             )

@@ -14,6 +14,7 @@ import pytest
 from stack.config import load_config
 from stack.containers import compose, health, images
 from stack.containers.stack import ContainerStack
+from stack.keys import keys
 from stack.protocol import StackError
 
 Docker = Callable[[str], Path]
@@ -202,7 +203,7 @@ def test_a_keys_file_that_the_app_could_not_read_is_said_before_anything_starts(
         stack.up()
     keys.chmod(0o644)
     folder.chmod(0o700)
-    with pytest.raises(StackError, match=f"chown 10001 {folder}$"):
+    with pytest.raises(StackError, match=f"chown 10001 {folder},"):
         stack.up()
     assert "compose" not in calls.read_text()
 
@@ -218,6 +219,23 @@ def test_a_folder_of_keys_that_would_show_the_container_more_than_keys_is_refuse
     config = load_config({"STATE_DIR": str(tmp_path), "API_KEYS_FILE": str(keys)}, env_file=Path(os.devnull))
     with pytest.raises(StackError, match="a folder of its own"):
         ContainerStack(config).up()
+
+
+def test_where_no_app_is_installed_its_image_changes_the_keys(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = docker("exit 0")
+    monkeypatch.setattr("stack.keys.is_filled", lambda: False)
+    folder = tmp_path / "of-keys"
+    config = load_config({"STATE_DIR": str(tmp_path), "API_KEYS_FILE": str(folder / "keys")}, Path(os.devnull))
+    with pytest.raises(StackError, match=f"mkdir -p {folder}"):
+        keys(config, ["list"])
+    folder.mkdir()
+    keys(config, ["add", "blue"])
+    (call,) = [call for call in calls.read_text().splitlines() if " run " in call]
+    assert "compose.keys.yaml" not in call, "it mounts the folder for reading alone"
+    assert f"--user {os.getuid()}:{os.getgid()} --volume {folder}:/keys app python" in call
+    assert call.endswith("-m app keys add blue --file /keys/keys")
 
 
 def test_log_lines_are_told_apart_by_service(docker: Docker, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def stack_command(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def stack_command(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "stack", command],
+        [sys.executable, "-m", "stack", *command],
         check=False,
         cwd=ROOT,
         env={**os.environ, "MODE": "native", "MODEL": "smollm2-135m", **environment},
@@ -174,8 +174,9 @@ class TestUp:
         }
 
         def change(*arguments: str) -> str:
-            command = [sys.executable, "-m", "app", "keys", *arguments, "--file", str(keys)]
-            return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+            done = stack_command("keys", *arguments, **environment)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
 
         def status(key: str) -> int:
             answer = ask(f"http://127.0.0.1:{http}/v1/models", key=key)
@@ -214,6 +215,12 @@ class TestUp:
         assert fingerprint(load_config({"HTTP_PORT": "7000"}, tmp_path / "none")) != first
         monkeypatch.setenv("KV_TOKENS", "4096")
         assert fingerprint(config) != first
+
+    def test_without_a_file_of_keys_there_is_a_clear_word(self, folder: Path) -> None:
+        done = stack_command("keys", "list", STATE_DIR=str(folder), API_KEYS_FILE="")
+        assert done.returncode == 1
+        assert "API_KEYS_FILE" in done.stderr
+        assert stack_command("status", "all", STATE_DIR=str(folder)).returncode == 2
 
     def test_without_a_stack_there_is_a_clear_word(self, folder: Path) -> None:
         done = stack_command("status", STATE_DIR=str(folder), PATH="/nonexistent")
