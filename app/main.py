@@ -47,7 +47,7 @@ def create_app(
     render_metrics: Render | None = None,
 ) -> FastAPI:
     """The application on top of the given engine. Raises SettingsError for an unusable API_KEYS_FILE."""
-    keys = KeyBook(settings.api_keys_file)
+    keys = KeyBook(settings.api_keys_file, observers)
     service = GenerationService(engine, prompts, observers, settings, keys.terms)
     lifecycle = Lifecycle(engine, settings)
     page = load_page()

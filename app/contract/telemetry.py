@@ -138,7 +138,14 @@ class AttentionChosen:
     decode: str
 
 
-Event = RequestEnded | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen
+@dataclass(frozen=True, slots=True)
+class KeysRead:
+    """The file of API keys was read, or could not be. Then the keys in force are older than the file."""
+
+    outdated: bool
+
+
+Event = RequestEnded | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen | KeysRead
 
 
 class Observer(Protocol):

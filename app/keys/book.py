@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from app.contract.telemetry import KeysRead, Observer, Observers
 from app.contract.terms import NO_TERMS, Terms
 from app.keys.file import KeysFileError, read, records
 from app.keys.record import KeyRecord, hash_of
@@ -22,11 +23,14 @@ class KeyBook:
     """Used on the event loop alone. Without a file nobody needs a key. Raises SettingsError for an unusable file.
 
     A file that becomes unusable later changes nothing: the keys that were read last stay, and the log says so, once
-    for each change of the file.
+    for each change of the file, and so do the metrics.
     """
 
-    def __init__(self, file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, file: Path | None, observers: Observer | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._file = file
+        self._observers = observers or Observers()
         self._clock = clock
         self._state: _State | None = None
         self._looked_at = clock()
@@ -69,8 +73,10 @@ class KeyBook:
         try:
             self._read(self._file, state)
         except KeysFileError as error:
+            self._observers.notify(KeysRead(outdated=True))
             _log.error("the API keys were not read again, those of before stay in force: %s", error)
         else:
+            self._observers.notify(KeysRead(outdated=False))
             _log.info("the API keys were read again: %d", len(self._by_hash))
 
     def _read(self, file: Path, state: _State | None) -> None:

@@ -161,6 +161,17 @@ class EngineFamilies:
         )
 
 
+class KeysFamilies:
+    """Metrics of the file of API keys."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.outdated = Gauge(
+            "serving_api_keys_outdated",
+            "1 while the file of API keys cannot be read and the keys of before are in force, else 0.",
+            registry=registry,
+        )
+
+
 class MemoryFamilies:
     """The devices' memory, set after each cleanup. On a machine without GPUs the one device is `cpu`."""
 

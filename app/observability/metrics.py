@@ -25,6 +25,7 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    KeysRead,
     KvTokens,
     PhaseChanged,
     RequestEnded,
@@ -32,7 +33,7 @@ from app.contract.telemetry import (
     WaitsFor,
 )
 from app.observability.derived import output_tokens_per_second, succeeded, time_per_output_token
-from app.observability.families import EngineFamilies, MemoryFamilies, RequestFamilies
+from app.observability.families import EngineFamilies, KeysFamilies, MemoryFamilies, RequestFamilies
 from app.settings import SettingsError
 
 REFUSED = "refused"
@@ -50,6 +51,7 @@ class Metrics:
         self._requests = RequestFamilies(registry)
         self._engine = EngineFamilies(registry)
         self._memory = MemoryFamilies(registry)
+        self._keys = KeysFamilies(registry)
         self._totals: dict[tuple[str, str], int] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -80,6 +82,8 @@ class Metrics:
                     self._device(device)
             case PhaseChanged():
                 self._phase(event)
+            case KeysRead():
+                self._keys.outdated.set(event.outdated)
             case AttentionChosen():
                 self._engine.attention.info({"prefill": event.prefill, "decode": event.decode})
 

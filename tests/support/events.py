@@ -12,6 +12,7 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    KeysRead,
     KvTokens,
     PhaseChanged,
     RequestEnded,
@@ -112,4 +113,5 @@ def one_of_every_kind() -> list[Event]:
         REFUSED,
         BAD_BODY,
         CLEANED_UP,
+        KeysRead(outdated=False),
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.contract.telemetry import Event, KeysRead
 from app.keys.book import LOOK_SECONDS, KeyBook
 
 
@@ -24,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_file_is_looked_at_again_after_a_while_and_not_for_each_request(file: Path) -> None:
     clock = Clock()
-    book = KeyBook(file, clock)
+    book = KeyBook(file, clock=clock)
     file.write_text("blue:two\n")
     clock.now += LOOK_SECONDS * 0.9
     assert book.find("two") is None
@@ -37,13 +38,30 @@ def test_the_file_is_looked_at_again_after_a_while_and_not_for_each_request(file
 
 def test_a_file_of_the_same_size_and_time_is_another_one_when_it_was_replaced(file: Path, tmp_path: Path) -> None:
     clock = Clock()
-    book = KeyBook(file, clock)
+    book = KeyBook(file, clock=clock)
     new, about = tmp_path / "new", file.stat()
     new.write_text("blue:two\n")
     os.utime(new, ns=(about.st_atime_ns, about.st_mtime_ns))
     new.replace(file)
     clock.now += LOOK_SECONDS
     assert book.find("two") is not None
+
+
+def test_the_observers_are_told_that_the_file_became_unusable_and_usable_again(file: Path) -> None:
+    told: list[Event] = []
+
+    class Listener:
+        def notify(self, event: Event) -> None:
+            told.append(event)
+
+    clock = Clock()
+    book = KeyBook(file, Listener(), clock)
+    for content in ("no key\n", "no key\n", "blue:two\n"):
+        if file.read_text() != content:
+            file.write_text(content)
+        clock.now += LOOK_SECONDS
+        assert (book.find("one") is None) == ("two" in content)
+    assert told == [KeysRead(outdated=True), KeysRead(outdated=False)]
 
 
 def test_without_a_file_no_key_is_required() -> None:

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from app.contract.errors import every_error
 from app.contract.events import Finished, FinishReason, Timings, Usage
-from app.contract.telemetry import AttentionChosen, CleanedUp, Event, KvTokens, PhaseChanged, StepDone
+from app.contract.telemetry import AttentionChosen, CleanedUp, Event, KeysRead, KvTokens, PhaseChanged, StepDone
 from app.observability.metrics import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
@@ -235,3 +235,9 @@ def test_prometheus_multiprocess_mode_stops_the_start(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     with pytest.raises(SettingsError, match="PROMETHEUS_MULTIPROC_DIR"):
         Metrics(CollectorRegistry())
+
+
+def test_keys_are_outdated_until_their_file_is_read_again(exposed: Exposed) -> None:
+    assert exposed.value("serving_api_keys_outdated") == 0
+    assert exposed.after(KeysRead(outdated=True)).value("serving_api_keys_outdated") == 1
+    assert exposed.after(KeysRead(outdated=False)).value("serving_api_keys_outdated") == 0
