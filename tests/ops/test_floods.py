@@ -89,7 +89,7 @@ def real(embedded_model: Path, tmp_path: Path, watch: Watch) -> Iterator[Proxy]:
     app = LiveServer(create_app(settings, engine, Prompts(embedded_model, engine.model), observers))
     try:
         with running(tmp_path / "nginx", app.port) as proxy:
-            await_true(lambda: proxy.ask("GET", "/readyz")[0] == 200, "the model", PATIENCE)
+            await_true(lambda: proxy.ask("GET", "/readyz")[0] == 200, "the model", 2 * PATIENCE)
             yield proxy
     finally:
         app.close()

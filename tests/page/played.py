@@ -75,6 +75,7 @@ class Played:
     told: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: list[tuple[int, str, str, dict[str, str]]] = field(default_factory=list)
     key: str | None = None
+    key_refusal: str = "This server needs an API key."
     asked: "asyncio.Queue[Asked]" = field(default_factory=asyncio.Queue)
 
     async def question(self) -> Asked:
@@ -144,7 +145,7 @@ def _app(played: Played) -> FastAPI:
     async def chat(request: Request) -> Response:
         key = request.headers.get("authorization", "").removeprefix("Bearer ") or None
         if played.key is not None and key != played.key:
-            return _error(401, "invalid_api_key", "This server needs an API key.", {})
+            return _error(401, "invalid_api_key", played.key_refusal, {})
         if played.refusals:
             return _error(*played.refusals.pop(0))
         raw = await request.body()

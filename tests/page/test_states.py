@@ -140,8 +140,9 @@ async def test_a_key_is_asked_for_and_kept_in_this_tab_alone(open_page: Open, pl
         dialog = page.get_by_role("dialog", name="This server asks for an API key")
         await expect(dialog.get_by_label("API key")).to_be_focused()
         await page.keyboard.type("wrong")
+        played.key_refusal = "This API key expired at 2027-01-31 00:00 UTC."
         await page.keyboard.press("Enter")
-        await expect(dialog).to_contain_text("did not accept the key")
+        await expect(dialog).to_contain_text("did not accept the key that this tab has: This API key expired at 2027")
         await dialog.get_by_label("API key").fill("sesame")
         await page.keyboard.press("Enter")
         assert (await played.answer("open")).key == "sesame"

@@ -32,7 +32,7 @@ _UNREAD = 414
 
 _WORDS = {
     400: "The request is invalid; the message says why.",
-    401: "No API key, or an unknown one.",
+    401: "No API key, an unknown one, or one that has expired or was revoked.",
     404: "The path or the model does not exist.",
     405: "The path takes another method; `Allow` says which.",
     408: "The body did not arrive in time.",

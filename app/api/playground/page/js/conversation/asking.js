@@ -108,7 +108,7 @@ export class Asking {
   async goesOnAfter(error, turn, signal) {
     if (this.leaving && error instanceof Cut) return true;
     if (error instanceof Refused && error.status === 401) {
-      if (await this.askForKey()) return false;
+      if (await this.askForKey(error)) return false;
     } else if (error instanceof Refused && (error.status === 429 || error.status === 503)) {
       return await this.stopsInsteadOfWaiting(error, turn, signal);
     }
@@ -118,8 +118,8 @@ export class Asking {
     return true;
   }
 
-  askForKey() {
-    const refused = "The server did not accept the key that this tab has.";
+  askForKey(error) {
+    const refused = `The server did not accept the key that this tab has: ${error.message}`;
     return this.keys.ask(this.keys.key ? refused : "It stays in this tab and is gone when you close it.");
   }
 
