@@ -58,8 +58,8 @@ class KeyBook:
         return self._by_hash.get(hash_of(key))
 
     def terms(self, name: str) -> Terms:
-        """Of the key with that name; of one that is no longer in the file the last ones, for requests that still
-        run."""
+        """Of the key with that name; of one that is no longer in the file the last ones, for requests that came
+        before."""
         return self._terms.get(name, NO_TERMS)
 
     def _look_again(self) -> None:

@@ -1,5 +1,6 @@
 """When the keys file is looked at again."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from app.contract.telemetry import Event, KeysRead
 from app.keys.book import LOOK_SECONDS, KeyBook
+from app.keys.record import hash_of
 
 
 class Clock:
@@ -62,6 +64,17 @@ def test_the_observers_are_told_that_the_file_became_unusable_and_usable_again(f
         clock.now += LOOK_SECONDS
         assert (book.find("one") is None) == ("two" in content)
     assert told == [KeysRead(outdated=True), KeysRead(outdated=False)]
+
+
+def test_a_request_whose_key_goes_while_its_body_comes_keeps_the_keys_terms(file: Path) -> None:
+    clock = Clock()
+    file.write_text(json.dumps({"name": "quiet", "sha256": hash_of("one"), "log_content": "off"}))
+    book = KeyBook(file, clock=clock)
+    file.write_text("other:two\n")
+    clock.now += LOOK_SECONDS
+    assert book.find("one") is None
+    assert book.terms("quiet").log_content == "off"
+    assert book.terms("other").log_content is None
 
 
 def test_without_a_file_no_key_is_required() -> None:
