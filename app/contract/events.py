@@ -15,7 +15,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # the model's own end, or a stop string
     LENGTH = "length"  # max_tokens, or see Finished.error
-    TOOL_CALLS = "tool_calls"  # the model's own end, after it called tools
+    TOOL_CALLS = "tool_calls"  # it called tools, and each call is whole
     CANCELLED = "cancelled"  # the client disconnected, or the server stopped it
     ERROR = "error"  # see Finished.error
 

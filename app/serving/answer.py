@@ -107,12 +107,18 @@ class Answer:
         for piece in self._remember(self._output.flush()):
             yield piece
         self._finished = self._finished or self._ended(FinishReason.ERROR, GenerationFailed())
-        if self._output.stopped and self._finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
-            self._finished = replace(self._finished, reason=FinishReason.STOP, error=None)
-        if self._output.calls and self._finished.reason is FinishReason.STOP:
-            self._finished = replace(self._finished, reason=FinishReason.TOOL_CALLS)
+        self._finished = self._as_seen(self._finished)
         self._tell(self._finished)
         yield self._finished
+
+    def _as_seen(self, finished: Finished) -> Finished:
+        """The end with its reason by what came out."""
+        if self._output.stopped and finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
+            finished = replace(finished, reason=FinishReason.STOP, error=None)
+        cut = finished.reason is FinishReason.LENGTH and finished.error is None  # by max_tokens
+        if self._output.whole_calls and (cut or finished.reason is FinishReason.STOP):
+            finished = replace(finished, reason=FinishReason.TOOL_CALLS)
+        return finished
 
     async def _until_deadline(self) -> AsyncGenerator[EngineEvent, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.

@@ -12,12 +12,12 @@ class Parser(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """A stop string was found: the answer has ended."""
+        """The answer has ended here: at a stop string, or before a call that repeats an earlier one."""
         ...
 
     @property
-    def calls(self) -> int:
-        """The tool calls that were begun so far."""
+    def whole_calls(self) -> bool:
+        """Whether tool calls came out so far, and all of them are whole."""
         ...
 
     def push(self, event: TextEvent) -> list[Piece]:
@@ -32,7 +32,7 @@ class Parser(Protocol):
 class PlainParser:
     """For an answer that calls no tools: its text up to the first stop string."""
 
-    calls = 0
+    whole_calls = False
 
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
         self._stop = StopStrings(stop)
@@ -67,12 +67,13 @@ class OutputStream:
 
     @property
     def stopped(self) -> bool:
-        """A stop string was found: nothing more comes out."""
+        """Nothing more comes out, whatever follows."""
         return self._parser.stopped
 
     @property
-    def calls(self) -> int:
-        return self._parser.calls
+    def whole_calls(self) -> bool:
+        """Whether tool calls came out so far, and all of them are whole."""
+        return self._parser.whole_calls
 
     def push(self, event: TokenEvent) -> list[Piece]:
         text = self._detokenizer.push(event)

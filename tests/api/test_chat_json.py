@@ -8,7 +8,9 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from starlette.testclient import TestClient
 
+from app.contract.requests import ToolCall
 from app.serving.prompt.prompts import Prompts
+from app.serving.tools.format import call_text
 from tests.api.chatting import PATH, USER, ask, refused, stream
 from tests.api.conftest import MakeClient
 from tests.support.controlled import ControlledEngine
@@ -40,6 +42,19 @@ def test_a_tool_call(client: TestClient, recorder: Recorder) -> None:
     (again,) = streamed.message.tool_calls or []
     assert again.function.arguments == call.function.arguments
     assert again.id != call.id
+
+
+def test_calls_that_are_required_end_when_they_repeat(make_client: MakeClient, prompts: Prompts) -> None:
+    script = prompts.tokenizer.encode(call_text(ToolCall("", "weather", '{"city": "Oslo"}')) + "\n").ids
+    client = make_client(ControlledEngine(script * 20))
+    (choice,) = ask(client, tools=[WEATHER], tool_choice="required", max_tokens=1000).choices
+    assert choice.finish_reason == "tool_calls"
+    assert len(choice.message.tool_calls or []) == 1
+    chunks = stream(client, tools=[WEATHER], tool_choice="required", max_tokens=1000)
+    deltas = [delta for chunk in chunks for delta in chunk.choices[0].delta.tool_calls or []]
+    assert {delta.index for delta in deltas} == {0}
+    assert "".join(delta.function.arguments or "" for delta in deltas if delta.function) == '{"city": "Oslo"}'
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("length", [1, 2, 6, 10])

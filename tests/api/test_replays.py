@@ -52,7 +52,7 @@ def test_an_answer_that_is_cut_at_any_token_can_be_sent_back(
         prompt = _text(prompts, recorder)
         for call in choice["message"].get("tool_calls", []):
             assert call["function"]["arguments"] in prompt
-        if choice["finish_reason"] in ("stop", "tool_calls"):
+        if length > len(script):
             assert said in prompt  # so the cached prefix is found
 
 

@@ -16,6 +16,8 @@ from starlette.testclient import TestClient
 from app.contract.errors import OutOfMemory
 from app.contract.requests import Message, ToolCall, ToolChoice
 from app.engine.scripted import SCRIPTED_MODEL
+from app.serving.prompt.prompts import Prompts
+from app.serving.tools.format import call_text
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.openai_types import read_as, read_error
@@ -159,6 +161,18 @@ def test_a_tool_is_called(random_client: TestClient, recorder: Recorder) -> None
     request = recorder.generation()
     assert (request.tool_choice, request.parallel_tool_calls) == (ToolChoice("required"), False)
     assert request.tools[0].strict
+
+
+def test_calls_that_are_required_end_when_they_repeat(make_client: MakeClient, prompts: Prompts) -> None:
+    script = prompts.tokenizer.encode(call_text(ToolCall("", "weather", '{"town": "Oslo"}')) + "\n").ids
+    client = make_client(ControlledEngine(script * 20))
+    for response in (
+        ask(client, tools=[WEATHER], tool_choice="required", max_output_tokens=1000),
+        stream(client, tools=[WEATHER], tool_choice="required", max_output_tokens=1000)[-1].response,
+    ):
+        assert response.status == "completed"
+        (call,) = response.output
+        assert (call.status, call.arguments) == ("completed", '{"town": "Oslo"}')
 
 
 def test_a_tool_can_be_named(random_client: TestClient) -> None:

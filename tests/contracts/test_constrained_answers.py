@@ -111,3 +111,16 @@ async def test_calls_fit_their_functions_and_free_answers_beside_them_are_unchan
         assert calls_of(events)
     assert {call.name for call in calls_of(named[0])} == {"add"}
     assert len(calls_of(single[0])) == 1
+
+
+async def test_calls_that_are_required_end(service: GenerationService) -> None:
+    """This model, cold, repeats the call that it began with."""
+    asked = request(
+        "What is the weather in Paris?", 0.0, tools=TOOLS, tool_choice=ToolChoice("required"), max_tokens=2000
+    )
+    events, reason = await collect(service, asked)
+    calls = calls_of(events)
+    assert reason is FinishReason.TOOL_CALLS
+    assert calls
+    assert_valid(calls)
+    assert len({(call.name, call.arguments) for call in calls}) == len(calls)

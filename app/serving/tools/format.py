@@ -18,7 +18,7 @@ from app.contract.requests import Message, Tool, ToolCall
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
 MOST_CALLS = 16
-"""In one answer. Small models that have begun to call repeat calls without end."""
+"""In one answer. A small model that has begun to call may go on without end."""
 
 
 def call_head(name: str) -> str:

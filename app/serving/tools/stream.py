@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from app.contract.events import Piece, TextEvent, TokenEvent, ToolCallEvent
 from app.serving.stop_strings import StopStrings, held_back
 from app.serving.tools.format import CALL_TAIL, OPEN
+from app.serving.tools.repeats import Repeats
 
 _HEAD = re.compile(r'\n\{"name": "([^"]+)", "arguments": ')
 
@@ -15,21 +16,29 @@ class ToolParser:
     """Reads text that keeps to the grammar in `grammar.py`. Stop strings are looked for in words, never in calls.
 
     When an answer is cut within a call, a part of the call's name does not come out; a part of its arguments does.
+    A call that repeats an earlier one ends the answer before it: it comes out once it differs from all of them.
     Without `words` the answer has nothing but calls.
     """
 
     def __init__(self, stop: tuple[str, ...], *, words: bool = True) -> None:
-        self.calls = 0
         self._has_words = words
         self._stop = StopStrings(stop)
         self._text = ""  # not parsed yet
         self._tokens: list[TokenEvent] = []  # tokens of no piece yet
         self._read: Callable[[], Iterator[Piece]] = self._read_words
         self._arguments = _ArgumentsEnd()
+        self._repeats = Repeats()
+        self._held: list[Piece] = []  # of a call that may still repeat an earlier one
+        self._repeated = False
 
     @property
     def stopped(self) -> bool:
-        return self._stop.reached
+        return self._stop.reached or self._repeated
+
+    @property
+    def whole_calls(self) -> bool:
+        within = self._read == self._read_arguments and not self._held
+        return self._repeats.ended > 0 and not within
 
     def push(self, event: TextEvent) -> list[Piece]:
         """The pieces that this text makes visible."""
@@ -69,17 +78,29 @@ class ToolParser:
         if head is not None:
             self._text, self._read = self._text[head.end() :], self._read_arguments
             self._arguments = _ArgumentsEnd()
-            self.calls += 1
-            yield ToolCallEvent(self.calls - 1, "", id=f"call_{secrets.token_hex(12)}", name=head[1])
+            self._repeats.begin(head[1])
+            new_id = f"call_{secrets.token_hex(12)}"
+            yield from self._unless_repeated(ToolCallEvent(self._repeats.ended, "", new_id, head[1]))
 
     def _read_arguments(self) -> Iterator[Piece]:
         end = self._arguments.find(self._text)
         piece = self._text if end is None else self._text[:end]
         self._text = self._text[len(piece) :]
-        if end is not None:
-            self._read = self._read_tail
         if piece:
-            yield ToolCallEvent(self.calls - 1, piece)
+            self._repeats.add(piece)
+            yield from self._unless_repeated(ToolCallEvent(self._repeats.ended, piece))
+        if end is not None and self._held:
+            self._repeated = True
+        elif end is not None:
+            self._repeats.end()
+            self._read = self._read_tail
+
+    def _unless_repeated(self, piece: ToolCallEvent) -> Iterator[Piece]:
+        """This piece of a call, after those that waited for it."""
+        self._held.append(piece)
+        if not self._repeats.possible:
+            yield from self._held
+            self._held = []
 
     def _read_tail(self) -> Iterator[Piece]:
         """The end of one call, and the beginning of the next one."""

@@ -141,6 +141,38 @@ async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: R
     assert [heard.name for heard in calls_of(events)] == ["add"]
 
 
+async def test_an_answer_ends_before_a_call_that_repeats_one_and_so_does_the_engines_work(
+    prompts: Prompts, recorder: Recorder, grammars: Grammars
+) -> None:
+    one, two = (ToolCall("", "add", f'{{"numbers": [{number}]}}') for number in (1, 2))
+    text = "\n".join(map(call_text, [one, two, one, two]))
+    engine = ControlledEngine(script(prompts, text), grammars=grammars)
+    service = await serve(engine, prompts, recorder)
+    events = await collect(service, replace(request(max_tokens=500), tools=TOOLS))
+    assert [heard.arguments for heard in calls_of(events)] == [one.arguments, two.arguments]
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].reason, events[-1].error) == (FinishReason.TOOL_CALLS, None)
+    assert engine.cancelled == ["r-1"]
+    repeated = len(script(prompts, "\n".join(map(call_text, [one, two, one]))))
+    assert events[-1].usage.completion_tokens <= repeated
+
+
+async def test_whole_calls_are_no_cut_answer_wherever_max_tokens_ends_it(
+    prompts: Prompts, recorder: Recorder, grammars: Grammars
+) -> None:
+    one, two = (ToolCall("", "add", f'{{"numbers": [{number}]}}') for number in (1, 2))
+    tokens = script(prompts, f"{call_text(one)}\n{call_text(two)}")
+    service = await serve(ControlledEngine(tokens, grammars=grammars), prompts, recorder)
+    reasons = set()
+    for max_tokens in range(1, len(tokens)):
+        events = await collect(service, replace(request(max_tokens=max_tokens), tools=TOOLS))
+        whole = [call.arguments for call in calls_of(events)] in ([one.arguments], [one.arguments, two.arguments])
+        assert isinstance(events[-1], Finished)
+        assert events[-1].reason is (FinishReason.TOOL_CALLS if whole else FinishReason.LENGTH)
+        reasons.add((events[-1].reason, len(calls_of(events))))
+    assert len(reasons) == 5  # without a call, within each, and after each
+
+
 class BrokenEngine(ControlledEngine):
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.contract.events import ServiceEvent, TextEvent, TokenEvent
+from app.contract.events import ServiceEvent, TextEvent, TokenEvent, ToolCallEvent
 from app.contract.requests import ToolCall
 from app.serving.tools.format import call_text
 from app.serving.tools.stream import ToolParser
@@ -35,7 +35,7 @@ def test_words_and_calls_are_told_apart(size: int) -> None:
         ("get_weather", FIRST.arguments),
         ("add", SECOND.arguments),
     ]
-    assert stream.calls == 2
+    assert stream.whole_calls
     ids = [call.id for call in calls_of(events)]
     assert len(set(ids)) == 2
     assert all(one.startswith("call_") for one in ids)
@@ -56,6 +56,45 @@ def test_words_that_may_become_a_call_wait_and_come_out_in_the_end() -> None:
     assert words(list(stream.flush())) == "<tool_c"
 
 
+def text_of_calls(*arguments: str) -> str:
+    return "\n".join(call_text(ToolCall("", "add", text)) for text in arguments)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_a_repeated_call_ends_the_answer_and_nothing_of_it_comes_out(size: int) -> None:
+    stream, events = read(text_of_calls('{"a": 1}', '{"a": 12}', '{"a": 1}', '{"a": 3}'), size)
+    assert [call.arguments for call in calls_of(events)] == ['{"a": 1}', '{"a": 12}']
+    assert stream.stopped
+    assert stream.whole_calls
+
+
+def test_another_functions_call_is_no_repetition() -> None:
+    calls = [ToolCall("", name, "{}") for name in ("add", "adder", "ad")]
+    stream, events = read("\n".join(map(call_text, calls)), 1)
+    assert [call.name for call in calls_of(events)] == ["add", "adder", "ad"]
+    assert not stream.stopped
+
+
+def test_a_call_comes_out_as_soon_as_it_differs() -> None:
+    stream, _ = read(text_of_calls('{"a": "one two"}'), 5)
+    same = '\n<tool_call>\n{"name": "add", "arguments": {"a": "one '
+    assert stream.push(TextEvent(same, (TokenEvent(7),))) == []
+    pieces = stream.push(TextEvent("m", (TokenEvent(8),)))
+    (call,) = calls_of([ToolCallEvent(0, "", "call_0", "add"), *pieces])[1:]
+    assert call.arguments == '{"a": "one m'
+    assert [token.token for piece in pieces for token in piece.tokens][-2:] == [7, 8]
+    assert stream.push(TextEvent('ore"')) == [ToolCallEvent(1, 'ore"')]
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_calls_are_whole_until_something_of_another_one_comes_out(size: int) -> None:
+    text = text_of_calls('{"a": 1}', '{"a": 2}')
+    for length in range(1, len(text)):
+        stream, events = read(text[:length], size)
+        arguments = [call.arguments for call in calls_of(events)]
+        assert stream.whole_calls == (arguments in (['{"a": 1}'], ['{"a": 1}', '{"a": 2}']))
+
+
 @pytest.mark.parametrize("size", [1, 5, 1000])
 def test_stop_strings_end_words_and_never_a_call(size: int) -> None:
     _, events = read(TEXT, size, stop=("city", "]", "add"))
@@ -63,7 +102,7 @@ def test_stop_strings_end_words_and_never_a_call(size: int) -> None:
     stream, events = read(TEXT, size, stop=("then",))
     assert words(events) == "a < b and <tool, "
     assert stream.stopped
-    assert stream.calls == 0
+    assert not stream.whole_calls
 
 
 def test_every_token_comes_with_a_piece() -> None:
