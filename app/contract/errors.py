@@ -15,12 +15,13 @@
     ├── ClientClosed             499 client_closed        (logged and counted, never sent)
     ├── GenerationFailed         500 generation_failed
     │   ├── GrammarExhausted     500 grammar_exhausted    (ends an answer early, which keeps its text)
+    │   ├── NoTokenLeft          500 no_token_left
     │   └── OutOfMemory          503 out_of_memory
     ├── NotReady                 503 not_ready
     │   ├── ModelLoading         503 model_loading
     │   ├── EngineStalled        503 engine_stalled
     │   └── ShuttingDown         503 shutting_down
-    └── DeadlineExceeded         504 deadline_exceeded
+    └── DeadlineExceeded         504 deadline_exceeded    (likewise, where there is some text)
 
 Messages are written for clients: they name the field and the limit, and never contain a traceback, a path of the
 server, or any part of a prompt.
@@ -31,10 +32,12 @@ from typing import ClassVar
 
 
 class ServingError(Exception):
-    """The root of the tree. `retry_after` is in seconds; `param` names the field at fault."""
+    """The root of the tree. `retry_after` is in seconds; `param` names the field at fault. Not `retryable`: the same
+    request would take as long and end in the same way."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = True
     default_message: ClassVar[str] = "The server failed while answering. See the server log for this request id."
 
     def __init__(
@@ -115,10 +118,19 @@ class GenerationFailed(ServingError):
 
 class GrammarExhausted(GenerationFailed):
     code = "grammar_exhausted"
+    retryable = False
     default_message = (
         "The answer ends here, incomplete: its schema became too complex to follow. Bound its strings and lists, or "
         "make its patterns simpler."
     )
+
+
+class NoTokenLeft(GenerationFailed):
+    """Also when the model's scores are no numbers."""
+
+    code = "no_token_left"
+    retryable = False
+    default_message = "The model gave no token that this request may use."
 
 
 class OutOfMemory(GenerationFailed):
@@ -146,6 +158,7 @@ class ShuttingDown(NotReady):
 class DeadlineExceeded(ServingError):
     status = 504
     code = "deadline_exceeded"
+    retryable = False
     default_message = "The request took longer than this server allows."
 
 

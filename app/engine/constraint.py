@@ -2,8 +2,6 @@
 
 from typing import Protocol
 
-from app.contract.errors import GenerationFailed
-
 
 class Constraint(Protocol):
     """Pure: no torch. Belongs to one request, and is called from the inference thread, once per token."""
@@ -16,8 +14,3 @@ class Constraint(Protocol):
     def accept(self, token: int) -> None:
         """The token was chosen."""
         ...
-
-
-def no_token() -> GenerationFailed:
-    """The error of a request whose rules together leave no token."""
-    return GenerationFailed("The model gave no token that this request may use.")

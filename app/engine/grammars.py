@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from app.contract.control_tokens import control_tokens
 from app.contract.engine import ModelInfo
-from app.contract.errors import GenerationFailed, GrammarExhausted, InvalidRequest
+from app.contract.errors import GrammarExhausted, InvalidRequest, NoTokenLeft
 from app.contract.requests import Grammar, JsonGrammar, LarkGrammar
 from app.engine.constraint import Constraint
 from app.work_pool import WorkPool
@@ -72,9 +72,9 @@ class Matcher:
         return mask
 
     def accept(self, token: int) -> None:
-        """Raises GrammarExhausted as `allowed` does, GenerationFailed when the token was not allowed."""
+        """Raises GrammarExhausted as `allowed` does, NoTokenLeft when the token was not allowed."""
         if not self._matcher.consume_token(token):
-            raise GenerationFailed if _NOT_ALLOWED in self._matcher.get_error() else GrammarExhausted
+            raise NoTokenLeft if _NOT_ALLOWED in self._matcher.get_error() else GrammarExhausted
 
 
 class RefusedSchemas:

@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
-from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, ServingError
+from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NoTokenLeft, ServingError
 from app.contract.events import EngineEvent, Finished, FinishReason, Start, Timings, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint, no_token
+from app.engine.constraint import Constraint
 from app.engine.grammars import Grammars
 
 SCRIPTED_MODEL = ModelInfo(
@@ -161,7 +161,7 @@ def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> T
 
 
 def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -> int:
-    """The wanted token, or what the constraint allows instead. Raises GenerationFailed when that is nothing,
+    """The wanted token, or what the constraint allows instead. Raises NoTokenLeft when that is nothing,
     GrammarExhausted."""
     try:
         allowed = constraint.allowed()
@@ -171,7 +171,7 @@ def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -
     except GrammarExhausted:
         raise
     except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
-        raise no_token() from None
+        raise NoTokenLeft from None
     return token
 
 

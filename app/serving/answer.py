@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,13 @@ _log = logging.getLogger(__name__)
 _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still end the request itself
 
 
+@dataclass(slots=True)
+class Together:
+    """What all answers to one client's request have so far."""
+
+    new_tokens: int = 0
+
+
 class Answer:
     """An async context manager and, within it, an async iterator of pieces that ends with one Finished.
 
@@ -50,6 +57,7 @@ class Answer:
         reservation: Reservation,
         observers: Observer,
         arrived_at: float,
+        together: Together,
     ) -> None:
         self.request = request
         self.began = asyncio.Event()  # set at the first token, or at the end if there is none
@@ -61,6 +69,7 @@ class Answer:
         self._reservation = reservation
         self._observers = observers
         self._arrived_at = arrived_at
+        self._together = together
         self._first_token_at: float | None = None
         self._start: Start | None = None
         self._response: list[str] = []
@@ -112,7 +121,9 @@ class Answer:
         yield self._finished
 
     def _as_seen(self, finished: Finished) -> Finished:
-        """The end with its reason by what came out."""
+        """The end with its reason by what came out. At the deadline that is the answer, if it is anything."""
+        if isinstance(finished.error, DeadlineExceeded) and self._together.new_tokens:
+            finished = replace(finished, reason=FinishReason.LENGTH)
         if self._output.stopped and finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
             finished = replace(finished, reason=FinishReason.STOP, error=None)
         cut = finished.reason is FinishReason.LENGTH and finished.error is None  # by max_tokens
@@ -145,6 +156,7 @@ class Answer:
             self._start = event.start
             self.began.set()
         self.new_tokens += 1
+        self._together.new_tokens += 1
         self._reservation.count_token()
         return self._remember(self._output.push(event))
 

@@ -14,7 +14,7 @@ from app.contract.requests import EngineRequest, GenerationRequest, Grammar
 from app.contract.telemetry import Observer, Observers, RequestEnded
 from app.contract.terms import TermsOf, no_terms
 from app.serving.admission import Admission, Limits, Reservation, Size
-from app.serving.answer import Answer
+from app.serving.answer import Answer, Together
 from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
@@ -107,13 +107,15 @@ class GenerationService:
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)
             deadline_at = arrived_at + self._timeout
+            together = Together()
             answers = [
                 await self._answer(
                     request,
                     self._engine_request(request, prompt, grammar, deadline_at),
                     place,
                     observers,
-                    arrived_at,
+                    arrived_at=arrived_at,
+                    together=together,
                 )
                 for request, prompt, place in zip(requests, prompts, reservations, strict=True)
             ]
@@ -138,7 +140,9 @@ class GenerationService:
         engine_request: EngineRequest,
         reservation: Reservation,
         observers: Observer,
+        *,
         arrived_at: float,
+        together: Together,
     ) -> Answer:
         """Raises what the engine refuses."""
         return Answer(
@@ -150,6 +154,7 @@ class GenerationService:
             reservation=reservation,
             observers=observers,
             arrived_at=arrived_at,
+            together=together,
         )
 
     def _engine_request(

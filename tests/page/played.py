@@ -54,6 +54,13 @@ class Asked:
         self.frames.put_nowait({"error": {"message": message, "type": "server_error", "param": None, "code": "x"}})
         self.frames.put_nowait("[DONE]")
 
+    def end_early(self, message: str) -> None:
+        """As at the deadline: the choice says why."""
+        chunk = _chunk({}, "length")
+        chunk["choices"][0]["error"] = {"message": message, "type": "server_error", "param": None, "code": "x"}
+        self.frames.put_nowait(chunk)
+        self.frames.put_nowait("[DONE]")
+
     def cut(self) -> None:
         self.frames.put_nowait(Cut())
 

@@ -189,6 +189,16 @@ async def test_an_error_within_the_stream_keeps_the_partial_text(open_page: Open
         await expect(page.locator(".notice")).to_be_hidden()
 
 
+async def test_an_answer_that_the_server_ended_early_says_why(open_page: Open, played: Played) -> None:
+    async with open_page() as (page, _):
+        await ask(page, "hi")
+        question = await played.question()
+        question.say("Half an ans")
+        question.end_early("The request took too long.")
+        await expect(page.locator(".notice")).to_contain_text("The request took too long. What arrived is kept.")
+        await expect(page.locator(".prose")).to_have_text("Half an ans")
+
+
 async def test_a_connection_that_breaks_keeps_the_partial_text(open_page: Open, played: Played) -> None:
     async with open_page() as (page, watch):
         await ask(page, "hi")

@@ -4,7 +4,7 @@ Every answer and every error is a JSON object with `status` and `time`.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -12,6 +12,11 @@ from typing_extensions import TypedDict
 from app.contract.errors import ServingError
 
 Time = Annotated[str, Field(description="Local time of the server, `YYYY-MM-DD HH:MM:SS`.")]
+
+
+class ClassicErrorDetail(TypedDict):
+    code: str
+    message: str
 
 
 class ClassicAnswer(TypedDict):
@@ -22,15 +27,11 @@ class ClassicAnswer(TypedDict):
     ]
     status: Literal[200]
     time: Time
+    error: NotRequired[Annotated[ClassicErrorDetail, Field(description="Only where the deadline ended the answer.")]]
 
 
 class ClassicDelta(TypedDict):
     delta: str
-
-
-class ClassicErrorDetail(TypedDict):
-    code: str
-    message: str
 
 
 class ClassicError(TypedDict):
@@ -39,12 +40,19 @@ class ClassicError(TypedDict):
     time: Time
 
 
-def classic_answer(response: str, history: list[list[str]]) -> ClassicAnswer:
-    return {"response": response, "history": history, "status": 200, "time": _now()}
+def classic_answer(response: str, history: list[list[str]], cut_by: ServingError | None) -> ClassicAnswer:
+    answer: ClassicAnswer = {"response": response, "history": history, "status": 200, "time": _now()}
+    if cut_by is not None:
+        answer["error"] = _detail(cut_by)
+    return answer
 
 
 def classic_error(error: ServingError) -> ClassicError:
-    return {"status": error.status, "error": {"code": error.code, "message": error.message}, "time": _now()}
+    return {"status": error.status, "error": _detail(error), "time": _now()}
+
+
+def _detail(error: ServingError) -> ClassicErrorDetail:
+    return {"code": error.code, "message": error.message}
 
 
 def _now() -> str:

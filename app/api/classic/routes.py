@@ -12,6 +12,7 @@ from app.api.classic.responses import ClassicAnswer, ClassicDelta, classic_answe
 from app.api.http.read_json import read_json
 from app.api.http.respond import respond
 from app.api.http.sse import EventStream, frame
+from app.contract.errors import ServingError
 from app.contract.events import Finished, TextEvent
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.serving.choices import Choices
@@ -60,13 +61,16 @@ async def _response(service: GenerationService, generation: GenerationRequest, b
 
 async def _whole(choices: Choices, body: ClassicBody) -> Response:
     text: list[str] = []
+    cut_by: ServingError | None = None
     async with choices:
         async for _, event in choices:
             if isinstance(event, TextEvent):
                 text.append(event.text)
-            elif isinstance(event, Finished) and event.failure is not None:
-                raise event.failure
-    return JSONResponse(_answer(body, "".join(text)))
+            elif isinstance(event, Finished):
+                if event.failure is not None:
+                    raise event.failure
+                cut_by = event.error
+    return JSONResponse(_answer(body, "".join(text), cut_by))
 
 
 async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, None]:
@@ -77,8 +81,8 @@ async def _frames(choices: Choices, body: ClassicBody) -> AsyncGenerator[str, No
             yield frame(ClassicDelta(delta=event.text))
         elif isinstance(event, Finished):
             failure = event.failure
-            yield frame(classic_error(failure) if failure else _answer(body, "".join(text)))
+            yield frame(classic_error(failure) if failure else _answer(body, "".join(text), event.error))
 
 
-def _answer(body: ClassicBody, response: str) -> ClassicAnswer:
-    return classic_answer(response, [*body.history, [body.prompt, response]])
+def _answer(body: ClassicBody, response: str, cut_by: ServingError | None) -> ClassicAnswer:
+    return classic_answer(response, [*body.history, [body.prompt, response]], cut_by)

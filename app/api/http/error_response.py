@@ -17,6 +17,8 @@ def error_response(
     response = JSONResponse(body, status_code=error.status, headers=headers)
     response.headers["cache-control"] = "no-store"
     response.headers.update(retry_after(error))
+    if not error.retryable:
+        response.headers["x-should-retry"] = "false"  # OpenAI's clients ask again after other errors of the server
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
     return response

@@ -12,7 +12,7 @@ from app.api.http.respond import respond
 from app.api.openai.answer import Output, answer
 from app.api.openai.bodies.completion import CompletionBody, RawPrompt
 from app.api.openai.bodies.sampling_fields import StreamOptions
-from app.api.openai.errors import openai_error
+from app.api.openai.errors import error_detail, openai_error
 from app.api.openai.header import HeaderFactory
 from app.api.openai.logprobs import BytesOf, LegacyLogprobs
 from app.api.openai.responses import (
@@ -73,12 +73,15 @@ class CompletionWriter:
     def whole(self, index: int, pieces: Sequence[Piece], finished: Finished) -> TextChoice:
         texts = [piece for piece in pieces if isinstance(piece, TextEvent)]
         echo = self._echoes[index] if self._echoes else ""
-        return {
+        choice: TextChoice = {
             "index": index,
             "text": echo + "".join(piece.text for piece in texts),
             "logprobs": None if self._bytes_of is None else LegacyLogprobs(self._bytes_of).of(texts),
             "finish_reason": finished.reason,
         }
+        if finished.error is not None:
+            choice["error"] = error_detail(finished.error)
+        return choice
 
     def first(self, index: int) -> TextChunkChoice | None:
         return _chunk_choice(index, self._echoes[index]) if self._echoes else None
@@ -92,7 +95,10 @@ class CompletionWriter:
         return _chunk_choice(index, piece.text, logprobs.of([piece]))
 
     def last(self, index: int, finished: Finished) -> TextChunkChoice:
-        return _chunk_choice(index, "", finish_reason=finished.reason)
+        choice = _chunk_choice(index, "", finish_reason=finished.reason)
+        if finished.error is not None:
+            choice["error"] = error_detail(finished.error)
+        return choice
 
     def completion(self, header: Header, choices: list[TextChoice], end: Counts) -> TextCompletion:
         return {**header, "object": "text_completion", "choices": choices, **end}

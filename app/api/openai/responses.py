@@ -12,7 +12,7 @@ Success = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(reason
 """A finish reason. An answer that failed has none: it ends with an error."""
 
 CutBy = Annotated[OpenAIErrorDetail, Field(description="What ended a choice early, where that was not max_tokens.")]
-"""Our addition to OpenAI's form. Only a grammar does it, which plain completions do not have."""
+"""Our addition to OpenAI's form: the deadline, or a grammar, which plain completions do not have."""
 
 Context = Annotated[int, Field(description="The most tokens of a prompt and its answer together.")]
 
@@ -142,6 +142,7 @@ class TextChoice(TypedDict):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Success
+    error: NotRequired[CutBy]
 
 
 class ChatCompletion(Header, Counts):
@@ -195,6 +196,7 @@ class TextChunkChoice(TypedDict):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: LastReason
+    error: NotRequired[CutBy]
 
 
 class ChatCompletionChunk(StreamChunk):

@@ -25,6 +25,10 @@ _HEADERS: dict[str, Any] = {
         "description": "Seconds after which a retry can succeed, where that is known.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "ShouldRetry": {
+        "description": "`false` where the same request would end in the same way.",
+        "schema": {"type": "string", "enum": ["false"]},
+    },
 }
 _SECURITY = {
     "key": {

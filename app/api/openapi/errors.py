@@ -88,6 +88,8 @@ def _response(status: int, codes: list[str], model: type, *, openai: bool) -> di
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if status in (429, 502, 503, 504):
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
+    if any(kind.status == status and not kind.retryable for kind in _sent()):
+        headers["x-should-retry"] = {"$ref": "#/components/headers/ShouldRetry"}
     codes_schema = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
     return {
         "description": _WORDS[status],

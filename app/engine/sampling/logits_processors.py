@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from app.contract.errors import GenerationFailed
+from app.contract.errors import GenerationFailed, NoTokenLeft
 from app.contract.requests import SamplingParams
-from app.engine.constraint import Constraint, no_token
+from app.engine.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
 
 
@@ -71,7 +71,7 @@ class LogitsProcessors:
 
     def failure(self, row: int) -> GenerationFailed:
         """Why no token could be chosen for a row in the last step."""
-        return self._constraints.failures.get(row) or no_token()
+        return self._constraints.failures.get(row) or NoTokenLeft()
 
 
 class _Cells:

@@ -6,12 +6,22 @@ import pytest
 
 from app.api.classic.responses import classic_error
 from app.contract import errors
-from app.contract.errors import Overloaded, ServingError, Unauthorized, every_error
+from app.contract.errors import (
+    DeadlineExceeded,
+    GrammarExhausted,
+    NoTokenLeft,
+    Overloaded,
+    ServingError,
+    Unauthorized,
+    every_error,
+)
 from tests.support.error_responses import response_to
 
 LINE = re.compile(r"^[ │├└─]*(\w+) +(\d{3}) (\w+)", re.MULTILINE)
 DOCUMENTED = {name: (int(status), code) for name, status, code in LINE.findall(errors.__doc__ or "")}
 EVERY = list(every_error())
+FINAL = {GrammarExhausted, NoTokenLeft, DeadlineExceeded}
+"""Trying again gives the same."""
 
 
 def test_the_docstring_lists_every_error_as_it_is() -> None:
@@ -35,6 +45,7 @@ def test_each_becomes_its_envelope(error: type[ServingError]) -> None:
     assert response.status_code == error.status
     assert response.headers["retry-after"] == "2"
     assert response.headers["cache-control"] == "no-store"
+    assert response.headers.get("x-should-retry") == ("false" if error in FINAL else None)
     envelope = classic_error(error("It says what is wrong."))
     assert envelope["status"] == error.status
     assert envelope["error"] == {"code": error.code, "message": "It says what is wrong."}

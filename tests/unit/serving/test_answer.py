@@ -191,7 +191,7 @@ async def test_an_engine_that_raises_still_ends_with_one_error(prompts: Prompts,
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["engine keeps it", "engine hangs"])
-async def test_the_deadline(
+async def test_the_deadline_ends_an_answer_which_keeps_its_text(
     prompts: Prompts, recorder: Recorder, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class HangingEngine(ControlledEngine):
@@ -207,7 +207,18 @@ async def test_the_deadline(
     events = await collect(service, request())
     assert isinstance(events[-1], Finished)
     assert isinstance(events[-1].error, DeadlineExceeded)
+    assert (events[-1].reason, events[-1].failure) == (FinishReason.LENGTH, None)
     assert events[-1].usage.completion_tokens == 1
+    assert text_of(events)
+    told = recorder.request()
+    assert (told.status, told.error_code) == (200, "deadline_exceeded")
+
+
+async def test_a_deadline_before_the_first_token_is_an_error(prompts: Prompts, recorder: Recorder) -> None:
+    service = await serve(ControlledEngine(gates={0: asyncio.Event()}), prompts, recorder, request_timeout=0.05)
+    events = await collect(service, request())
+    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1].failure, DeadlineExceeded)
     assert recorder.request().status == 504
 
 

@@ -51,8 +51,9 @@ export async function* ask(body, key, signal) {
 
 /** @param {any} chunk */
 function* read(chunk) {
-  if (chunk.error) throw new Refused(0, String(chunk.error.code), String(chunk.error.message), null);
   const choice = chunk.choices?.[0];
+  const error = chunk.error ?? choice?.error; // of a choice: what ended it early
+  if (error) throw new Refused(0, String(error.code), String(error.message), null);
   if (choice?.delta?.content) yield { text: choice.delta.content };
   if (choice?.finish_reason) yield { reason: choice.finish_reason };
   if (chunk.usage || chunk.timings) yield { usage: chunk.usage ?? null, timings: chunk.timings ?? null };
