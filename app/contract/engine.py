@@ -87,7 +87,7 @@ class Engine(Protocol):
         """End running requests with ShuttingDown, free all memory, and return when the engine's thread has ended."""
 
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        """The request's events as they come; the last one is a Finished.
+        """The request's events as they come; the last one is a Finished, PromptEvents are the first ones.
 
         Raises NotReady when the engine takes no requests, and InvalidRequest for a grammar that it cannot enforce.
         All other errors are in `Finished.error`. The request begins at the first `anext`, which raises NotReady when

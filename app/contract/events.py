@@ -1,5 +1,5 @@
-"""Events, on their way up: TokenEvent and Finished from an engine to serving; TextEvent, ToolCallEvent and Finished
-from serving to api. Every answer, however it ends, ends with exactly one Finished.
+"""Events, on their way up: PromptEvent, TokenEvent and Finished from an engine to serving; TextEvent, ToolCallEvent
+and Finished from serving to api. Every answer, however it ends, ends with exactly one Finished.
 
 Durations are seconds.
 """
@@ -41,6 +41,14 @@ class TokenEvent:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
     start: Start | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEvent:
+    """The next tokens of the prompt with their log-probabilities, where these were asked for: each token once, before
+    the first new one. The prompt's first token has none."""
+
+    tokens: tuple[TokenEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Finished:
         return None if self.reason in SUCCESSES else self.error
 
 
-EngineEvent = TokenEvent | Finished
+EngineEvent = PromptEvent | TokenEvent | Finished
 
 Piece = TextEvent | ToolCallEvent
 """A piece of an answer, as a client sees it."""

@@ -119,6 +119,8 @@ class GenerationRequest:
     max_tokens: int | None = None  # None: as many as fit
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    # The prompt comes before its answer, with log-probabilities as `top_logprobs` are, and so does every new token.
+    prompt_logprobs: int | None = None
     stream: bool = False
     n: int = 1  # answers to each prompt
     tenant: str = ANONYMOUS
@@ -177,9 +179,11 @@ class EngineRequest:
 
     id: str
     tokens: tuple[int, ...]  # at least one
-    max_tokens: int  # at least 1; len(tokens) + max_tokens fits the model's context
+    max_tokens: int  # 0: the prompt is computed, and no more; len(tokens) + max_tokens fits the model's context
     sampling: SamplingParams
     stop_tokens: frozenset[int] = frozenset()  # one of these ends the answer, and is its last token
     grammar: Grammar | None = None
     tenant: str = ANONYMOUS  # cached prefixes are not shared between tenants
     deadline_at: float | None = None
+    # None: no log-probabilities of the prompt. n: those of its tokens and, for each place, of the n most likely ones.
+    prompt_logprobs: int | None = None

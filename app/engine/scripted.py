@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NoTokenLeft, ServingError
-from app.contract.events import EngineEvent, Finished, FinishReason, Start, Timings, TokenEvent, Usage
+from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, Start, Timings, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.contract.requests import EngineRequest
 from app.engine.constraint import Constraint
@@ -101,8 +101,12 @@ class ScriptedEngine:
         try:
             has_slot = await self._pause(self._slots, request)
             clock.started()
+            if request.prompt_logprobs is not None:
+                yield _prompt_event(request.tokens, request.prompt_logprobs)
             async with aclosing(self._tokens(request)) as tokens:
                 async for wanted in tokens:
+                    if request.max_tokens == 0:
+                        break
                     token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
                     count += 1
                     clock.token()
@@ -158,6 +162,11 @@ def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> T
         return TokenEvent(token, start=start)
     others = tuple((token + place, -0.5 - place) for place in range(top_logprobs))
     return TokenEvent(token, -0.5, others, start)
+
+
+def _prompt_event(prompt: tuple[int, ...], top: int) -> PromptEvent:
+    first, *others = prompt
+    return PromptEvent((TokenEvent(first), *(_token_event(token, top, None) for token in others)))
 
 
 def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -> int:

@@ -15,6 +15,7 @@ from app.contract.events import (
     Finished,
     FinishReason,
     Piece,
+    PromptEvent,
     ServiceEvent,
     Start,
     Timings,
@@ -24,6 +25,7 @@ from app.contract.events import (
 from app.contract.requests import EngineRequest, GenerationRequest
 from app.contract.telemetry import Observer, RequestEnded
 from app.serving.admission import Reservation
+from app.serving.echo import Echo
 from app.serving.output import OutputStream
 from app.serving.tools.stream import piece_text
 
@@ -54,6 +56,7 @@ class Answer:
         events: AsyncGenerator[EngineEvent, None],
         model: str,
         output: OutputStream,
+        echo: Echo | None,
         reservation: Reservation,
         observers: Observer,
         arrived_at: float,
@@ -66,6 +69,7 @@ class Answer:
         self._engine_events = events
         self._model = model
         self._output = output
+        self._echo = echo
         self._reservation = reservation
         self._observers = observers
         self._arrived_at = arrived_at
@@ -122,7 +126,8 @@ class Answer:
 
     def _as_seen(self, finished: Finished) -> Finished:
         """The end with its reason by what came out. At the deadline that is the answer, if it is anything."""
-        if isinstance(finished.error, DeadlineExceeded) and self._together.new_tokens:
+        begun = self._together.new_tokens > 0 and (self._echo is None or self._echo.whole)
+        if isinstance(finished.error, DeadlineExceeded) and begun:
             finished = replace(finished, reason=FinishReason.LENGTH)
         if self._output.stopped and finished.reason is FinishReason.LENGTH:  # a stop string in the flushed rest
             finished = replace(finished, reason=FinishReason.STOP, error=None)
@@ -150,7 +155,9 @@ class Answer:
                     return
                 yield event
 
-    def _push(self, event: TokenEvent) -> Sequence[Piece]:
+    def _push(self, event: PromptEvent | TokenEvent) -> Sequence[Piece]:
+        if isinstance(event, PromptEvent):
+            return () if self._echo is None else self._echo.push(event)
         if self._first_token_at is None:
             self._first_token_at = time.monotonic()
             self._start = event.start

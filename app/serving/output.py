@@ -30,12 +30,16 @@ class Parser(Protocol):
 
 
 class PlainParser:
-    """For an answer that calls no tools: its text up to the first stop string."""
+    """For an answer that calls no tools: its text up to the first stop string.
+
+    With `every_token` those at its end that have no text, as a stop token, come out too.
+    """
 
     whole_calls = False
 
-    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, stop: tuple[str, ...] = (), *, every_token: bool = False) -> None:
         self._stop = StopStrings(stop)
+        self._every_token = every_token
         self._tokens: list[TokenEvent] = []  # tokens whose text is held back
 
     @property
@@ -49,10 +53,10 @@ class PlainParser:
         return self._visible(self._stop.push(event.text, last=False))
 
     def flush(self) -> list[Piece]:
-        return [] if self.stopped else self._visible(self._stop.push("", last=True))
+        return [] if self.stopped else self._visible(self._stop.push("", last=True), last=True)
 
-    def _visible(self, text: str) -> list[Piece]:
-        if not text:
+    def _visible(self, text: str, *, last: bool = False) -> list[Piece]:
+        if not text and not (last and self._every_token and self._tokens):
             return []
         tokens, self._tokens = tuple(self._tokens), []
         return [TextEvent(text, tokens)]

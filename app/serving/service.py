@@ -19,6 +19,7 @@ from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
 from app.serving.detokenizer import Detokenizer
+from app.serving.echo import Echo
 from app.serving.output import OutputStream, Parser, PlainParser
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
@@ -102,7 +103,7 @@ class GenerationService:
             # Each may use an equal share, so that an idle server can always admit all of them.
             share = self._admission.max_prompt_tokens(capacity) // len(requests)
             limit = min(self.context, share)
-            prompts, grammar = await self._work.run(tenant, self._prepare, requests, limit)
+            prompts, echoes, grammar = await self._work.run(tenant, self._prepare, requests, limit)
             refuse_unless_ready(self._engine.status())  # the status may have changed meanwhile
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)
@@ -112,32 +113,43 @@ class GenerationService:
                 await self._answer(
                     request,
                     self._engine_request(request, prompt, grammar, deadline_at),
+                    echo,
                     place,
                     observers,
                     arrived_at=arrived_at,
                     together=together,
                 )
-                for request, prompt, place in zip(requests, prompts, reservations, strict=True)
+                for request, prompt, echo, place in zip(requests, prompts, echoes, reservations, strict=True)
             ]
             stack.pop_all()  # from here on the answers release them
         return answers
 
     def _prepare(
         self, requests: Sequence[GenerationRequest], limit: int
-    ) -> tuple[list[PreparedPrompt], Grammar | None]:
-        """On a thread: one prompt for each request, and the grammar of them all. The `n` requests with the same
-        prompt share it."""
+    ) -> tuple[list[PreparedPrompt], list[Echo | None], Grammar | None]:
+        """On a thread: one prompt for each request, perhaps its echo, and the grammar of them all. The `n` requests
+        with the same prompt share it."""
         grammar = grammar_of(requests[0], self._dropped)
         prompts: list[PreparedPrompt] = []
         for index, request in enumerate(requests):
             again = index % request.n > 0
             prompts.append(prompts[-1] if again else self._prompts.prepare(request, limit))
-        return prompts, grammar
+        echoes = [self._echo(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
+        return prompts, echoes, grammar
+
+    def _echo(self, request: GenerationRequest, prompt: PreparedPrompt) -> Echo | None:
+        if request.prompt_logprobs is None:
+            return None
+        text = request.prompt
+        if not isinstance(text, str):
+            text = b"".join(map(self.token_bytes, prompt.tokens)).decode(errors="replace")
+        return Echo(text, len(prompt.tokens), prompt.leading)
 
     async def _answer(
         self,
         request: GenerationRequest,
         engine_request: EngineRequest,
+        echo: Echo | None,
         reservation: Reservation,
         observers: Observer,
         *,
@@ -151,6 +163,7 @@ class GenerationService:
             events=await self._engine.open(engine_request),
             model=self.model.name,
             output=OutputStream(Detokenizer(self._prompts.tokenizer), _parser(request)),
+            echo=echo,
             reservation=reservation,
             observers=observers,
             arrived_at=arrived_at,
@@ -169,6 +182,7 @@ class GenerationService:
             grammar=grammar,
             tenant=request.tenant,
             deadline_at=deadline_at,
+            prompt_logprobs=request.prompt_logprobs,
         )
 
     @contextmanager
@@ -200,5 +214,5 @@ class GenerationService:
 
 def _parser(request: GenerationRequest) -> Parser:
     if not request.callable_tools:
-        return PlainParser(request.stop)
+        return PlainParser(request.stop, every_token=request.prompt_logprobs is not None)
     return ToolParser(request.stop, words=request.tool_choice.mode != "required")

@@ -87,7 +87,8 @@ def count(decoder: Decoder, step: Step) -> Launches:
     some = len(step.sampled_rows) < len(step.tokens)
     rows = torch.empty(len(step.sampled_rows), dtype=torch.long, device=META) if some else None
     with _recorded() as launches:
-        decoder.compute(tokens, rows, cache)
+        hidden = decoder.hidden_states(tokens, cache)
+        decoder.logits(hidden if rows is None else hidden.index_select(1, rows))
     return launches
 
 

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Iterable
 
-from app.contract.events import TokenEvent
+from app.contract.events import Finished, TokenEvent
 from app.contract.requests import EngineRequest, SamplingParams
 from app.engine.commands import Submit
 from app.engine.execution.executor import Executor
@@ -59,7 +59,7 @@ class Driven:
         for name, event in emission:
             if isinstance(event, TokenEvent):
                 self.tokens[name].append(event.token)
-            else:
+            elif isinstance(event, Finished):
                 self._left.discard(name)
                 if event.error is not None:
                     self.errors[name] = event.error.code

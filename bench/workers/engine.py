@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.contract.engine import Phase
-from app.contract.events import FinishReason, TokenEvent
+from app.contract.events import Finished, FinishReason, TokenEvent
 from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import EngineLoad, Event, Observers, PhaseChanged, StepDone
 from app.engine.local import LocalEngine
@@ -108,7 +108,7 @@ async def streamed(
             came.append(time.monotonic())
             answer.append(event.token)
             first.set()
-        elif event.reason is not FinishReason.LENGTH:
+        elif isinstance(event, Finished) and event.reason is not FinishReason.LENGTH:
             raise SystemExit(f"the engine ended with {event.reason}: {event.error}")
     return came, answer
 

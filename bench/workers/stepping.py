@@ -7,7 +7,7 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,14 +22,14 @@ from app.engine.attention.step import step_of
 from app.engine.commands import Submit
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.executor import Executor
+from app.engine.execution.executor import Computed, Executor
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.loading.startup import load_decoder
-from app.engine.scheduling.decision import Decision, SequenceChunk
+from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import Scheduler
 from app.engine.thread import CPU_CHUNK
 from app.local_engine import engine_config
@@ -56,10 +56,10 @@ class Prepared(Executor):
         super().__init__(decoder, cache)
         self._logits = logits
 
-    def execute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], Tensor]:
+    def execute(self, decision: Decision) -> Computed:
         step = step_of(decision, self._cache.page_size)
         self._cache.begin(step)
-        return step.sampled, self._logits[: len(step.sampled)]
+        return Computed(step.sampled, self._logits[: len(step.sampled)], [])
 
 
 class Steps:

@@ -9,7 +9,7 @@ from openai.types.shared import ErrorObject
 from starlette.testclient import TestClient
 
 from app.contract.engine import Capacity
-from app.contract.errors import OutOfMemory
+from app.contract.errors import DeadlineExceeded, OutOfMemory
 from app.contract.requests import Operation
 from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient
@@ -139,6 +139,84 @@ def test_logprobs(client: TestClient, script: list[int]) -> None:
         assert [value for some in streamed for value in getattr(some, field)] == getattr(logprobs, field)
 
 
+def scored(client: TestClient, prompt: Any, **fields: Any) -> Any:
+    """Whole, and the same as a stream. The package has no type for the null of a prompt's first token."""
+    body = {"prompt": prompt, "echo": True, "logprobs": 2, "max_tokens": 1} | fields
+    whole = client.post(PATH, json=body).json()
+    joined: dict[int, Any] = {}
+    for chunk in frames(client.post(PATH, json=body | {"stream": True}).text):
+        (choice,) = chunk["choices"]
+        seen = joined.setdefault(choice["index"], {"text": "", "logprobs": {}})
+        seen["text"] += choice["text"]
+        for name, values in (choice["logprobs"] or {}).items():
+            seen["logprobs"].setdefault(name, []).extend(values)
+    assert joined == {
+        choice["index"]: {"text": choice["text"], "logprobs": choice["logprobs"]} for choice in whole["choices"]
+    }
+    for choice in whole["choices"]:
+        logprobs = choice["logprobs"]
+        assert len({len(values) for values in logprobs.values()}) == 1
+        assert (logprobs["token_logprobs"][0], logprobs["top_logprobs"][0]) == (None, None)
+        for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
+            textless = token.startswith("bytes:\\x") or offset == len(choice["text"])
+            assert textless or choice["text"][offset:].startswith(token)
+    return whole
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_a_prompts_log_probabilities(client: TestClient, prompts: Prompts, max_tokens: int) -> None:
+    text = "def f(x): 世界"
+    ids = prompts.tokenizer.encode(text, add_special_tokens=False).ids
+    for prompt in (text, ids):
+        whole = scored(client, prompt, max_tokens=max_tokens)
+        (choice,) = whole["choices"]
+        assert choice["text"] == text + " " * max_tokens
+        assert choice["logprobs"]["token_logprobs"] == [None] + [-0.5] * (len(ids) - 1 + max_tokens)
+        assert [list(top.values()) for top in choice["logprobs"]["top_logprobs"][1:]] == [[-0.5, -1.5]] * (
+            len(ids) - 1 + max_tokens
+        )
+        assert choice["finish_reason"] == "length"
+        assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (len(ids), max_tokens)
+
+
+def test_of_each_prompt_in_a_list(client: TestClient, recorder: Recorder) -> None:
+    whole = scored(client, [[100, 101, 102], [103, 104]], n=2)
+    assert [len(choice["logprobs"]["tokens"]) for choice in whole["choices"]] == [4, 4, 3, 3]
+    assert len(recorder.request().choices) == 4
+
+
+def test_the_log_has_the_answer_without_the_prompt(client: TestClient, recorder: Recorder) -> None:
+    scored(client, "def f(", max_tokens=50)
+    assert recorder.request().response == ANSWER
+
+
+def test_a_new_token_without_text_has_its_log_probability(make_client: MakeClient) -> None:
+    """Evaluations drop the last entry: it must be that of the new token, also if that one ends the answer."""
+    client = make_client(ControlledEngine([]))
+    (choice,) = scored(client, [100, 101, 102])["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["logprobs"]["tokens"][3:] == ["<|im_end|>"]
+
+
+def test_no_new_token_without_log_probabilities(client: TestClient) -> None:
+    completion = ask(client, "def f(", max_tokens=0)
+    assert (completion.choices[0].text, completion.choices[0].finish_reason) == ("", "length")
+    assert ask(client, "def f(", max_tokens=0, echo=True).choices[0].text == "def f("
+
+
+def test_a_prompt_may_fill_the_context_where_no_token_is_wanted(make_client: MakeClient) -> None:
+    client = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100)))
+    for prompt, max_tokens, status in (([5] * 100, 0, 200), ([5] * 101, 0, 400), ([5] * 100, 1, 400)):
+        response = client.post(PATH, json={"prompt": prompt, "max_tokens": max_tokens})
+        assert response.status_code == status
+
+
+def test_a_deadline_before_the_prompt_is_whole_is_an_error(make_client: MakeClient) -> None:
+    client = make_client(ControlledEngine(fail=(0, DeadlineExceeded())))
+    body = {"prompt": [[5, 6], [7, 8]], "max_tokens": 1, "echo": True, "logprobs": 1}
+    assert client.post(PATH, json=body).status_code == 504
+
+
 @pytest.mark.parametrize(("prompt", "suffix"), [("a", "return a"), ("a", ""), ("", "return a"), (["a", ""], "b")])
 def test_a_suffix_is_passed_on(client: TestClient, recorder: Recorder, prompt: str, suffix: str) -> None:
     # The embedded model has no tokens for it, and says so.
@@ -194,13 +272,13 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
         ({"prompt": ["a"] * 5, "n": 16}, "n"),
         ({"logprobs": 6}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
-        ({"logprobs": 1, "echo": True}, "logprobs"),
+        ({"logprobs": 1, "echo": True, "suffix": "x"}, "logprobs"),
         ({"best_of": 2}, "best_of"),
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"suffix": 5}, "suffix"),
         ({"prompt": [1, 2], "suffix": "x"}, "suffix"),
         ({"echo": "yes"}, "echo"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -2}, "max_tokens"),
         ({"min_tokens": 17}, "min_tokens"),
         ({"messages": [1]}, "messages"),
         ({"tools": [1]}, "tools"),

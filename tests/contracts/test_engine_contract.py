@@ -9,7 +9,7 @@ import pytest
 
 from app.contract.engine import Engine, Phase
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NotReady, ShuttingDown
-from app.contract.events import EngineEvent, Finished, FinishReason, Start, TokenEvent
+from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, Start, TokenEvent
 from app.contract.requests import EngineRequest, JsonGrammar, LarkGrammar, SamplingParams
 
 PROMPT = tuple(range(100, 120))
@@ -65,6 +65,30 @@ async def test_log_probabilities_come_when_they_are_wanted(engine: Engine) -> No
         for token in tokens:
             values = [value for _, value in token.top_logprobs]
             assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("max_tokens", [0, 3])
+async def test_a_prompts_log_probabilities_come_first(engine: Engine, max_tokens: int) -> None:
+    await play(engine, ask())  # so that the prompt is known, if the engine keeps prompts
+    events = [event async for event in await engine.open(ask(max_tokens=max_tokens, prompt_logprobs=2))]
+    *before, end = events
+    assert isinstance(end, Finished)
+    assert (end.reason, end.error) == (FinishReason.LENGTH, None)
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(PROMPT), max_tokens)
+    assert [type(event) for event in before][-max_tokens:] == [TokenEvent] * max_tokens or max_tokens == 0
+    first, *others = [token for event in before if isinstance(event, PromptEvent) for token in event.tokens]
+    assert (first.token, *(token.token for token in others)) == PROMPT
+    assert (first.logprob, first.top_logprobs) == (None, ())
+    for token in others:
+        assert token.logprob is not None
+        assert token.logprob <= 0
+        assert [value for _, value in token.top_logprobs] == sorted((v for _, v in token.top_logprobs), reverse=True)
+        assert len(token.top_logprobs) == 2
+
+
+async def test_a_prompt_alone_is_computed_too(engine: Engine) -> None:
+    tokens, end = await play(engine, ask(max_tokens=0))
+    assert (tokens, end.reason, end.usage.completion_tokens) == ([], FinishReason.LENGTH, 0)
 
 
 async def test_a_stop_token_ends_the_answer_and_is_its_last(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.contract.events import Finished, TokenEvent
+from app.contract.events import Finished, PromptEvent, TokenEvent
 from app.contract.options import Cleanup
 from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Event, Observers
@@ -46,6 +46,7 @@ class Driver:
     scheduler: Scheduler
     heard: Heard
     tokens: dict[str, list[int]] = field(default_factory=dict)
+    prompts: dict[str, list[TokenEvent]] = field(default_factory=dict)  # with log-probabilities
     finished: dict[str, Finished] = field(default_factory=dict)
 
     def submit(self, name: str, tokens: Iterable[int], max_tokens: int = 12, **changes: Any) -> None:
@@ -59,6 +60,9 @@ class Driver:
             assert name not in self.finished, "nothing comes after the end"
             if isinstance(event, TokenEvent):
                 self.tokens[name].append(event.token)
+            elif isinstance(event, PromptEvent):
+                assert not self.tokens[name], "the prompt comes first"
+                self.prompts.setdefault(name, []).extend(event.tokens)
             else:
                 self.finished[name] = event
 

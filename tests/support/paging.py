@@ -50,6 +50,6 @@ def logits_of(decoder: Decoder, tokens: Tensor, cuts: Sequence[int]) -> Tensor:
     for end in cuts:
         whole = step(sequences, start, end)
         every = replace(whole, sampled_rows=list(range(len(whole.tokens))))
-        parts.append(decoder.forward(every, cache).view(len(sequences), end - start, -1))
+        parts.append(decoder.forward(every, cache)[0].view(len(sequences), end - start, -1))
         start = end
     return torch.cat(parts, dim=1)

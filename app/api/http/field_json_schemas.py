@@ -45,9 +45,12 @@ def labels(most: int, longest_name: int, longest: int) -> dict[str, Any]:
     }
 
 
-TOKEN_LIMIT: dict[str, Any] = {
-    "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"const": -1}, {"type": "null"}]
-}
+def _token_limit(least: int) -> dict[str, Any]:
+    return {"anyOf": [{"type": "integer", "minimum": least, "maximum": 1_000_000}, {"const": -1}, {"type": "null"}]}
+
+
+TOKEN_LIMIT = _token_limit(1)
+TOKEN_LIMIT_OR_ZERO = _token_limit(0)
 
 CONTENT: dict[str, Any] = {
     "anyOf": [

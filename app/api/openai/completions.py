@@ -42,7 +42,7 @@ def completions_router(service: GenerationService) -> APIRouter:
 
         body, generations = await read_json(request, convert)
         echoes: list[str] = []
-        if body.echo:
+        if body.echo and body.logprobs is None:  # with logprobs the answer itself begins with the prompt
             threads: WorkPool = request.app.state.body_threads
             echoes = await threads.run(request.state.tenant, _echoes, body, service.token_bytes)
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
@@ -62,8 +62,8 @@ def _as_text(prompt: RawPrompt, bytes_of: BytesOf) -> str:
 
 
 class CompletionWriter:
-    """`echoes` are the prompts before each choice, empty without echo. `bytes_of` gives the bytes of a token; None
-    when no log-probabilities are wanted."""
+    """`echoes` are the prompts before each choice, empty where none is to be added. `bytes_of` gives the bytes of a
+    token; None when no log-probabilities are wanted."""
 
     def __init__(self, echoes: Sequence[str], bytes_of: BytesOf | None) -> None:
         self._echoes = echoes

@@ -1,11 +1,14 @@
 """Log-probabilities in OpenAI's two forms."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
 
 from app.api.openai.responses import ChatLogprobs, ChosenTokenLogprob, TextLogprobs, TokenLogprob
 from app.contract.events import TextEvent, TokenEvent
 
 BytesOf = Callable[[int], bytes]
+
+_Utf8 = getincrementaldecoder("utf-8")
 
 _LEAST = -9999.0
 """Instead of minus infinity, which JSON lacks; OpenAI writes this."""
@@ -41,24 +44,30 @@ class LegacyLogprobs:
         offsets: list[int] = []
         picked: list[TokenEvent] = []
         for event in events:
-            seen = b""
+            characters, seen = _Utf8(errors="replace"), 0
             for token in event.tokens:
                 raw = self._bytes_of(token.token)
                 # Half a character has no text yet, and a stop string may have cut the text of the last token.
-                offsets.append(self._offset + min(len(seen.decode(errors="ignore")), len(event.text)))
+                offsets.append(self._offset + min(seen, len(event.text)))
                 tokens.append(_name(raw))
                 picked.append(token)
-                seen += raw
+                seen += len(characters.decode(raw))
             self._offset += len(event.text)
         return {
             "tokens": tokens,
-            "token_logprobs": [_finite(token.logprob) for token in picked],
-            "top_logprobs": [
-                {_name(self._bytes_of(other)): _finite(value) for other, value in token.top_logprobs}
-                for token in picked
-            ],
+            "token_logprobs": [None if token.logprob is None else _finite(token.logprob) for token in picked],
+            "top_logprobs": [self._top(token) for token in picked],
             "text_offset": offsets,
         }
+
+    def _top(self, token: TokenEvent) -> dict[str, float] | None:
+        """Of tokens with one text the most likely."""
+        if token.logprob is None:
+            return None
+        top: dict[str, float] = {}
+        for other, value in token.top_logprobs:
+            top.setdefault(_name(self._bytes_of(other)), _finite(value))
+        return top
 
 
 def _name(raw: bytes) -> str:

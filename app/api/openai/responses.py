@@ -106,8 +106,8 @@ class ChatLogprobs(TypedDict):
 
 class TextLogprobs(TypedDict):
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: Annotated[list[float | None], Field(description="null for the first token of a prompt.")]
+    top_logprobs: Annotated[list[dict[str, float] | None], Field(description="Likewise.")]
     text_offset: list[int]
 
 

@@ -6,6 +6,7 @@ ordered by the length of its context, then the prompt chunks.
 
 from dataclasses import dataclass
 
+from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, SequenceChunk
 
 
@@ -28,6 +29,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """Prompt tokens of a chunk whose log-probabilities are wanted: those at `places` of the sequence."""
+
+    sequence: TokenSequence
+    places: range
+    rows: range  # of the step: each gives the probabilities of the next place
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """The rows of one forward pass, not yet on a device."""
 
@@ -38,6 +48,7 @@ class Step:
     spans: tuple[Span, ...]
     sampled: tuple[SequenceChunk, ...]  # the chunks that get a new token
     sampled_rows: list[int]  # the row of each one's next token
+    scored: tuple[Scored, ...] = ()
 
 
 def step_of(decision: Decision, page_size: int) -> Step:
@@ -65,4 +76,11 @@ def step_of(decision: Decision, page_size: int) -> Step:
         ),
         sampled=(*decoding, *(chunk for chunk, _ in ended)),
         sampled_rows=[*range(len(decoding)), *(row for _, row in ended)],
+        scored=tuple(_scored(chunk, span) for chunk, span in prefill if chunk.scored),
     )
+
+
+def _scored(chunk: SequenceChunk, rows: slice) -> Scored:
+    places = chunk.scored
+    first = rows.start + places.start - 1 - chunk.start
+    return Scored(chunk.sequence, places, range(first, first + len(places)))

@@ -19,6 +19,7 @@ from app.engine.attention.step import Step
 from app.engine.attention.transfer import send
 from app.engine.errors import UnsupportedModel
 from app.engine.execution.choose_backend import choose_backend
+from app.engine.execution.prompt_scores import PromptScores, prompt_scores
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.experts import ExpertsPolicy
 from app.engine.layers.packed import PackedLinear
@@ -54,6 +55,7 @@ class Decoder:
         self._rotary = {device: _on(base.rotary_emb, device) for device in self.devices}
         self.longest = int(model.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]  # transformers'
         self.width = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]  # transformers'
+        self.vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr,arg-type]  # likewise
         self.dtype = next(iter(base.norm.parameters())).dtype
         self.backend = choose_backend(model.config, self._layers, self.dtype, self.devices)
 
@@ -84,39 +86,45 @@ class Decoder:
         """A KV cache for this model. Raises torch.OutOfMemoryError."""
         return KvCache(self.backend, self.layer_devices, pages, PAGE_SIZE)
 
-    def forward(self, step: Step, cache: KvCache) -> Tensor:
-        """Compute one step: the logits of its sampled rows, `[n, vocabulary]`."""
+    def forward(self, step: Step, cache: KvCache) -> tuple[Tensor, PromptScores]:
+        """Compute one step: the logits of its sampled rows, `[n, vocabulary]`, and the log-probabilities of its
+        prompts' tokens, where they are wanted."""
         cache.begin(step)
         (tokens,) = send(self.embed_device, [step.tokens])
-        rows = None
+        hidden = self.hidden_states(tokens.unsqueeze(0), cache)
+        scores = prompt_scores(hidden, step.scored, self.logits, self.vocabulary)
         if len(step.sampled_rows) < len(step.tokens):
-            (rows,) = send(self.layer_devices[-1], [step.sampled_rows])
-        return self.compute(tokens.unsqueeze(0), rows, cache)
+            (rows,) = send(hidden.device, [step.sampled_rows])
+            hidden = hidden.index_select(1, rows)
+        return self.logits(hidden), scores
 
-    def compute(self, tokens: Tensor, rows: Tensor | None, cache: KvCache) -> Tensor:
-        """What a step launches on its devices, by the cache's plans: `tokens` `[1, tokens]`, and the `rows` whose
-        logits are wanted, if not all."""
+    def hidden_states(self, tokens: Tensor, cache: KvCache) -> Tensor:
+        """Behind the last layer, `[1, tokens, hidden]`, of `tokens` `[1, tokens]`, by the cache's plans."""
         value = tokens
         for number in range(len(self.segments)):
-            value = self.stage(number, value, rows, cache)
+            value = self._through(number, value, cache)
         return value
 
-    def stage(self, number: int, value: Tensor, rows: Tensor | None, cache: KvCache) -> Tensor:
-        """What a step does in one segment: from tokens in the first and from a hidden state in the others, to logits
-        in the last and to a hidden state in the others."""
+    def stage(self, number: int, value: Tensor, cache: KvCache) -> Tensor:
+        """What a decode step does in one segment: from tokens in the first and from a hidden state in the others, to
+        the logits of all rows in the last and to a hidden state in the others."""
+        hidden = self._through(number, value, cache)
+        return hidden if number + 1 < len(self.segments) else self.logits(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """`[n, vocabulary]` of hidden states `[1, n, hidden]`."""
+        hidden = self._norm(hidden.to(_device_of(self._norm)))
+        logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
+        return logits
+
+    def _through(self, number: int, value: Tensor, cache: KvCache) -> Tensor:
+        """One segment: from tokens in the first, from a hidden state in the others."""
         segment = self.segments[number]
         if self.experts is not None:
             self.experts.apply(value.shape[1])
         hidden = (value if number else self._embed(value)).to(segment.device)
         rotation = self._rotary[segment.device](hidden, position_ids=cache.plans[segment.device].position_ids)
-        hidden = segment.run(hidden, rotation, cache)
-        if number + 1 < len(self.segments):
-            return hidden
-        if rows is not None:
-            hidden = hidden.index_select(1, rows)
-        hidden = self._norm(hidden.to(_device_of(self._norm)))
-        logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
-        return logits
+        return segment.run(hidden, rotation, cache)
 
 
 def through_modules(layers: Sequence[nn.Module]) -> Callable[[Tensor, Any, KvCache], Tensor]:

@@ -5,6 +5,7 @@ serves.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from app.engine.attention.cache import KvCache
 from app.engine.attention.step import step_of
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.graphs.decode_graphs import DecodeGraphs
+from app.engine.execution.prompt_scores import PromptScores
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
@@ -35,13 +37,23 @@ class Executor:
         return self._decoder.devices
 
     @torch.inference_mode()
-    def execute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], Tensor]:
-        """The chunks that get a new token, and their logits `[n, vocabulary]`, which hold until the next call."""
+    def execute(self, decision: Decision) -> "Computed":
+        """The logits hold until the next call."""
         if decision.copies:
             self._cache.copy(decision.copies)
         step = step_of(decision, self._cache.page_size)
         logits = None if self.graphs is None else self.graphs.run(step)
-        return step.sampled, self._decoder.forward(step, self._cache) if logits is None else logits
+        if logits is not None:
+            return Computed(step.sampled, logits, [])
+        return Computed(step.sampled, *self._decoder.forward(step, self._cache))
+
+
+class Computed(NamedTuple):
+    """What a step gives."""
+
+    chunks: Sequence[SequenceChunk]  # those that get a new token
+    logits: Tensor  # theirs, [n, vocabulary]
+    scores: PromptScores
 
 
 def greedy(decoder: Decoder, prompts: Sequence[Sequence[int]], count: int, *, chunk: int) -> list[list[int]]:
@@ -56,7 +68,7 @@ def greedy(decoder: Decoder, prompts: Sequence[Sequence[int]], count: int, *, ch
         decision = scheduler.decide()
         if decision is None:
             return [sequence.tokens[sequence.prompt_length :] for sequence in sequences]
-        chunks, logits = executor.execute(decision)
+        chunks, logits, _ = executor.execute(decision)
         scheduler.advance(decision)
         for done, row in zip(chunks, logits, strict=True):
             done.sequence.tokens.append(int(row.argmax()))

@@ -71,4 +71,4 @@ def _outputs(decoder: Decoder, number: int, rows: int) -> Tensor:
     if number:
         hidden = torch.randn(1, rows, decoder.width, generator=torch.Generator().manual_seed(number))
         value = hidden.to(decoder.segments[number].device, decoder.dtype)
-    return decoder.stage(number, value, None, cache).float()
+    return decoder.stage(number, value, cache).float()

@@ -21,14 +21,15 @@ from app.contract.errors import (
     OutOfMemory,
     ServingError,
 )
-from app.contract.events import EngineEvent, FinishReason, TokenEvent
+from app.contract.events import EngineEvent, FinishReason, PromptEvent, TokenEvent
 from app.contract.readiness import shutting_down
 from app.contract.telemetry import EngineLoad, KvTokens, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
 from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
-from app.engine.execution.executor import Executor
+from app.engine.execution.executor import Computed, Executor
+from app.engine.execution.prompt_scores import PromptScores
 from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler
 from app.engine.scheduling.decision import Decision, SequenceChunk
@@ -77,6 +78,8 @@ class Runner:
             self._outbox.append((command.request.id, finished))
             return
         self._requests[command.request.id] = running
+        if command.request.prompt_logprobs is not None:
+            self._outbox.append((command.request.id, PromptEvent((TokenEvent(command.request.tokens[0]),))))
 
     def cancel(self, request_id: str) -> None:
         """Frees its pages at once. Emits nothing: the reader of the request has left."""
@@ -108,7 +111,7 @@ class Runner:
             self._requests[chunk.sequence.id].started(begun)
         failure: ServingError | None = None
         try:
-            chunks, sampled = self._compute(decision)
+            computed, sampled = self._compute(decision)
         except Exception as error:  # noqa: BLE001  # one step's failure is its requests' failure, not the server's
             failure = self._failure(error)
         # Outside the handler: a traceback pins the tensors of every frame that it passed through.
@@ -119,7 +122,8 @@ class Runner:
         else:
             self._cleaned_for_memory = False
             self._scheduler.advance(decision)
-            self._accept(chunks, sampled)
+            self._accept_scores(computed.scores)
+            self._accept(computed.chunks, sampled)
             self._report(decision, time.monotonic() - begun)
 
     def _failure(self, error: Exception) -> ServingError:
@@ -134,10 +138,16 @@ class Runner:
         return GenerationFailed()
 
     @torch.inference_mode()
-    def _compute(self, decision: Decision) -> tuple[Sequence[SequenceChunk], list[Sampled]]:
-        chunks, logits = self._executor.execute(decision)
-        states = [self._requests[chunk.sequence.id].sampling for chunk in chunks]
-        return chunks, self._sampler.sample(logits, states)
+    def _compute(self, decision: Decision) -> tuple[Computed, list[Sampled]]:
+        computed = self._executor.execute(decision)
+        states = [self._requests[chunk.sequence.id].sampling for chunk in computed.chunks]
+        return computed, self._sampler.sample(computed.logits, states)
+
+    def _accept_scores(self, scores: PromptScores) -> None:
+        """A prompt that is computed again, after a preemption, goes on where it was."""
+        for sequence, event in scores:
+            sequence.scored += len(event.tokens)
+            self._outbox.append((sequence.id, event))
 
     def _accept(self, chunks: Sequence[SequenceChunk], sampled: Sequence[Sampled]) -> None:
         now = time.monotonic()
@@ -148,6 +158,9 @@ class Runner:
                 continue
             if not isinstance(event, TokenEvent):
                 self._finish(running, FinishReason.ERROR, event, keep=False)
+                continue
+            if running.request.max_tokens == 0:
+                self._finish(running, FinishReason.LENGTH)
                 continue
             reason = running.accept(event, now)
             self._outbox.append((running.request.id, running.with_start(event)))

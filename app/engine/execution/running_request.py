@@ -26,7 +26,9 @@ class RunningRequest:
 
     def __post_init__(self, constraint: Constraint | None) -> None:
         request = self.request
-        self.sequence = TokenSequence(request.id, list(request.tokens), request.max_tokens, request.tenant)
+        self.sequence = TokenSequence(
+            request.id, list(request.tokens), request.max_tokens, request.tenant, request.prompt_logprobs
+        )
         self.sampling = SamplingState(
             request.sampling, request.tokens, stop_tokens=request.stop_tokens, constraint=constraint
         )

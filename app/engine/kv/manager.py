@@ -3,6 +3,8 @@
 Page i of a sequence's table holds its tokens i * size to (i + 1) * size - 1. The first `len(known)` pages are known
 and may be shared; those after them are the sequence's own. The first of these may begin as a copy of a known page
 whose first tokens are the same, and the last one may be partly filled.
+
+A sequence whose prompt's rows are wanted (`unscored`) computes them all, and uses no known page for them.
 """
 
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ class KvManager:
 
         False, without a change, when there are too few for it and `spare` more.
         """
-        known = self._continue(sequence.tokens, sequence.tenant, None, 0)
+        known = [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
         needed = self.pages_for(len(sequence.tokens)) - len(known) + spare
         available = self.pool.available - sum(page.holders == 0 for page in known)  # once held they are not
         if needed > available:
@@ -48,6 +50,8 @@ class KvManager:
 
     def take_over(self, sequence: TokenSequence) -> None:
         """Use known pages for the next tokens, which another sequence has computed since this one was admitted."""
+        if sequence.unscored:
+            return
         if sequence.computed == len(sequence.known) * self.pool.size:
             after = sequence.known[-1] if sequence.known else None
             self._use(sequence, self._continue(sequence.tokens, sequence.tenant, after, sequence.computed))
@@ -64,6 +68,8 @@ class KvManager:
 
         `spare` pages more than the sequence needs are available: without one, no cached page can be held as well.
         """
+        if sequence.unscored:
+            return
         start = len(sequence.known) * self.pool.size
         after = sequence.known[-1] if sequence.known else None
         next_page = tuple(sequence.tokens[start : min(start + self.pool.size, len(sequence.tokens) - 1)])

@@ -19,6 +19,7 @@ class TokenSequence:
     tokens: list[int]
     max_tokens: int
     tenant: str = ANONYMOUS
+    top_scores: int | None = None  # for each prompt token's log-probability, this many most likely ones; None: no
     prompt_length: int = field(init=False)
     computed: int = 0
     cached: int = 0  # prompt tokens that known pages hold already
@@ -26,14 +27,21 @@ class TokenSequence:
     known: list[KnownPage] = field(default_factory=list)  # the first of them, as the pool knows them
     source: KnownPage | None = None  # the page behind them begins as a copy of this one, which is not made yet
     preemptions: int = 0
+    scored: int = field(init=False)  # prompt tokens that have their log-probabilities, or need none as the first
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
+        self.scored = self.prompt_length if self.top_scores is None else 1
+
+    @property
+    def unscored(self) -> bool:
+        """Whether its prompt's rows are wanted, and not only their keys and values."""
+        return self.scored < self.prompt_length
 
     @property
     def longest(self) -> int:
         """The most tokens whose keys and values it will hold: the last generated one is never computed."""
-        return self.prompt_length + self.max_tokens - 1
+        return self.prompt_length + max(0, self.max_tokens - 1)
 
     @property
     def pending(self) -> int:

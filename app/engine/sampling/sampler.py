@@ -8,7 +8,7 @@ docs/decisions/0600-one-uniform-number-per-token.md.
 import operator
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -33,6 +33,7 @@ from app.engine.sampling.draw import (
     greedy,
 )
 from app.engine.sampling.logits_processors import LogitsProcessors
+from app.engine.sampling.logprobs import picked, with_logprobs
 
 Sampled = TokenEvent | GenerationFailed
 """A row's outcome. A failed row ends its own request and no other."""
@@ -205,11 +206,9 @@ def _add_logprobs(
     wanted = [row for row in rows if isinstance(events[row], TokenEvent)]
     if not wanted:
         return
-    logprobs = logits[torch.tensor(wanted, device=logits.device)].float().log_softmax(dim=-1)
-    tokens = torch.tensor([states[row].output[-1] for row in wanted], device=logits.device).unsqueeze(-1)
-    most = min(max(states[row].params.top_logprobs or 0 for row in wanted), logits.shape[-1])
-    best = logprobs.topk(most, dim=-1)
-    values = torch.cat((logprobs.gather(-1, tokens), best.values), dim=-1).tolist()
-    for row, (own, *others), ids in zip(wanted, values, best.indices.tolist(), strict=True):
-        top = list(zip(ids, others, strict=True))[: states[row].params.top_logprobs]
-        events[row] = TokenEvent(states[row].output[-1], own, tuple(top))
+    tokens = [states[row].output[-1] for row in wanted]
+    most = max(states[row].params.top_logprobs or 0 for row in wanted)
+    on_device = torch.tensor([wanted, tokens], device=logits.device)
+    found = picked(logits[on_device[0]], on_device[1], most)
+    for row, event in zip(wanted, with_logprobs(tokens, *found), strict=True):
+        events[row] = replace(event, top_logprobs=event.top_logprobs[: states[row].params.top_logprobs])

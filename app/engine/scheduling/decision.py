@@ -18,6 +18,12 @@ class SequenceChunk:
     def last(self) -> bool:
         return self.start + self.length == len(self.sequence.tokens)
 
+    @property
+    def scored(self) -> range:
+        """The places of prompt tokens whose wanted log-probabilities these rows give: each row that of the next."""
+        first = max(self.sequence.scored, self.start + 1)
+        return range(first, min(self.start + self.length + 1, self.sequence.prompt_length))
+
 
 @dataclass(frozen=True, slots=True)
 class PageCopy:

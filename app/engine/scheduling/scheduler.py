@@ -66,8 +66,8 @@ class Scheduler:
 
     def add(self, sequence: TokenSequence) -> None:
         """Queue it. Raises ValueError for one that could never be computed; clients see the message."""
-        if not sequence.tokens or sequence.max_tokens < 1:
-            raise ValueError("its prompt is empty, or it asks for no new token")
+        if not sequence.tokens or sequence.max_tokens < 0:
+            raise ValueError("its prompt is empty, or it asks for less than no new token")
         if sequence.longest > self.kv.tokens:
             raise ValueError(f"it may have {sequence.longest} tokens, and the KV cache holds {self.kv.tokens}")
         self._sequences[sequence.id] = sequence

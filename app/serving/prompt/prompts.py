@@ -24,6 +24,7 @@ class PreparedPrompt:
 
     tokens: tuple[int, ...]
     max_tokens: int
+    leading: int  # the first tokens, which are no text of the client
 
 
 class Prompts:
@@ -56,13 +57,14 @@ class Prompts:
         if not tokens:
             raise InvalidRequest("The prompt is empty.", param=field)
         free = limit - len(tokens)
-        if free < 1:
+        if free < (0 if request.max_tokens == 0 else 1):
             raise PromptTooLong(
                 f"The prompt has {len(tokens)} tokens, {1 - free} too many: prompt and answer together may have "
                 f"{limit}, and the answer needs at least one.",
                 param=field,
             )
-        return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free))
+        leading = len(self._leading) if isinstance(request.prompt, str) else 0
+        return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free), leading)
 
     def conversation_tokens(self, request: GenerationRequest) -> tuple[str, tuple[int, ...]]:
         """The text that the chat template makes of a conversation, and its ids. Raises InvalidRequest."""

@@ -147,7 +147,7 @@ def _decoding(bench: Bench, executor: Executor, pages: int) -> Decision:
             raise RuntimeError("the scheduler has nothing to do before all prompts are computed")
         if len(decision.decode) == len(prompts):
             return decision
-        chunks, logits = executor.execute(decision)
+        chunks, logits, _ = executor.execute(decision)
         scheduler.advance(decision)
         for chunk, row in zip(chunks, logits, strict=True):
             chunk.sequence.tokens.append(int(row.argmax()))

@@ -36,7 +36,7 @@ def test_a_prompt_chunk_without_a_context_takes_few_too(decoder: Decoder) -> Non
 
 
 def test_a_step_that_waits_is_not_counted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "stage", lambda *_: torch.ones(3, device=META).sum().item())
+    monkeypatch.setattr(decoder, "hidden_states", lambda *_: torch.ones(3, device=META).sum().item())
     with pytest.raises(RuntimeError, match="meta"):
         count(decoder, decode_step([5]))
 

@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.http.body_model import Items
-from app.api.http.field_json_schemas import LOGPROBS, PROMPT, accepts
-from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields
+from app.api.http.field_json_schemas import LOGPROBS, PROMPT, TOKEN_LIMIT_OR_ZERO, accepts
+from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields, limit_or_none
 from app.contract.engine import ModelInfo
 from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.requests import GenerationRequest, Operation
@@ -60,7 +60,17 @@ class CompletionBody(SamplingFields):
         description="The text after the gap that the answer fills. A 400 where the model's tokenizer has no tokens "
         "for it.",
     )
-    echo: bool = Field(False, description="Put the prompt before each answer. Not with logprobs.")
+    echo: bool = Field(
+        False,
+        description="Put the prompt before each answer; with logprobs its tokens have theirs, of which the first is "
+        "null.",
+    )
+    max_tokens: Annotated[int | None, BeforeValidator(limit_or_none), accepts(TOKEN_LIMIT_OR_ZERO)] = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="As for a chat, but 16 if absent. 0 computes the prompt, for its log-probabilities.",
+    )
     logprobs: Annotated[int | None, BeforeValidator(_unless_false), accepts(LOGPROBS)] = Field(
         None,
         ge=0,
@@ -79,8 +89,8 @@ class CompletionBody(SamplingFields):
                 f"prompt and n together ask for more than {MOST_ANSWERS} answers.",
                 param="prompt" if self.n == 1 else "n",
             )
-        if self.echo and self.logprobs is not None:
-            raise UnsupportedField("logprobs is not supported together with echo.", param="logprobs")
+        if self.echo and self.logprobs is not None and self.suffix is not None:
+            raise UnsupportedField("logprobs is not supported together with echo and suffix.", param="logprobs")
         if self.suffix is None and not all(self.prompt):
             raise InvalidRequest("prompt must not be empty without a suffix.", param="prompt")
         if self.suffix is not None and not all(isinstance(prompt, str) for prompt in self.prompt):
@@ -99,4 +109,5 @@ class CompletionBody(SamplingFields):
                 raise InvalidRequest(
                     f"prompt has an unknown token id: ids are 0 to {served.vocabulary - 1}.", param="prompt"
                 )
-        return [replace(request, prompt=prompt, suffix=self.suffix) for prompt in self.prompt]
+        scored = self.logprobs if self.echo else None
+        return [replace(request, prompt=prompt, suffix=self.suffix, prompt_logprobs=scored) for prompt in self.prompt]

@@ -38,11 +38,11 @@ def _stop_list(value: Any) -> Any:
     return [stop for stop in value if stop]
 
 
-def _limit(value: Any) -> Any:
+def limit_or_none(value: Any) -> Any:
     return None if value == -1 else value
 
 
-TokenLimit = Annotated[int | None, BeforeValidator(_limit), accepts(TOKEN_LIMIT)]
+TokenLimit = Annotated[int | None, BeforeValidator(limit_or_none), accepts(TOKEN_LIMIT)]
 """The most new tokens; None and -1: as many as fit."""
 
 

@@ -100,7 +100,7 @@ class DecodeGraphs:
     def _compute(self, size: int, number: int, given: Tensor) -> Tensor:
         device = self._decoder.segments[number].device
         self._cache.plans = {device: self._inputs.plan(size, device)}
-        return self._decoder.stage(number, given, None, self._cache)
+        return self._decoder.stage(number, given, self._cache)
 
     def _idle(self, size: int) -> Step:
         """Equal rows that all write to the scratch page and read it."""

@@ -440,7 +440,7 @@ def test_a_sequence_that_fits_alone_is_taken_and_a_longer_one_is_not() -> None:
     simulation.scheduler.add(TokenSequence("fits", prompt(61), 20))
     run(simulation)
     assert [s.id for s in simulation.done] == ["fits"]
-    for length, new in ((61, 21), (81, 1), (0, 5), (5, 0)):
+    for length, new in ((61, 21), (81, 0), (0, 5), (5, -1)):
         try:
             simulation.scheduler.add(TokenSequence("no", [1] * length, new))
         except ValueError:
