@@ -66,7 +66,7 @@ test: prepare ## Lint, types, and every test that needs no Docker
 .PHONY: test-clients
 test-clients: prepare ## Programs that people use, in environments of their own, against the stack
 	tests/clients/install.sh $(VENV)/bin/python var/clients
-	$(VENV)/bin/python -m pytest --durations=10 -m clients tests/clients
+	$(VENV)/bin/python -m pytest --durations=10 -m "clients and not long" tests/clients
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -78,6 +78,7 @@ test-machines: prepare ## make up on machines that are not ours, played by conta
 
 .PHONY: test-long
 test-long: prepare ## What takes many minutes or gigabytes: whole installations, the GPU image, make test on a bare Debian
+	tests/clients/install.sh $(VENV)/bin/python var/clients long
 	@$(ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m long
 
 .PHONY: unit
