@@ -39,11 +39,12 @@ def test_langchain_over_responses(run_program: RunProgram) -> None:
 
 
 def test_litellm(run_program: RunProgram) -> None:
-    """It takes the provider from the model's name itself."""
+    """It takes the provider from the model's name itself, and knows a prompt that is too long by the message."""
     seen = run_program("litellm_package.py")
     assert seen["whole"].startswith(COUNTED)
     assert seen["streamed"] == seen["response"] == seen["whole"]
     assert set(seen["call"]) == {"town"}
+    assert seen["too_long"]
 
 
 def test_autogen(run_program: RunProgram) -> None:

@@ -57,10 +57,13 @@ class Prompts:
         if not tokens:
             raise InvalidRequest("The prompt is empty.", param=field)
         free = limit - len(tokens)
-        if free < (0 if request.max_tokens == 0 else 1):
+        least = 0 if request.max_tokens == 0 else 1
+        if free < least:
+            # It begins with OpenAI's words: frameworks look for them, shorten the conversation and ask again.
+            needs = ": the answer needs at least one" if least else ""
             raise PromptTooLong(
-                f"The prompt has {len(tokens)} tokens, {1 - free} too many: prompt and answer together may have "
-                f"{limit}, and the answer needs at least one.",
+                f"This model's maximum context length is {limit} tokens; the prompt has {len(tokens)} tokens, "
+                f"{least - free} too many{needs}.",
                 param=field,
             )
         leading = len(self._leading) if isinstance(request.prompt, str) else 0

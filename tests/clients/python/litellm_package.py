@@ -26,6 +26,12 @@ called = litellm.completion(
     max_tokens=128,
     **shared,
 )
+try:
+    litellm.completion(model=MODEL, messages=[{"role": "user", "content": "word " * 20_000}], **shared)
+except litellm.ContextWindowExceededError:
+    too_long = True
+else:
+    too_long = False
 response = litellm.responses(model=MODEL, input="Count from one to ten.", max_output_tokens=48, **shared)
 print(
     json.dumps(
@@ -33,6 +39,7 @@ print(
             "whole": whole.choices[0].message.content,
             "streamed": streamed,
             "call": json.loads(called.choices[0].message.tool_calls[0].function.arguments),
+            "too_long": too_long,
             "response": response.output[0].content[0].text,
         }
     )

@@ -148,7 +148,7 @@ async def test_too_long_is_refused_seen_and_holds_nothing(prompts: Prompts, reco
     engine = ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100))
     service = await serve(engine, prompts, recorder, max_waiting=0)
     for _ in range(3):
-        with pytest.raises(PromptTooLong, match="may have 100, "):  # less than the model's context
+        with pytest.raises(PromptTooLong, match="length is 100 tokens; "):  # less than the model's context
             await service.open(request("word " * 200))
         assert recorder.request().error_code == "prompt_too_long"
     events = await collect(service, request(max_tokens=None))
