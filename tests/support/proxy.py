@@ -118,6 +118,29 @@ def running(folder: Path, app_port: int, **variables: str) -> Iterator[Proxy]:
         config, listen=f"127.0.0.1:{port}", internal=f"127.0.0.1:{internal}", app=f"127.0.0.1:{app_port}"
     )
     nginx.write(folder, values | variables)
+    with _started(folder, port) as log:
+        yield Proxy(port, internal, folder, log)
+
+
+@contextmanager
+def with_default_settings(folder: Path, behind: int) -> Iterator[int]:
+    """The port of another nginx, as it comes, in front of the service at this port."""
+    (port,) = free_ports(1)
+    kinds = ("proxy", "fastcgi", "uwsgi", "scgi", "client_body")
+    temporary = "".join(f"{kind}_temp_path {kind};\n" for kind in kinds)
+    folder.mkdir()
+    (folder / "nginx.conf").write_text(
+        f"pid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}"
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{behind}; }} }}\n}}\n",
+        encoding="utf-8",
+    )
+    with _started(folder, port):
+        yield port
+
+
+@contextmanager
+def _started(folder: Path, port: int) -> Iterator["queue.Queue[str]"]:
+    """nginx with that prefix until the end of the block; the lines that it prints."""
     process = subprocess.Popen(nginx.command(folder), stdout=subprocess.PIPE, text=True)
     log: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
@@ -125,7 +148,7 @@ def running(folder: Path, app_port: int, **variables: str) -> Iterator[Proxy]:
     reader.start()
     try:
         wait_for_port(port)
-        yield Proxy(port, internal, folder, log)
+        yield log
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)

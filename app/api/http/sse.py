@@ -18,9 +18,14 @@ DONE = "data: [DONE]\n\n"
 """The last frame of OpenAI's streams."""
 
 
+_LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}
+"""Line ends that JSON leaves as they are. Clients that read with Python's `splitlines` would cut an event there."""
+
+
 def frame(data: Any) -> str:
-    """One event. JSON escapes line breaks, so the data is one line."""
-    return f"data: {json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
+    """One event. Every line end within it is escaped, so the data is one line."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f"data: {text if text.isascii() else text.translate(_LINE_ENDS)}\n\n"
 
 
 def named_frame(name: str, data: Any) -> str:
