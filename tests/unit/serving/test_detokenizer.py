@@ -1,13 +1,16 @@
-"""A token's text costs the same at the end of a long answer as at its beginning."""
+"""Token by token comes what all tokens are, and the last one costs as little as the first."""
 
 from pathlib import Path
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from app.contract.events import TokenEvent
 from app.serving.detokenizer import Detokenizer
+from tests.support.deepseek import MODEL, save_tokenizer
 
 
 class Counting:
@@ -37,3 +40,20 @@ def test_work_and_waiting_do_not_grow_with_the_answer(embedded_model: Path, repe
         assert waiting <= 8 or repeated == "<|im_end|>"
     assert counting.decoded < 40 * len(ids)
     assert text + detokenizer.flush().text == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@pytest.fixture(scope="module")
+def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("deepseek")
+    save_tokenizer(folder)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@given(st.lists(st.integers(0, MODEL.vocabulary - 1) | st.integers(3, 258), max_size=60))
+@settings(max_examples=300)
+def test_any_tokens_of_deepseeks_family_are_what_they_are_together(deepseek: Tokenizer, ids: list[int]) -> None:
+    """The first ids are single bytes, in any order: most are half a character, or none."""
+    detokenizer = Detokenizer(deepseek)
+    events = [detokenizer.push(TokenEvent(token)) for token in ids]
+    pieces = [event.text for event in events if event is not None]
+    assert "".join(pieces) + detokenizer.flush().text == deepseek.decode(ids, skip_special_tokens=True)

@@ -14,6 +14,7 @@ from app.contract.requests import GenerationRequest, Message, Operation, Samplin
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
 from app.serving.prompt.tokenizer import ModelTokenizer, TokenizerUnusable
+from tests.support.deepseek import save_config
 
 IM_START, IM_END = 1, 2
 
@@ -27,14 +28,6 @@ DEEPSEEK_TOKENS = {  # as in DeepSeek-Coder-V2's tokenizer: some are not even ma
     "<｜Assistant｜>": False,
     "<|EOT|>": False,
 }
-DEEPSEEK_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message.role == 'system' %}{{ message.content + '\n\n' }}"
-    "{% elif message.role == 'user' %}{{ 'User: ' + message.content + '\n\n' }}"
-    "{% elif message.role == 'assistant' %}{{ 'Assistant: ' + message.content + eos_token }}"
-    "{% else %}{{ raise_exception('only system, user and assistant turns') }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-)
 
 
 def request(
@@ -66,13 +59,7 @@ def deepseek(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             {**tokenizer["added_tokens"][0], "id": number, "content": content, "special": special}
         )
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    config = {
-        "bos_token": {"content": "<｜begin▁of▁sentence｜>"},
-        "eos_token": "<｜end▁of▁sentence｜>",
-        "add_bos_token": True,
-        "chat_template": DEEPSEEK_TEMPLATE,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_config(folder)
     return folder
 
 
