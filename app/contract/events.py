@@ -103,6 +103,7 @@ class Finished:
     timings: Timings
     error: ServingError | None = None
     preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
+    stop: str | None = None  # the stop string that ended the answer
 
     @property
     def failure(self) -> ServingError | None:

@@ -134,7 +134,8 @@ class Answer:
         cut = finished.reason is FinishReason.LENGTH and finished.error is None  # by max_tokens
         if self._output.whole_calls and (cut or finished.reason is FinishReason.STOP):
             finished = replace(finished, reason=FinishReason.TOOL_CALLS)
-        return finished
+        named = finished.reason in {FinishReason.STOP, FinishReason.TOOL_CALLS}
+        return replace(finished, stop=self._output.stop_string) if named else finished
 
     async def _until_deadline(self) -> AsyncGenerator[EngineEvent, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.

@@ -16,6 +16,11 @@ class Parser(Protocol):
         ...
 
     @property
+    def stop_string(self) -> str | None:
+        """The stop string that was found."""
+        ...
+
+    @property
     def whole_calls(self) -> bool:
         """Whether tool calls came out so far, and all of them are whole."""
         ...
@@ -44,6 +49,10 @@ class PlainParser:
 
     @property
     def stopped(self) -> bool:
+        return self._stop.reached is not None
+
+    @property
+    def stop_string(self) -> str | None:
         return self._stop.reached
 
     def push(self, event: TextEvent) -> list[Piece]:
@@ -73,6 +82,11 @@ class OutputStream:
     def stopped(self) -> bool:
         """Nothing more comes out, whatever follows."""
         return self._parser.stopped
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that was found."""
+        return self._parser.stop_string
 
     @property
     def whole_calls(self) -> bool:

@@ -8,29 +8,29 @@ class StopStrings:
     """
 
     def __init__(self, stop: tuple[str, ...]) -> None:
-        self.reached = False
+        self.reached: str | None = None  # the one that ended the text
         self._stop = stop
         self._held = ""
 
     def push(self, piece: str, *, last: bool) -> str:
         """The text that this piece makes visible; with `last` nothing is held back."""
         text, self._held = self._held + piece, ""
-        end = self._end_of(text)
-        if end is not None:
-            self.reached = True
-            return text[:end]
+        first = self._first_in(text)
+        if first is not None:
+            start, self.reached = first
+            return text[:start]
         keep = 0 if last else held_back(text, self._stop)
         text, self._held = text[: len(text) - keep], text[len(text) - keep :]
         return text
 
-    def _end_of(self, text: str) -> int | None:
-        """Where the stop string begins that is complete first, however the text was cut into pieces."""
-        found: list[tuple[int, int]] = []  # end and start of each stop string in the text
+    def _first_in(self, text: str) -> tuple[int, str] | None:
+        """Where the stop string begins that is complete first, however the text was cut into pieces; and itself."""
+        found: list[tuple[int, int, str]] = []  # end and start of each stop string in the text
         for stop in self._stop:
             start = text.find(stop)
             if start >= 0:
-                found.append((start + len(stop), start))
-        return min(found)[1] if found else None
+                found.append((start + len(stop), start, stop))
+        return min(found)[1:] if found else None
 
 
 def held_back(text: str, strings: tuple[str, ...]) -> int:

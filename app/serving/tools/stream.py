@@ -33,7 +33,11 @@ class ToolParser:
 
     @property
     def stopped(self) -> bool:
-        return self._stop.reached or self._repeated
+        return self._stop.reached is not None or self._repeated
+
+    @property
+    def stop_string(self) -> str | None:
+        return self._stop.reached
 
     @property
     def whole_calls(self) -> bool:

@@ -47,7 +47,7 @@ async def test_a_stop_string_ends_the_answer_and_the_engines_work(prompts: Promp
     assert text_of(events) == "one "
     assert isinstance(events[-1], Finished)
     assert events[-1].reason is FinishReason.STOP
-    assert events[-1].error is None
+    assert (events[-1].error, events[-1].stop) == (None, "two th")
     assert events[-1].usage.completion_tokens == 3
     assert engine.cancelled == ["r-1"]
     assert recorder.request().response == "one "
@@ -109,11 +109,11 @@ async def test_words_of_an_answer_with_tools_end_as_ever(
     events = await collect(service, replace(request(), tools=TOOLS))
     assert text_of(events) == "one two <tool three"
     assert isinstance(events[-1], Finished)
-    assert events[-1].reason is FinishReason.STOP
+    assert (events[-1].reason, events[-1].stop) == (FinishReason.STOP, None)
     events = await collect(service, replace(request(stop=("two",)), tools=TOOLS))
     assert text_of(events) == "one "
     assert isinstance(events[-1], Finished)
-    assert events[-1].reason is FinishReason.STOP
+    assert (events[-1].reason, events[-1].stop) == (FinishReason.STOP, "two")
 
 
 @pytest.mark.parametrize("max_tokens", [3, 50], ids=["cut", "ended"])
@@ -127,7 +127,7 @@ async def test_a_stop_string_in_words_that_waited_to_become_a_call(
     events = await collect(service, replace(request(stop=(" <",), max_tokens=max_tokens), tools=TOOLS))
     assert text_of(events) == "one two"
     assert isinstance(events[-1], Finished)
-    assert events[-1].reason is FinishReason.STOP
+    assert (events[-1].reason, events[-1].stop) == (FinishReason.STOP, " <")
 
 
 async def test_a_call_that_is_cut_ends_with_length(prompts: Prompts, recorder: Recorder, grammars: Grammars) -> None:
