@@ -1,11 +1,13 @@
 """An answer in OpenAI's form, whole or as a stream of chunks, for every route."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from app.api.http.long_json import long_json
 from app.api.http.sse import DONE, EventStream, frame
 from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.errors import openai_error
@@ -59,7 +61,8 @@ async def answer(service: GenerationService, generations: Sequence[GenerationReq
     else:
         async with choices:
             whole = await output.whole(choices)
-        response = JSONResponse(whole, headers={"cache-control": "no-store"})
+        headers = {"cache-control": "no-store"}
+        response = Response(await long_json(whole), headers=headers, media_type="application/json")
     response.headers.update(_limit_headers(service, generations[0].tenant))
     return response
 
@@ -95,7 +98,10 @@ class Output(Generic[Whole, Part]):
                 raise event.failure
             else:
                 ends[index] = event
-        written = [self.writer.whole(index, pieces.get(index, []), ends[index]) for index in sorted(ends)]
+        written = []
+        for index in sorted(ends):
+            written.append(self.writer.whole(index, pieces.get(index, []), ends[index]))
+            await asyncio.sleep(0)  # a choice may list the log-probabilities of a long prompt
         return self.writer.completion(self.header, written, self._counts(ends))
 
     async def frames(self, choices: Choices) -> AsyncGenerator[str, None]:
