@@ -4,11 +4,11 @@ Every request compiles its own matcher. Copies of one share the lexer's states, 
 all requests with the same grammar: docs/decisions/0702-grammars-as-data.md.
 """
 
-import hashlib
 import json
 import logging
 import re
 import threading
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from app.contract.engine import ModelInfo
 from app.contract.errors import GrammarExhausted, InvalidRequest, NoTokenLeft
 from app.contract.requests import Grammar, JsonGrammar, LarkGrammar
 from app.engine.constraint import Constraint
+from app.engine.loose_schemas import LooseSchemas
 from app.work_pool import WorkPool
 
 _log = logging.getLogger(__name__)
 
 _ANY_OBJECT = '{"type": "object"}'
-_MOST_REFUSED = 1000  # schemas that are remembered
 _THREADS = 2  # that compile at once: a grammar takes one to fifty milliseconds
 _STYLE = {
     # One space after a comma and a colon, as in Python's JSON, and none elsewhere. If more were allowed, a small
@@ -77,21 +77,6 @@ class Matcher:
             raise NoTokenLeft if _NOT_ALLOWED in self._matcher.get_error() else GrammarExhausted
 
 
-class RefusedSchemas:
-    """Schemas that the library refused, for which any object is allowed: each turn need not try them again."""
-
-    def __init__(self) -> None:
-        self._digests: dict[bytes, None] = {}
-
-    def __contains__(self, schema: str) -> bool:
-        return _digest(schema) in self._digests
-
-    def add(self, schema: str) -> None:
-        if len(self._digests) >= _MOST_REFUSED:
-            self._digests.clear()
-        self._digests[_digest(schema)] = None
-
-
 class Grammars:
     """Compiles for one model, on threads of its own. `folder` has the model's `tokenizer.json`."""
 
@@ -101,7 +86,7 @@ class Grammars:
         self._work = WorkPool("grammars", threads=_THREADS)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._refused = RefusedSchemas()
+        self._loose = LooseSchemas()
 
     async def constraint(self, grammar: Grammar, tenant: str) -> Constraint:
         """A constraint for one sequence. Raises InvalidRequest for a grammar that cannot be enforced, Overloaded."""
@@ -109,12 +94,37 @@ class Grammars:
 
     def compile(self, grammar: Grammar) -> Matcher:
         """Takes milliseconds. Safe under threads. Raises InvalidRequest."""
-        matcher = self._compiled(_lark(grammar, self._refused))
-        if matcher.is_error() and isinstance(grammar, LarkGrammar) and self._find_refused(grammar):
-            matcher = self._compiled(_lark(grammar, self._refused))
+        if isinstance(grammar, JsonGrammar):
+            matcher = self._compiled(_json_rule("start", grammar.schema))
+        else:
+            matcher = self._of_rules(grammar)
         if matcher.is_error():
             raise InvalidRequest(_refusal(matcher.get_error()), param=grammar.param)
         return Matcher(matcher)
+
+    def _of_rules(self, grammar: LarkGrammar) -> LLMatcher:
+        """With schemas left open that need not be enforced, as far as that helps: first those that the library
+        refuses, then the largest ones, because all may be too complex together. Raises InvalidRequest."""
+        matcher = self._compiled(_lark(grammar, self._loose.of(grammar)))
+        if matcher.is_error() and self._find_refused(grammar):
+            matcher = self._compiled(_lark(grammar, self._loose.of(grammar)))
+        if not matcher.is_error():
+            return matcher
+        for loose in self._loose.fewer_together(grammar):
+            matcher = self._compiled(_lark(grammar, loose))
+            if not matcher.is_error():
+                tools = sorted(grammar.schemas[name].tool or "" for name in loose)
+                _log.info("tools' schemas are too complex together: any object is allowed", extra={"tools": tools})
+                return matcher
+        strict = [rule for rule in grammar.schemas.values() if rule.strict and rule.tool is not None]
+        if len(strict) > 1:
+            largest = max(strict, key=lambda rule: len(rule.schema))
+            raise InvalidRequest(
+                "The JSON schemas of the tools that are strict are too complex together to be enforced; the largest "
+                f"is that of the tool {largest.tool}.",
+                param=grammar.param,
+            )
+        return matcher
 
     def _compiled(self, lark: str) -> LLMatcher:
         matcher = LLMatcher(self._vocabulary(), lark, log_level=0, limits=_limits())
@@ -133,7 +143,7 @@ class Grammars:
             if rule.strict:
                 raise InvalidRequest(_refusal(matcher.get_error(), rule.tool), param=grammar.param)
             found = True
-            self._refused.add(rule.schema)
+            self._loose.refuse(rule.schema)
             _log.info("a tool's schema is not enforced: any object is allowed", extra={"tool": rule.tool})
         return found
 
@@ -143,10 +153,6 @@ class Grammars:
             if self._tokenizer is None:
                 self._tokenizer = _tokenizer(self._folder, self._info)
             return self._tokenizer
-
-
-def _digest(schema: str) -> bytes:
-    return hashlib.sha256(schema.encode()).digest()
 
 
 def _tokenizer(folder: Path, info: ModelInfo) -> LLTokenizer:
@@ -163,12 +169,9 @@ def _tokenizer(folder: Path, info: ModelInfo) -> LLTokenizer:
     )
 
 
-def _lark(grammar: Grammar, refused: RefusedSchemas) -> str:
-    if isinstance(grammar, JsonGrammar):
-        return _json_rule("start", grammar.schema)
+def _lark(grammar: LarkGrammar, loose: Container[str]) -> str:
     rules = [
-        _json_rule(name, _ANY_OBJECT if not rule.strict and rule.schema in refused else rule.schema)
-        for name, rule in grammar.schemas.items()
+        _json_rule(name, _ANY_OBJECT if name in loose else rule.schema) for name, rule in grammar.schemas.items()
     ]
     return "\n".join([grammar.rules, *rules])
 

@@ -1,6 +1,7 @@
 """Whatever a model chooses of what the grammar allows, its calls fit their functions."""
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -166,6 +167,48 @@ def test_many_tools_are_fine_and_too_many_are_refused(trial: Trial, grammars: Gr
     large = {"type": "object", "properties": {"x": {"enum": ["x" * 100_000]}}}
     with pytest.raises(InvalidRequest, match="all tools together"):
         constraint_of(request(tools=tuple(Tool(f"f{n}", "", large) for n in range(4))), grammars)
+
+
+def ranges(count: int, *, strict: bool = False) -> tuple[Tool, ...]:
+    """Each compiles, and 128 do not compile together."""
+    return tuple(
+        Tool(
+            f"f{number}",
+            "",
+            {
+                "type": "object",
+                "properties": {
+                    f"p{number}_{place}": {
+                        "type": "integer",
+                        "minimum": place - 123456789,
+                        "maximum": 987654321 + place,
+                    }
+                    for place in range(12)
+                },
+            },
+            strict=strict,
+        )
+        for number in range(count)
+    )
+
+
+def test_tools_that_are_too_complex_together_are_enforced_in_part(
+    trial: Trial, grammars: Grammars, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools = (*ranges(128)[:-1], WEATHER)
+    with caplog.at_level(logging.INFO, logger="app.engine.grammars"):
+        for _ in range(2):
+            assert trial.takes(call_text(ToolCall("", "f1", "{}")), tools=tools)
+            assert not trial.takes(call_text(ToolCall("", "get_weather", "{}")), tools=tools)
+    (said,) = [record for record in caplog.records if "too complex together" in record.message]
+    left_open = vars(said)["tools"]
+    assert 0 < len(left_open) < 100
+    assert "get_weather" not in left_open
+
+
+def test_strict_tools_that_are_too_complex_together_are_refused_with_a_name(grammars: Grammars) -> None:
+    with pytest.raises(InvalidRequest, match=r"strict are too complex together .* the tool f1\d\d\."):
+        constraint_of(request(tools=ranges(128, strict=True)), grammars)
 
 
 @pytest.mark.parametrize(
