@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 
 MARGIN = 512 * 2**20
 """Bytes of each GPU that stay free beside a measured step: libraries load kernels later, memory fragments, and a long
-context takes a block's scratch (`attention/backends/partial.py`) that the measured step did not."""
+context takes a block's scratch (`attention/backends/partial.py`) that the measured step did not, as log-probabilities
+of a prompt do (`prompt_scores.py`)."""
 
 FreeAfterStep = Callable[[Decoder, int, int], dict[torch.device, int]]
 """Bytes that are left on each GPU beside the largest step, of (decoder, prompt tokens, sequences)."""
