@@ -16,6 +16,7 @@ from app.api.http.middleware.body_limit import BodyLimit
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
 from app.api.http.middleware.request_id import RequestId
+from app.api.infill.routes import infill_router
 from app.api.openai.chat import chat_router
 from app.api.openai.completions import completions_router
 from app.api.openai.models import models_router
@@ -76,6 +77,7 @@ def create_app(
     app.include_router(chat_router(service))
     app.include_router(completions_router(service))
     app.include_router(responses_router(service))
+    app.include_router(infill_router(service))
     app.include_router(models_router(service))
     app.include_router(tokenization_router(service, Tokenization(prompts)))
     app.include_router(openapi_router(service))

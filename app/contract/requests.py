@@ -78,6 +78,17 @@ class JsonFormat:
     schema: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LineLimits:
+    """Ends an answer between two of its lines, for programs that write code into a file."""
+
+    least_indent: int = 0
+    """An answer ends before a line, other than its first, that is not blank and begins with fewer spaces and tabs."""
+
+    seconds: float | None = None
+    """It ends after the first line that is complete this long after its text began."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How the next token is chosen, with Hugging Face semantics. The defaults sample from the model's own
@@ -112,6 +123,9 @@ class GenerationRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None  # a text, or ids of the model's vocabulary
     suffix: str | None = None  # with a text `prompt`: the text after the gap that the model fills
+    context: str = ""  # with a suffix: what the model sees before `prompt` and does not continue, such as other files
+    begun: str = ""  # with a suffix: how the text of the gap begins; the answer continues it
+    lines: LineLimits = LineLimits()  # of an answer without tools
     response_format: JsonFormat | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()

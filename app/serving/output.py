@@ -3,7 +3,9 @@
 from typing import Protocol
 
 from app.contract.events import Piece, TextEvent, TokenEvent
+from app.contract.requests import LineLimits
 from app.serving.detokenizer import Detokenizer
+from app.serving.line_end import LineEnd
 from app.serving.stop_strings import StopStrings
 
 
@@ -12,7 +14,8 @@ class Parser(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """The answer has ended here: at a stop string, or before a call that repeats an earlier one."""
+        """The answer has ended here: at a stop string, a limit of its lines, or before a call that repeats an
+        earlier one."""
         ...
 
     @property
@@ -35,21 +38,28 @@ class Parser(Protocol):
 
 
 class PlainParser:
-    """For an answer that calls no tools: its text up to the first stop string.
+    """For an answer that calls no tools: its text up to the first stop string, or to where its lines end it.
 
     With `every_token` those at its end that have no text, as a stop token, come out too.
     """
 
     whole_calls = False
 
-    def __init__(self, stop: tuple[str, ...] = (), *, every_token: bool = False) -> None:
+    def __init__(
+        self,
+        stop: tuple[str, ...] = (),
+        lines: LineLimits = LineLimits(),  # noqa: B008  # frozen
+        *,
+        every_token: bool = False,
+    ) -> None:
         self._stop = StopStrings(stop)
+        self._lines = LineEnd(lines)
         self._every_token = every_token
         self._tokens: list[TokenEvent] = []  # tokens whose text is held back
 
     @property
     def stopped(self) -> bool:
-        return self._stop.reached is not None
+        return self._stop.reached is not None or self._lines.reached
 
     @property
     def stop_string(self) -> str | None:
@@ -59,10 +69,13 @@ class PlainParser:
         if self.stopped:
             return []
         self._tokens += event.tokens
-        return self._visible(self._stop.push(event.text, last=False))
+        text = self._stop.push(event.text, last=False)
+        return self._visible(self._lines.push(text, last=self._stop.reached is not None))
 
     def flush(self) -> list[Piece]:
-        return [] if self.stopped else self._visible(self._stop.push("", last=True), last=True)
+        if self.stopped:
+            return []
+        return self._visible(self._lines.push(self._stop.push("", last=True), last=True), last=True)
 
     def _visible(self, text: str, *, last: bool = False) -> list[Piece]:
         if not text and not (last and self._every_token and self._tokens):

@@ -214,5 +214,5 @@ class GenerationService:
 
 def _parser(request: GenerationRequest) -> Parser:
     if not request.callable_tools:
-        return PlainParser(request.stop, every_token=request.prompt_logprobs is not None)
+        return PlainParser(request.stop, request.lines, every_token=request.prompt_logprobs is not None)
     return ToolParser(request.stop, words=request.tool_choice.mode != "required")

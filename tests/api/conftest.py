@@ -15,6 +15,7 @@ from app.engine.scripted import SCRIPTED_MODEL
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
+from tests.support import deepseek
 from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
@@ -25,6 +26,19 @@ ANSWER = " 你好! return a + b"
 @pytest.fixture(scope="session")
 def prompts(embedded_model: Path) -> Prompts:
     return Prompts(embedded_model, SCRIPTED_MODEL)
+
+
+@pytest.fixture(scope="session")
+def deepseek_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer of DeepSeek's family, which has tokens for a gap."""
+    folder = tmp_path_factory.mktemp("deepseek")
+    deepseek.save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deepseek_prompts(deepseek_folder: Path) -> Prompts:
+    return Prompts(deepseek_folder, deepseek.MODEL)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from app.serving.prompt.prompts import Prompts
 from tests.api.chatting import ask, stream
 from tests.api.conftest import MakeClient
 from tests.support.controlled import ControlledEngine
-from tests.support.deepseek import BOS, EOS, MODEL, save_tokenizer
+from tests.support.deepseek import BOS, EOS, MODEL
 
 BOS_ID, EOS_ID = 0, 1
 GAP = ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
@@ -19,20 +19,13 @@ ANSWER = "  # 计算两个数的和 龘靐齉𠮷 🎉👩‍💻\n\tdef add(a: 
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("deepseek")
-    save_tokenizer(folder)
-    return folder
+def control(deepseek_folder: Path) -> dict[str, int]:
+    return control_tokens(json.loads((deepseek_folder / "tokenizer.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
-def control(folder: Path) -> dict[str, int]:
-    return control_tokens(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
-
-
-@pytest.fixture(scope="session")
-def prompts(folder: Path) -> Prompts:
-    return Prompts(folder, MODEL)
+def prompts(deepseek_prompts: Prompts) -> Prompts:
+    return deepseek_prompts
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app.api.classic.body import ClassicBody
 from app.api.http.read_json import BODY_SECONDS
 from app.api.http.sse import HEARTBEAT_SECONDS
+from app.api.infill.body import InfillBody
 from app.api.openai.bodies.chat import MOST_MESSAGES, MOST_TOOLS, ChatBody
 from app.api.openai.bodies.completion import MOST_ANSWERS, CompletionBody
 from app.api.openai.bodies.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
@@ -39,6 +40,7 @@ def rows(text: str) -> set[str]:
     [
         ("`/v1/chat/completions`", ChatBody, set()),
         ("`/v1/completions`", CompletionBody, rows(section("`/v1/chat/completions`"))),
+        ("`/infill`", InfillBody, rows(section("`/v1/chat/completions`"))),
         ("Tokens and models", TextToTokens, {"model"}),
         ("Tokens and models", TokensToText, {"model"}),
         ("`POST /`", ClassicBody, set()),
@@ -52,6 +54,7 @@ def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[st
 def test_no_row_is_about_a_field_that_does_not_exist() -> None:
     assert rows(section("`/v1/chat/completions`")) <= set(ChatBody.model_fields)
     assert rows(section("`/v1/completions`")) <= set(CompletionBody.model_fields)
+    assert rows(section("`/infill`")) <= set(InfillBody.model_fields) | {"cache_prompt"}
     assert rows(section("`/v1/responses`")) <= set(ResponseBody.model_fields)
 
 

@@ -54,6 +54,7 @@ KNOWN = [
     ("POST", "/v1/chat/completions/render"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
+    ("POST", "/infill"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/smollm2-135m"),
     ("POST", "/tokenize"),

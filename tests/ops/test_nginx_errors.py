@@ -19,6 +19,7 @@ OPENAI = [
     "/v1/chat/completions/render",
     "/v1/completions",
     "/v1/responses",
+    "/infill",
     "/v1/models",
     "/v1/models/smollm2-135m",
     "/tokenize",

@@ -16,6 +16,8 @@ JOINED = {
     "best_of": "the same as n",
     "n": "no more answers at once than there is room for",
     "suffix": "only for models that fill in the middle",
+    "input_prefix": "fits the context",
+    "input_suffix": "only for models that fill in the middle",
     "prompt": "fits the context; not more than 64 answers; ids of the vocabulary",
     "tokens": "ids of the vocabulary",
     "logit_bias": "ids of the vocabulary, each once",

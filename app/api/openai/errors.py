@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong, ServingError, Unauthorized
 
 # nginx has the same list for its own errors (nginx/snippets/errors.conf).
-_PATHS = re.compile(r"/(v1|tokenize|detokenize|openapi\.json)(/.*)?", re.DOTALL)
+_PATHS = re.compile(r"/(v1|infill|tokenize|detokenize|openapi\.json)(/.*)?", re.DOTALL)
 
 TYPES: dict[type[ServingError], str] = {
     ServingError: "server_error",

@@ -87,6 +87,16 @@ def examples(model: str) -> dict[str, dict[str, Any]]:
             "text": {"model": model, "prompt": "def add(a, b):", "max_tokens": 16, "stop": ["\n\n"]},
             "log-probabilities": {"model": model, "prompt": "1, 2, 3,", "max_tokens": 4, "logprobs": 2},
         },
+        "infill": {
+            "gap": {
+                "input_extra": [{"filename": "main.py", "text": "from sums import add"}],
+                "input_prefix": "def add(a, b):\n",
+                "input_suffix": "\n",
+                "prompt": "    return",
+                "n_predict": 16,
+            },
+            "stream": {"input_prefix": "def add(a, b):\n", "input_suffix": "\n", "n_predict": 16, "stream": True},
+        },
         "tokenize": {
             "text": {"model": model, "prompt": "def add(a, b):", "return_token_strs": True},
             "conversation": {"model": model, "messages": [_QUESTION]},

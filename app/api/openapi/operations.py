@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from app.api.classic.body import ClassicBody
 from app.api.classic.responses import ClassicAnswer, ClassicDelta, ClassicError
 from app.api.http.body_model import Body
+from app.api.infill.body import InfillBody
+from app.api.infill.objects import InfillAnswer, InfillPiece
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.completion import CompletionBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
@@ -68,6 +70,16 @@ OPERATIONS = (
         bodies=(ResponseBody,),
         answer=ResponseObject,
         stream=EVENTS,
+        done=False,
+    ),
+    PathOperation(
+        id="infill",
+        method="post",
+        path="/infill",
+        summary="Fill a gap, in llama.cpp's form. Not for models without tokens for it.",
+        bodies=(InfillBody,),
+        answer=InfillAnswer,
+        stream=(InfillPiece, InfillAnswer, OpenAIError),
         done=False,
     ),
     PathOperation(

@@ -93,15 +93,15 @@ class Prompts:
         if request.prompt is None:
             return self.conversation_tokens(request)[1]
         if isinstance(request.prompt, str):
-            return (*self._leading, *self._raw(request.prompt, request.suffix))
+            return (*self._leading, *self._raw(request.prompt, request))
         return request.prompt
 
     def _text(self, text: str) -> list[int]:
         """A raw text may hold the model's tokens for a gap: IDEs write the whole prompt themselves."""
         return self._tokenizer.encode(self._tokenizer.shield(text, keep=self._infill or ()))
 
-    def _raw(self, prompt: str, suffix: str | None) -> list[int]:
-        if suffix is None:
+    def _raw(self, prompt: str, request: GenerationRequest) -> list[int]:
+        if request.suffix is None:
             return self._text(prompt)
         if self._infill is None:
             raise UnsupportedField(
@@ -109,7 +109,8 @@ class Prompts:
                 param="suffix",
             )
         shield = self._tokenizer.shield
-        return self._tokenizer.encode(self._infill.prompt(shield(prompt), shield(suffix)))
+        gap = self._infill.prompt(shield(prompt), shield(request.suffix))
+        return self._tokenizer.encode(f"{shield(request.context)}{gap}{shield(request.begun)}")
 
     def _render(self, request: GenerationRequest) -> str:
         return self._template.render(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,18 @@ def test_a_suffix_makes_the_prompt_that_deepseek_was_trained_with(deepseek: Path
     published = ModelTokenizer(deepseek).published
     expected = f"<｜begin▁of▁sentence｜><｜fim▁begin｜>{before}<｜fim▁hole｜>{after}<｜fim▁end｜>"
     assert published.decode(list(tokens), skip_special_tokens=False) == expected
+    control = [published.id_to_token(token) for token in tokens if token >= 49_152]
+    assert control == ["<｜begin▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
+
+
+def test_other_files_stand_before_the_gap_and_its_beginning_behind(deepseek: Path) -> None:
+    prompts = Prompts(deepseek, SCRIPTED_MODEL)
+    gap = replace(request(prompt="a", suffix="b"), context="#c.py\n<｜fim▁end｜>\n", begun="    <｜fim▁hole｜>")
+    tokens = prompts.prepare(gap, 2048).tokens
+    published = ModelTokenizer(deepseek).published
+    assert published.decode(list(tokens), skip_special_tokens=False) == (
+        "<｜begin▁of▁sentence｜>#c.py\n<｜fim▁end｜>\n<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>    <｜fim▁hole｜>"
+    )
     control = [published.id_to_token(token) for token in tokens if token >= 49_152]
     assert control == ["<｜begin▁of▁sentence｜>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"]
 
