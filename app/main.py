@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from app.api.classic.routes import classic_router
 from app.api.error_forms import error_body
+from app.api.fim.routes import fim_router
 from app.api.http.middleware.body_limit import BodyLimit
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
@@ -78,6 +79,7 @@ def create_app(
     app.include_router(completions_router(service))
     app.include_router(responses_router(service))
     app.include_router(infill_router(service))
+    app.include_router(fim_router(service))
     app.include_router(models_router(service))
     app.include_router(tokenization_router(service, Tokenization(prompts)))
     app.include_router(openapi_router(service))

@@ -46,7 +46,8 @@ def _shorten(case: Case[Any]) -> None:
     if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
         body["max_output_tokens"] = LONGEST
     limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
-    if case.operation.path in ("/v1/chat/completions", "/v1/completions") and limits == (None, None):
+    paths = ("/v1/chat/completions", "/v1/completions", "/v1/fim/completions")
+    if case.operation.path in paths and limits == (None, None):
         body["max_tokens"] = LONGEST
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.classic.body import ClassicBody
+from app.api.fim.body import FimBody
 from app.api.http.read_json import BODY_SECONDS
 from app.api.http.sse import HEARTBEAT_SECONDS
 from app.api.infill.body import InfillBody
@@ -40,6 +41,7 @@ def rows(text: str) -> set[str]:
     [
         ("`/v1/chat/completions`", ChatBody, set()),
         ("`/v1/completions`", CompletionBody, rows(section("`/v1/chat/completions`"))),
+        ("`/v1/fim/completions`", FimBody, rows(section("`/v1/chat/completions`"))),
         ("`/infill`", InfillBody, rows(section("`/v1/chat/completions`"))),
         ("Tokens and models", TextToTokens, {"model"}),
         ("Tokens and models", TokensToText, {"model"}),
@@ -54,6 +56,7 @@ def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[st
 def test_no_row_is_about_a_field_that_does_not_exist() -> None:
     assert rows(section("`/v1/chat/completions`")) <= set(ChatBody.model_fields)
     assert rows(section("`/v1/completions`")) <= set(CompletionBody.model_fields)
+    assert rows(section("`/v1/fim/completions`")) <= set(FimBody.model_fields)
     assert rows(section("`/infill`")) <= set(InfillBody.model_fields) | {"cache_prompt"}
     assert rows(section("`/v1/responses`")) <= set(ResponseBody.model_fields)
 

@@ -55,6 +55,7 @@ KNOWN = [
     ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
     ("POST", "/infill"),
+    ("POST", "/v1/fim/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/smollm2-135m"),
     ("POST", "/tokenize"),

@@ -20,6 +20,7 @@ OPENAI = [
     "/v1/completions",
     "/v1/responses",
     "/infill",
+    "/v1/fim/completions",
     "/v1/models",
     "/v1/models/smollm2-135m",
     "/tokenize",

@@ -87,6 +87,10 @@ def examples(model: str) -> dict[str, dict[str, Any]]:
             "text": {"model": model, "prompt": "def add(a, b):", "max_tokens": 16, "stop": ["\n\n"]},
             "log-probabilities": {"model": model, "prompt": "1, 2, 3,", "max_tokens": 4, "logprobs": 2},
         },
+        "fim": {
+            "text": {"model": model, "prompt": "def add(a, b):\n", "max_tokens": 16, "random_seed": 1},
+            "stream": {"model": model, "prompt": "def add(a, b):\n", "max_tokens": 16, "stream": True},
+        },
         "infill": {
             "gap": {
                 "input_extra": [{"filename": "main.py", "text": "from sums import add"}],

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.api.classic.body import ClassicBody
 from app.api.classic.responses import ClassicAnswer, ClassicDelta, ClassicError
+from app.api.fim.body import FimBody
 from app.api.http.body_model import Body
 from app.api.infill.body import InfillBody
 from app.api.infill.objects import InfillAnswer, InfillPiece
@@ -71,6 +72,15 @@ OPERATIONS = (
         answer=ResponseObject,
         stream=EVENTS,
         done=False,
+    ),
+    PathOperation(
+        id="fim",
+        method="post",
+        path="/v1/fim/completions",
+        summary="Fill a gap, in Mistral's form. With a suffix, not for models without tokens for it.",
+        bodies=(FimBody,),
+        answer=ChatCompletion,
+        stream=(ChatCompletionChunk, OpenAIError),
     ),
     PathOperation(
         id="infill",
