@@ -7,11 +7,11 @@ and what is allowed. `.env.example` lists every variable; a test keeps it comple
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.options import Cleanup, Compile, DType, FlashAttn, LogContent
 
@@ -54,12 +54,24 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+def _listed(value: Any) -> Any:
+    return tuple(filter(None, (item.strip() for item in value.split(",")))) if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(max_length=256, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+Names = Annotated[tuple[Name, ...] | None, NoDecode, BeforeValidator(_listed)]
+"""Names of printable ASCII, separated by commas."""
+
+
 class Settings(BaseSettings):
     """Every field's name in upper case is its environment variable."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
 
     model: str = Field("auto", description="auto, a name of the catalogue, or a folder with a model's files")
+    served_names: Names = Field(
+        None, description="more names that requests may call the model by, separated by commas"
+    )
     models_dir: Path = Field(Path("var/models"), description="the folder of fetched models")
     dtype: DType = Field(
         DType.AUTO, description="the number type that the model computes in; auto: chosen for the device"

@@ -47,6 +47,16 @@ class ModelInfo:
     stop_tokens: frozenset[int]
     vocabulary: int
     defaults: "SamplingDefaults"
+    other_names: tuple[str, ...] = ()  # SERVED_NAMES
+
+    def known_as(self, wanted: str) -> str | None:
+        """The name of the model that a client means; None if it means another model.
+
+        Letter case does not count, nor does a provider's prefix: in `openai/NAME` and `hosted_vllm/org/NAME` programs
+        tell themselves which API to speak.
+        """
+        meant = f"/{wanted.casefold()}"
+        return next((name for name in (self.name, *self.other_names) if meant.endswith(f"/{name.casefold()}")), None)
 
 
 @dataclass(frozen=True, slots=True)

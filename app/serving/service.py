@@ -42,6 +42,7 @@ class GenerationService:
         terms_of: TermsOf = no_terms,
     ) -> None:
         self._engine = engine
+        self._model = replace(engine.model, other_names=settings.served_names or ())
         self._prompts = prompts
         self._work = WorkPool("prompts", threads=_THREADS)
         self._observers = observers
@@ -54,7 +55,8 @@ class GenerationService:
 
     @property
     def model(self) -> ModelInfo:
-        return self._engine.model
+        """The engine's, with all its names."""
+        return self._model
 
     @property
     def context(self) -> int:

@@ -64,6 +64,7 @@ class TestExample:
         ("LOG_CONTENT", "some", "'full', 'hash', 'redacted' or 'off'"),
         ("CLEANUP", "always", "'idle', 'request' or 'off'"),
         ("REQUEST_TIMEOUT", "-1", "greater than 0"),
+        ("SERVED_NAMES", "modèle", "match pattern"),
     ],
 )
 def test_a_wrong_value_names_the_variable_the_value_and_what_is_allowed(
@@ -93,6 +94,10 @@ def test_the_stacks_own_variables_may_stand_in_the_file(tmp_path: Path) -> None:
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_WAITING", "9")
     assert load_settings(env(tmp_path, "MAX_WAITING=7\n")).max_waiting == 9
+
+
+def test_names_are_separated_by_commas(tmp_path: Path) -> None:
+    assert load_settings(env(tmp_path, "SERVED_NAMES=gpt-4o, org/Name ,\n")).served_names == ("gpt-4o", "org/Name")
 
 
 def test_it_is_open_to_others_only_on_purpose(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/models`: the one model that is served."""
+"""`/v1/models`: the one model that is served, by each of its names."""
 
 import time
 
@@ -13,11 +13,12 @@ from app.serving.service import GenerationService
 def models_router(service: GenerationService) -> APIRouter:
     router = APIRouter()
     started_at = int(time.time())
+    names = (service.model.name, *service.model.other_names)
 
-    def model() -> Model:
+    def model(name: str) -> Model:
         """OpenAI's form, and `max_model_len` as vLLM has it: the most tokens of a prompt and its answer together."""
         return {
-            "id": service.model.name,
+            "id": name,
             "object": "model",
             "created": started_at,
             "owned_by": "local",
@@ -26,12 +27,13 @@ def models_router(service: GenerationService) -> APIRouter:
 
     @router.get("/v1/models")
     async def every_model() -> Response:
-        return JSONResponse(ModelList(object="list", data=[model()]))
+        return JSONResponse(ModelList(object="list", data=[model(name) for name in names]))
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:
-        if name != service.model.name:
+        known = service.model.known_as(name)
+        if known is None:
             raise no_such_model(service.model)
-        return JSONResponse(model())
+        return JSONResponse(model(known))
 
     return router

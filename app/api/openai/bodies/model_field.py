@@ -11,14 +11,16 @@ class ForModel(NullableBody):
     model: str = Field(
         "",
         max_length=256,
-        description="The served model's name. Absent or empty: the served model. Any other name is a 404.",
+        description="A name of the served model, in any letter case, with or without a provider before it. Absent or "
+        "empty: the served model. Any other name is a 404.",
     )
 
     def refuse_other_models(self, served: ModelInfo) -> None:
         """Raises ModelNotFound. No name, or an empty one, means the served model."""
-        if self.model not in ("", served.name):
+        if self.model and served.known_as(self.model) is None:
             raise no_such_model(served)
 
 
 def no_such_model(served: ModelInfo) -> ModelNotFound:
-    return ModelNotFound(f"This model is not served here. The served model is {served.name}.", param="model")
+    names = " or ".join((served.name, *served.other_names))
+    return ModelNotFound(f"This model is not served here. The served model is {names}.", param="model")
