@@ -43,7 +43,7 @@ class Unready(TypedDict):
     reason: str
 
 
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health", "/startupz", "/metrics"})
 """Public paths, because orchestrators have no key. nginx publishes the probes, but not the metrics, which are
 reachable at the app's own port only."""
 
@@ -59,6 +59,7 @@ def probes_router(service: GenerationService, render_metrics: Render | None) -> 
         return _refuse(error) if error else _say(200, Alive(status="alive", phase=status.phase))
 
     @router.api_route("/readyz", methods=["GET", "HEAD"])
+    @router.api_route("/health", methods=["GET", "HEAD"])
     async def ready() -> Response:
         error = refusal(service.status())
         return _refuse(error) if error else _say(200, Ready(status="ready", model=service.model.name))

@@ -10,6 +10,7 @@ from tests.support.controlled import ControlledEngine
 
 def statuses(client: TestClient) -> tuple[int, int, int]:
     live, ready, started = (client.get(path).status_code for path in ("/livez", "/readyz", "/startupz"))
+    assert client.get("/health").status_code == ready
     return live, ready, started
 
 

@@ -171,6 +171,16 @@ OPERATIONS = (
         refusal=Unready,
     ),
     PathOperation(
+        id="health",
+        method="get",
+        path="/health",
+        summary="The same as /readyz, where other servers' clients look.",
+        answer=Ready,
+        openai=False,
+        public=True,
+        refusal=Unready,
+    ),
+    PathOperation(
         id="started",
         method="get",
         path="/startupz",
