@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from app.api.classic.routes import classic_router
 from app.api.error_forms import error_body
 from app.api.fim.routes import fim_router
+from app.api.http.cors import cors
 from app.api.http.middleware.body_limit import BodyLimit
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
@@ -67,6 +68,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(RequestId),
+            *cors(settings.cors_origins or ()),
             Middleware(Errors, observers=observers, error_body=error_body),
             Middleware(Keys, keys=keys, public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),

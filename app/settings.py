@@ -63,6 +63,10 @@ Names = Annotated[tuple[Name, ...] | None, NoDecode, BeforeValidator(_listed)]
 """Names of printable ASCII, separated by commas."""
 
 
+Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)$")]
+Origins = Annotated[tuple[Origin, ...] | None, NoDecode, BeforeValidator(_listed)]
+
+
 class Settings(BaseSettings):
     """Every field's name in upper case is its environment variable."""
 
@@ -135,6 +139,11 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         False, description="yes: serve without API keys on an address that others can reach"
+    )
+    cors_origins: Origins = Field(
+        None,
+        description="web pages of other origins that may use this server: SCHEME://HOST[:PORT], separated by commas; "
+        "*: all",
     )
     app_host: str = Field("127.0.0.1", description="the address that gunicorn listens on, behind nginx")
     app_port: int = Field(8000, ge=1, le=65_535, description="the port that gunicorn listens on, behind nginx")

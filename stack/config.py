@@ -28,6 +28,7 @@ INSTALL_SETTINGS = (
     "FLASH_ATTN_CUDA_ARCHS",
 )
 """What requirements/install.sh reads from its environment; compose.yaml hands the same names to the image's build."""
+_ORIGIN = re.compile(r"(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)\Z")
 _LISTED = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
 
 
@@ -46,6 +47,7 @@ class Config:
     models_dir_given: bool
     model: str
     api_keys_file: Path | None
+    cors_origins: str  # separated by commas, without spaces
     max_body_bytes: int
     drain_seconds: int
     request_timeout: float
@@ -84,6 +86,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         models_dir_given="MODELS_DIR" in values,
         model=values.get("MODEL", "auto"),
         api_keys_file=_path(keys_file) if keys_file else None,
+        cors_origins=_origins(values.get("CORS_ORIGINS", "")),
         max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),
         drain_seconds=int(_number(values, "DRAIN_SECONDS", 30)),
         request_timeout=_number(values, "REQUEST_TIMEOUT", 600),
@@ -126,6 +129,14 @@ def _lines(path: Path) -> dict[str, str]:
 
 def _path(value: str) -> Path:
     return (ROOT / Path(value).expanduser()).resolve()
+
+
+def _origins(value: str) -> str:
+    """nginx' configuration gets them: nothing in them may end a string there."""
+    origins = [origin.strip() for origin in value.split(",") if origin.strip()]
+    if not all(_ORIGIN.match(origin) for origin in origins):
+        raise StackError(f"CORS_ORIGINS={value}: use SCHEME://HOST[:PORT], separated by commas, or * for all.")
+    return ",".join(origins)
 
 
 def _number(values: Mapping[str, str], name: str, default: float) -> float:

@@ -20,6 +20,7 @@ def variables(config: Config, *, listen: str, internal: str, app: str) -> dict[s
         "LISTEN_ADDRESS": listen,
         "INTERNAL_ADDRESS": internal,
         "APP_ADDRESS": app,
+        "CORS_ORIGINS": config.cors_origins,
         "MAX_BODY_BYTES": str(config.max_body_bytes),
         "PROXY_READ_TIMEOUT": f"{int(config.request_timeout) + 30}s",
     }

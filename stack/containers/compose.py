@@ -56,6 +56,7 @@ def environment(config: Config) -> dict[str, str]:
         "PROMETHEUS_PORT": str(config.prometheus_port),
         "GRAFANA_PORT": str(config.grafana_port),
         **_keys(config.api_keys_file),
+        "CORS_ORIGINS": values["CORS_ORIGINS"],
         "MAX_BODY_BYTES": values["MAX_BODY_BYTES"],
         "PROXY_READ_TIMEOUT": values["PROXY_READ_TIMEOUT"],
         "STOP_GRACE_PERIOD": f"{config.stop_seconds}s",
