@@ -120,14 +120,14 @@ OPERATIONS = (
         id="models",
         method="get",
         path="/v1/models",
-        summary="The served model, as a list of one.",
+        summary="The served model, once for each of its names.",
         answer=ModelList,
     ),
     PathOperation(
         id="model",
         method="get",
         path="/v1/models/{name}",
-        summary="The served model.",
+        summary="The served model, by any of its names.",
         answer=Model,
     ),
     PathOperation(
