@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from app.api.anthropic.routes import messages_router
 from app.api.classic.routes import classic_router
 from app.api.error_forms import error_body
 from app.api.fim.routes import fim_router
@@ -52,6 +53,7 @@ def create_app(
     """The application on top of the given engine. Raises SettingsError for an unusable API_KEYS_FILE."""
     keys = KeyBook(settings.api_keys_file, observers)
     service = GenerationService(engine, prompts, observers, settings, keys.terms)
+    tokenization = Tokenization(prompts)
     lifecycle = Lifecycle(engine, settings)
     page = load_page()
     public = PUBLIC_PATHS | public_paths(page) | {OPENAPI}
@@ -82,8 +84,9 @@ def create_app(
     app.include_router(responses_router(service))
     app.include_router(infill_router(service))
     app.include_router(fim_router(service))
+    app.include_router(messages_router(service, tokenization))
     app.include_router(models_router(service))
-    app.include_router(tokenization_router(service, Tokenization(prompts)))
+    app.include_router(tokenization_router(service, tokenization))
     app.include_router(openapi_router(service))
     app.include_router(probes_router(service, render_metrics))
     app.include_router(playground_router(page))

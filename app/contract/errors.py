@@ -28,7 +28,7 @@ server, or any part of a prompt.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ServingError(Exception):
@@ -63,7 +63,17 @@ class UnsupportedField(InvalidRequest):
 
 
 class PromptTooLong(InvalidRequest):
+    """`tokens` are those of the prompt, `most` as many as it may have; None where that is not known."""
+
     code = "prompt_too_long"
+    tokens: int | None = None
+    most: int | None = None
+
+    @classmethod
+    def by_count(cls, message: str, *, param: str, tokens: int, most: int) -> Self:
+        error = cls(message, param=param)
+        error.tokens, error.most = tokens, most
+        return error
 
 
 class Unauthorized(InvalidRequest):

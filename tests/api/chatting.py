@@ -7,7 +7,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.shared import ErrorObject
 from starlette.testclient import TestClient
 
-from tests.support.openai_types import frames, read_as, read_error
+from tests.support.official_types import read_as
+from tests.support.openai_types import frames, read_error
 
 PATH = "/v1/chat/completions"
 USER = {"role": "user", "content": "你好"}

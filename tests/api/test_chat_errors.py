@@ -12,7 +12,8 @@ from app.contract.errors import OutOfMemory
 from tests.api.chatting import PATH, USER, ask, refused
 from tests.api.conftest import MakeClient
 from tests.support.controlled import ControlledEngine
-from tests.support.openai_types import frames, read_as, read_error
+from tests.support.official_types import read_as
+from tests.support.openai_types import frames, read_error
 from tests.support.recorder import Recorder
 
 

@@ -11,7 +11,8 @@ from app.serving.prompt.prompts import Prompts
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.deepseek import MODEL
-from tests.support.openai_types import frames, read_as, read_error
+from tests.support.official_types import read_as
+from tests.support.openai_types import frames, read_error
 from tests.support.recorder import Recorder
 
 PATH = "/v1/fim/completions"

@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from anthropic.lib.streaming._messages import accumulate_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from starlette.testclient import TestClient
 
 from app.serving.prompt.prompts import Prompts
+from tests.api import messaging
 from tests.api.chatting import PATH, USER, stream
 from tests.api.conftest import MakeClient
 from tests.support.controlled import ControlledEngine
@@ -81,6 +83,45 @@ def test_whatever_was_said_in_the_past_is_taken(client: TestClient, arguments: s
     message = {"role": "assistant", "content": content, "tool_calls": [call]}
     response = client.post(PATH, json={"messages": _after(message), "max_tokens": 1})
     assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS)
+def test_a_message_that_is_cut_at_any_token_can_be_sent_back(
+    make_client: MakeClient, prompts: Prompts, recorder: Recorder, said: str
+) -> None:
+    """In Anthropic's form, where a call's arguments are an object, also those of a call that was cut."""
+    script = prompts.tokenizer.encode(said, add_special_tokens=False).ids
+    client = make_client(ControlledEngine(script))
+    tools = [{"name": "note", "input_schema": {"type": "object"}}]
+    for length in range(1, len(script) + 2):
+        whole = messaging.ask(client, tools=tools, max_tokens=length)
+        streamed = _put_together(messaging.stream(client, tools=tools, max_tokens=length))
+        assert _without_ids(streamed) == _without_ids(whole)
+        for _ in range(2):
+            recorder.generation()
+        content = [block.to_dict() for block in streamed.content]
+        results = [
+            {"type": "tool_result", "tool_use_id": block["id"], "content": "ok"}
+            for block in content
+            if block["type"] == "tool_use"
+        ]
+        turns = [USER, {"role": "assistant", "content": content}, {"role": "user", "content": results or "Go on."}]
+        messaging.ask(client, messages=turns, max_tokens=1)
+        prompt = _text(prompts, recorder)
+        if length > len(script) and said != ANSWERS["a key that is there twice"]:
+            assert said in prompt  # so the cached prefix is found
+
+
+def _put_together(events: list[Any]) -> Any:
+    snapshot, buffers = None, dict[int, bytes]()
+    for event in events:
+        snapshot = accumulate_event(event=event, current_snapshot=snapshot, json_bufs=buffers)
+    return snapshot
+
+
+def _without_ids(message: Any) -> Any:
+    blocks = [{name: value for name, value in block.to_dict().items() if name != "id"} for block in message.content]
+    return blocks, message.stop_reason, message.stop_sequence
 
 
 def test_turns_of_several_speakers_are_taken(client: TestClient) -> None:

@@ -20,7 +20,8 @@ from app.serving.prompt.prompts import Prompts
 from app.serving.tools.format import call_text
 from tests.api.conftest import ANSWER, MakeClient
 from tests.support.controlled import ControlledEngine
-from tests.support.openai_types import read_as, read_error
+from tests.support.official_types import read_as
+from tests.support.openai_types import read_error
 from tests.support.recorder import Recorder
 
 PATH = "/v1/responses"

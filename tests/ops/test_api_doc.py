@@ -5,6 +5,7 @@ import re
 import pytest
 from pydantic import BaseModel
 
+from app.api.anthropic.body import MessagesBody
 from app.api.classic.body import ClassicBody
 from app.api.fim.body import FimBody
 from app.api.http.read_json import BODY_SECONDS
@@ -14,7 +15,7 @@ from app.api.openai.bodies.chat import MOST_MESSAGES, MOST_TOOLS, ChatBody
 from app.api.openai.bodies.completion import MOST_ANSWERS, CompletionBody
 from app.api.openai.bodies.sampling_fields import LONGEST_STOP, MOST_BIASES, MOST_CHOICES, MOST_METADATA, MOST_STOPS
 from app.api.openai.bodies.tokenization import TextToTokens, TokensToText
-from app.api.openapi.errors import error_codes
+from app.api.openapi.errors import ErrorForm, error_codes
 from app.api.openapi.operations import OPERATIONS
 from app.api.responses.body import ResponseBody
 from app.serving.tools.format import MOST_CALLS
@@ -47,6 +48,7 @@ def rows(text: str) -> set[str]:
         ("Tokens and models", TokensToText, {"model"}),
         ("`POST /`", ClassicBody, set()),
         ("`/v1/responses`", ResponseBody, set()),
+        ("`/v1/messages`", MessagesBody, set()),
     ],
 )
 def test_every_field_has_a_row(title: str, body: type[BaseModel], beside: set[str]) -> None:
@@ -59,12 +61,13 @@ def test_no_row_is_about_a_field_that_does_not_exist() -> None:
     assert rows(section("`/v1/fim/completions`")) <= set(FimBody.model_fields)
     assert rows(section("`/infill`")) <= set(InfillBody.model_fields) | {"cache_prompt"}
     assert rows(section("`/v1/responses`")) <= set(ResponseBody.model_fields)
+    assert rows(section("`/v1/messages`")) <= set(MessagesBody.model_fields)
 
 
 def test_every_error_has_a_row() -> None:
     table = section("Errors")
-    for openai in (False, True):
-        for status, codes in error_codes(openai=openai).items():
+    for form in ErrorForm:
+        for status, codes in error_codes(form).items():
             for code in codes:
                 assert re.search(rf"^\| [^|]*\b{status}\b[^|]*\|[^|]*`{code}`", table, re.MULTILINE), (status, code)
 

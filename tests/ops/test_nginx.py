@@ -56,6 +56,9 @@ KNOWN = [
     ("POST", "/v1/responses"),
     ("POST", "/infill"),
     ("POST", "/v1/fim/completions"),
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/messages?beta=true"),
+    ("POST", "/v1/messages/count_tokens"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/smollm2-135m"),
     ("POST", "/tokenize"),
@@ -151,7 +154,7 @@ def test_the_request_id_is_ours_in_the_app_and_in_the_log(proxy: Proxy, upstream
     assert "secret" not in json.dumps(line)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until the end of the connection"])
 def test_a_stream_passes_piece_by_piece(proxy: Proxy, upstream: Upstream, chunked: bool, path: str) -> None:
     """Each piece is written only after the client has read the one before: a buffer would wait for ever."""

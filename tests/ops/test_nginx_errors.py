@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stack.host.ports import free_ports
+from tests.support.anthropic_types import read_error
 from tests.support.patience import PATIENCE
 from tests.support.proxy import NEEDS_NGINX, Proxy, Upstream, running
 
@@ -95,6 +96,32 @@ def test_without_the_app_openais_clients_get_their_form(orphan: Proxy, path: str
     assert int(headers["Retry-After"]) > 0
     error = json.loads(body)["error"]
     assert (error["type"], error["code"], error["param"]) == ("server_error", "app_unavailable", None)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages?beta=true"])
+def test_without_the_app_anthropics_clients_get_their_form(orphan: Proxy, path: str) -> None:
+    status, headers, body = orphan.ask("POST", path, b"{}")
+    assert (status, int(headers["Retry-After"]) > 0) == (502, True)
+    told = json.loads(body)
+    assert read_error(told).error.type == "api_error"
+    assert told["error"]["code"] == "app_unavailable"
+    assert told["request_id"] == headers["Request-ID"] == headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "size", "told"),
+    [
+        ("POST", "/v1/messages", 100_001, (413, "request_too_large")),
+        ("POST", "/v1/messages/batches", 2, (404, "not_found_error")),
+        ("TRACE", "/v1/messages", 0, (405, "invalid_request_error")),
+    ],
+)
+def test_what_nginx_refuses_has_anthropics_kind(
+    proxy: Proxy, method: str, path: str, size: int, told: tuple[int, str]
+) -> None:
+    status, _, body = proxy.ask(method, path, b"x" * size or None)
+    read_error(json.loads(body))
+    assert (status, json.loads(body)["error"]["type"]) == told
 
 
 @pytest.mark.parametrize("path", CLASSIC)

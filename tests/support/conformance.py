@@ -26,6 +26,8 @@ JOINED = {
     "tool_choice": "one of the tools",
     "response_format": "a schema of supported keywords",
     "input": "as messages",
+    "system": "fits the context",
+    "output_config": "a schema of supported keywords",
     "instructions": "fits the context",
     "text": "a schema of supported keywords",
     "history": "fits the context",

@@ -7,5 +7,5 @@ from app.api.http.error_response import error_response
 from app.contract.errors import ServingError
 
 
-def response_to(error: ServingError, path: str) -> JSONResponse:
-    return error_response(error, error_body(error, path))
+def response_to(error: ServingError, path: str, request_id: str = "r-1") -> JSONResponse:
+    return error_response(error, error_body(error, path, request_id))

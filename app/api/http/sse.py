@@ -13,6 +13,7 @@ HEARTBEAT_SECONDS = 15.0
 """Proxies close a stream that is silent for a minute; waiting and a long prompt can take longer."""
 
 HEARTBEAT = ": keep-alive\n\n"
+"""A comment: no client sees it."""
 
 DONE = "data: [DONE]\n\n"
 """The last frame of OpenAI's streams."""
@@ -33,15 +34,17 @@ def named_frame(name: str, data: Any) -> str:
     return f"event: {name}\n{frame(data)}"
 
 
-async def with_heartbeats(frames: AsyncIterator[str], every: float = HEARTBEAT_SECONDS) -> AsyncGenerator[str, None]:
-    """The frames, and a comment whenever there was none for this many seconds."""
+async def with_heartbeats(
+    frames: AsyncIterator[str], every: float = HEARTBEAT_SECONDS, heartbeat: str = HEARTBEAT
+) -> AsyncGenerator[str, None]:
+    """The frames, and a heartbeat whenever there was none for this many seconds."""
     waiting: asyncio.Task[str] | None = None
     try:
         while True:
             waiting = waiting or asyncio.create_task(_next(frames))
             done, _ = await asyncio.wait({waiting}, timeout=every)
             if not done:
-                yield HEARTBEAT
+                yield heartbeat
                 continue
             try:
                 next_frame = waiting.result()
@@ -60,9 +63,11 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: AbstractAsyncContextManager[Any], frames: AsyncIterator[str]) -> None:
+    def __init__(
+        self, answer: AbstractAsyncContextManager[Any], frames: AsyncIterator[str], heartbeat: str = HEARTBEAT
+    ) -> None:
         super().__init__(
-            with_heartbeats(frames),
+            with_heartbeats(frames, HEARTBEAT_SECONDS, heartbeat),
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
         self._answer = answer

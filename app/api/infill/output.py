@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from app.api.http.sse import frame
+from app.api.http.sse import HEARTBEAT, frame
 from app.api.infill.objects import InfillAnswer, InfillPiece, InfillTimings
 from app.api.openai.errors import openai_error
 from app.contract.events import Finished, TextEvent
@@ -11,6 +11,8 @@ from app.serving.choices import Choices
 
 class InfillOutput:
     """Writes one answer. `silent`: without its text. `fields`: what is wanted of the answer, all if empty."""
+
+    heartbeat = HEARTBEAT
 
     def __init__(self, model: str, *, silent: bool, fields: Sequence[str]) -> None:
         self._model = model

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from starlette.responses import Response
 
 from app.api.http.long_json import long_json
-from app.api.http.sse import DONE, EventStream, frame
+from app.api.http.sse import DONE, HEARTBEAT, EventStream, frame
 from app.api.openai.bodies.sampling_fields import StreamOptions
 from app.api.openai.errors import openai_error
 from app.api.openai.header import counts, usage_counts
@@ -46,6 +46,11 @@ class Writer(Protocol[Whole, Part]):
 class Form(Protocol):
     """An answer as a client gets it."""
 
+    @property
+    def heartbeat(self) -> str:
+        """The frame that says that a silent stream is alive."""
+        ...
+
     async def whole(self, choices: Choices) -> Mapping[str, object]:
         """Raises the error that an answer ended with."""
         ...
@@ -57,7 +62,7 @@ async def answer(service: GenerationService, generations: Sequence[GenerationReq
     """The response to requests that differ in their prompts alone. Raises what the service raises."""
     choices = await service.open(*generations)
     if generations[0].stream:
-        response: Response = EventStream(choices, output.frames(choices))
+        response: Response = EventStream(choices, output.frames(choices), output.heartbeat)
     else:
         async with choices:
             whole = await output.whole(choices)
@@ -86,6 +91,7 @@ class Output(Generic[Whole, Part]):
     writer: Writer[Whole, Part]
     per_prompt: int
     options: StreamOptions
+    heartbeat: ClassVar[str] = HEARTBEAT
 
     async def whole(self, choices: Choices) -> Mapping[str, object]:
         """Raises the error that an answer ended with."""

@@ -8,7 +8,7 @@ from app.api.openapi.errors import error_components, error_responses
 from app.api.openapi.examples import examples
 from app.api.openapi.operations import OPERATIONS, PathOperation
 
-_ABOUT = """OpenAI's API for the served model, beside the older `POST /`.
+_ABOUT = """OpenAI's API for the served model, Anthropic's, and the older `POST /`.
 
 An unknown field is refused with a 400 that names it, and so is a value out of bounds. In OpenAI's API null means that
 a field is absent. Rules about several fields are described in words only. docs/api.md has examples.
@@ -35,7 +35,13 @@ _SECURITY = {
         "type": "http",
         "scheme": "bearer",
         "description": "A key of API_KEYS_FILE. Without that setting the server needs none.",
-    }
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "The same, as Anthropic has it.",
+    },
 }
 
 
@@ -58,7 +64,7 @@ def openapi_document(model: str) -> dict[str, Any]:
             "headers": _HEADERS,
             "securitySchemes": _SECURITY,
         },
-        "security": [{}, {"key": []}],
+        "security": [{}, {"key": []}, {"header": []}],
     }
 
 
@@ -120,7 +126,7 @@ def _event(operation: PathOperation) -> dict[str, Any]:
 
 
 def _errors(operation: PathOperation) -> dict[str, Any]:
-    errors = error_responses(openai=operation.openai, body=bool(operation.bodies))
+    errors = error_responses(operation.errors, body=bool(operation.bodies))
     if operation.refusal is not None:
         # The app's body, and that of nginx while the app does not answer.
         bodies = [ref(operation.refusal), ref(ClassicError)]

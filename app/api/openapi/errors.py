@@ -1,12 +1,27 @@
 """Every error as a response of the document: those of the app, and nginx's own."""
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
+from app.api.anthropic.errors import AnthropicError, anthropic_error
 from app.api.classic.responses import ClassicError
 from app.api.openai.errors import OpenAIError, openai_error
 from app.api.openapi.components import ref
 from app.contract.errors import ClientClosed, ServingError, every_error
+
+
+class ErrorForm(StrEnum):
+    CLASSIC = "Classic"
+    OPENAI = "OpenAI"
+    ANTHROPIC = "Anthropic"
+
+
+_BODIES: dict[ErrorForm, type] = {
+    ErrorForm.CLASSIC: ClassicError,
+    ErrorForm.OPENAI: OpenAIError,
+    ErrorForm.ANTHROPIC: AnthropicError,
+}
 
 PROXY = {
     400: "invalid_request",
@@ -48,31 +63,30 @@ _WORDS = {
 }
 
 
-def error_responses(*, openai: bool, body: bool) -> dict[str, Any]:
+def error_responses(form: ErrorForm, *, body: bool) -> dict[str, Any]:
     """References by status, for one operation."""
-    form = "OpenAI" if openai else "Classic"
-    statuses = {*error_codes(openai=openai), _UNREAD} - (set() if body else _OF_BODIES)
-    forms = {status: "Classic" if status == _UNREAD else form for status in sorted(statuses)}
-    return {str(status): {"$ref": f"#/components/responses/{form}{status}"} for status, form in forms.items()}
+    statuses = {*error_codes(form), _UNREAD} - (set() if body else _OF_BODIES)
+    forms = {status: ErrorForm.CLASSIC if status == _UNREAD else form for status in sorted(statuses)}
+    return {str(status): {"$ref": f"#/components/responses/{one}{status}"} for status, one in forms.items()}
 
 
 def error_components() -> dict[str, Any]:
-    """Each status in both forms, with every code that it can have."""
-    made = {}
-    for form, openai, model in (("Classic", False, ClassicError), ("OpenAI", True, OpenAIError)):
-        for status, codes in error_codes(openai=openai).items():
-            made[f"{form}{status}"] = _response(status, codes, model, openai=openai)
-    return made
+    """Each status in every form, with every code that it can have."""
+    return {
+        f"{form}{status}": _response(status, codes, form)
+        for form in ErrorForm
+        for status, codes in error_codes(form).items()
+    }
 
 
-def error_codes(*, openai: bool) -> dict[int, list[str]]:
+def error_codes(form: ErrorForm) -> dict[int, list[str]]:
     """The codes of the app and of nginx, by status."""
     codes: dict[int, list[str]] = {}
     for kind in _sent():
-        code = openai_error(kind())["error"]["code"] if openai else kind.code
+        code = openai_error(kind())["error"]["code"] if form is ErrorForm.OPENAI else kind.code
         codes.setdefault(kind.status, []).append(code)
     for status, code in PROXY.items():
-        if openai and status == _UNREAD:
+        if form is not ErrorForm.CLASSIC and status == _UNREAD:
             continue
         if code not in codes.setdefault(status, []):
             codes[status].append(code)
@@ -84,7 +98,7 @@ def _sent() -> Iterator[type[ServingError]]:
     return (kind for kind in every_error() if kind is not ClientClosed)
 
 
-def _response(status: int, codes: list[str], model: type, *, openai: bool) -> dict[str, Any]:
+def _response(status: int, codes: list[str], form: ErrorForm) -> dict[str, Any]:
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if status in (429, 502, 503, 504):
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
@@ -96,18 +110,21 @@ def _response(status: int, codes: list[str], model: type, *, openai: bool) -> di
         "headers": headers,
         "content": {
             "application/json": {
-                "schema": {"allOf": [ref(model), codes_schema]},
-                "examples": {code: {"value": _example(status, code, openai=openai)} for code in codes},
+                "schema": {"allOf": [ref(_BODIES[form]), codes_schema]},
+                "examples": {code: {"value": _example(status, code, form)} for code in codes},
             }
         },
     }
 
 
-def _example(status: int, code: str, *, openai: bool) -> dict[str, Any]:
-    if not openai:
+def _example(status: int, code: str, form: ErrorForm) -> dict[str, Any]:
+    if form is ErrorForm.CLASSIC:
         error = {"code": code, "message": _WORDS[status]}
         return {"status": status, "error": error, "time": "2026-01-31 12:00:00"}
-    kinds = {openai_error(kind())["error"]["code"]: kind for kind in _sent()}
-    example = openai_error(kinds.get(code, ServingError)(_WORDS[status]))
-    example["error"]["code"] = code
-    return dict(example)
+    kinds = {(openai_error(kind())["error"]["code"], kind.code): kind for kind in _sent()}
+    kind = next((kind for names, kind in kinds.items() if code in names), ServingError)
+    refusal = kind(_WORDS[status])
+    example: dict[str, Any] = (
+        {**openai_error(refusal)} if form is ErrorForm.OPENAI else {**anthropic_error(refusal, "0123456789abcdef")}
+    )
+    return example | {"error": example["error"] | {"code": code}}

@@ -37,6 +37,13 @@ _PERSON: dict[str, Any] = {
 def examples(model: str) -> dict[str, dict[str, Any]]:
     """Operation id → name → body."""
     chat = {"model": model, "messages": [_QUESTION], "max_tokens": 64}
+    message = {"model": model, "max_tokens": 64, "messages": [_QUESTION]}
+    function = _WEATHER["function"]
+    custom = {
+        "name": function["name"],
+        "description": function["description"],
+        "input_schema": function["parameters"],
+    }
     return {
         "classic": {
             "question": {"prompt": _QUESTION["content"], "history": [], "max_length": 64},
@@ -82,6 +89,27 @@ def examples(model: str) -> dict[str, dict[str, Any]]:
                 "max_output_tokens": 128,
             },
         },
+        "message": {
+            "question": message,
+            "stream": message | {"stream": True},
+            "structured output": {
+                "model": model,
+                "messages": [{"role": "user", "content": "Ada is 36 years old."}],
+                "output_config": {
+                    "format": {"type": "json_schema", "schema": _PERSON["json_schema"]["schema"]},
+                },
+                "max_tokens": 128,
+            },
+            "tools": {
+                "model": model,
+                "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+                "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+                "tools": [custom],
+                "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+                "max_tokens": 128,
+            },
+        },
+        "count_tokens": {"question": message, "tools": message | {"tools": [custom]}},
         "render": {"question": chat, "tools": chat | {"tools": [_WEATHER]}},
         "completion": {
             "text": {"model": model, "prompt": "def add(a, b):", "max_tokens": 16, "stop": ["\n\n"]},

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from app.api.anthropic.body import MessagesBody
+from app.api.anthropic.events import EVENTS as MESSAGE_EVENTS
+from app.api.anthropic.objects import AnswerMessage, TokenCount
 from app.api.classic.body import ClassicBody
 from app.api.classic.responses import ClassicAnswer, ClassicDelta, ClassicError
 from app.api.fim.body import FimBody
@@ -23,6 +26,7 @@ from app.api.openai.responses import (
     TextCompletionChunk,
     TokenizedText,
 )
+from app.api.openapi.errors import ErrorForm
 from app.api.probes import Alive, Ready, Startup, Unready
 from app.api.responses.body import ResponseBody
 from app.api.responses.events import EVENTS
@@ -39,7 +43,7 @@ class PathOperation:
     bodies: tuple[type[Body], ...] = ()  # one of these
     stream: tuple[type, ...] = ()  # the bodies of its events; empty: it has no stream
     done: bool = True  # a stream's last event is [DONE]
-    openai: bool = True  # the form of its errors
+    errors: ErrorForm = ErrorForm.OPENAI
     public: bool = False  # needs no key
     refusal: type | None = None  # the body of a probe's 503
 
@@ -93,6 +97,26 @@ OPERATIONS = (
         done=False,
     ),
     PathOperation(
+        id="message",
+        method="post",
+        path="/v1/messages",
+        summary="Answer a conversation, in Anthropic's form.",
+        bodies=(MessagesBody,),
+        answer=AnswerMessage,
+        stream=MESSAGE_EVENTS,
+        done=False,
+        errors=ErrorForm.ANTHROPIC,
+    ),
+    PathOperation(
+        id="count_tokens",
+        method="post",
+        path="/v1/messages/count_tokens",
+        summary="The number of tokens of a request in Anthropic's form. Generates nothing.",
+        bodies=(MessagesBody,),
+        answer=TokenCount,
+        errors=ErrorForm.ANTHROPIC,
+    ),
+    PathOperation(
         id="render",
         method="post",
         path="/v1/chat/completions/render",
@@ -139,7 +163,7 @@ OPERATIONS = (
         answer=ClassicAnswer,
         stream=(ClassicDelta, ClassicAnswer, ClassicError),
         done=False,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
     ),
     PathOperation(
         id="page",
@@ -147,7 +171,7 @@ OPERATIONS = (
         path="/",
         summary="A page to try the model in a browser.",
         answer=None,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
         public=True,
     ),
     PathOperation(
@@ -156,7 +180,7 @@ OPERATIONS = (
         path="/livez",
         summary="Whether the process works. A full queue does not fail it.",
         answer=Alive,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
         public=True,
         refusal=Unready,
     ),
@@ -166,7 +190,7 @@ OPERATIONS = (
         path="/readyz",
         summary="Whether requests are answered now.",
         answer=Ready,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
         public=True,
         refusal=Unready,
     ),
@@ -176,7 +200,7 @@ OPERATIONS = (
         path="/health",
         summary="The same as /readyz, where other servers' clients look.",
         answer=Ready,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
         public=True,
         refusal=Unready,
     ),
@@ -186,7 +210,7 @@ OPERATIONS = (
         path="/startupz",
         summary="The progress of the start. Once started, it stays 200.",
         answer=Startup,
-        openai=False,
+        errors=ErrorForm.CLASSIC,
         public=True,
         refusal=Startup,
     ),

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping
 
-from app.api.http.sse import named_frame
+from app.api.http.sse import HEARTBEAT, named_frame
 from app.api.openai.header import counts
 from app.api.responses.body import ResponseBody
 from app.api.responses.events import Changed, ResponseChanged, ResponseEvent
@@ -19,6 +19,8 @@ from app.serving.choices import Choices
 
 class ResponseOutput:
     """Writes one answer, once."""
+
+    heartbeat = HEARTBEAT
 
     def __init__(self, body: ResponseBody, generation: GenerationRequest, model: str) -> None:
         self._response = _begun(body, generation, model)

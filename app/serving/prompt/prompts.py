@@ -61,10 +61,12 @@ class Prompts:
         if free < least:
             # It begins with OpenAI's words: frameworks look for them, shorten the conversation and ask again.
             needs = ": the answer needs at least one" if least else ""
-            raise PromptTooLong(
+            raise PromptTooLong.by_count(
                 f"This model's maximum context length is {limit} tokens; the prompt has {len(tokens)} tokens, "
                 f"{least - free} too many{needs}.",
                 param=field,
+                tokens=len(tokens),
+                most=limit - least,
             )
         leading = len(self._leading) if isinstance(request.prompt, str) else 0
         return PreparedPrompt(tokens, free if request.max_tokens is None else min(request.max_tokens, free), leading)

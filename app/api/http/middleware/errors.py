@@ -14,8 +14,8 @@ from app.api.http.error_response import error_response, unexpected_error
 from app.contract.errors import InvalidRequest, MethodNotAllowed, NotFound, ServingError
 from app.contract.telemetry import Observers, RequestEnded
 
-ErrorBody = Callable[[ServingError, str], Mapping[str, object]]
-"""The body of an error's response, by the path of the request."""
+ErrorBody = Callable[[ServingError, str, str], Mapping[str, object]]
+"""The body of an error's response, by the path and the id of the request."""
 
 
 class Errors:
@@ -51,7 +51,7 @@ class Errors:
             if started:
                 raise  # too late for an error response: the server closes the connection
             self._report(scope, refusal, time.monotonic() - arrived_at)
-            body = self._error_body(refusal, scope["path"])
+            body = self._error_body(refusal, scope["path"], scope["state"]["request_id"])
             await error_response(refusal, body, headers)(scope, receive, send)
 
     def _report(self, scope: Scope, error: ServingError, duration: float) -> None:

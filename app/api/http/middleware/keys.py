@@ -11,7 +11,8 @@ from app.keys.book import KeyBook
 
 
 class Keys:
-    """Requires `Authorization: Bearer KEY` and stores the name of the key as the tenant. Public paths need no key.
+    """Requires `Authorization: Bearer KEY`, or Anthropic's `x-api-key: KEY`, and stores the name of the key as the
+    tenant. Public paths need no key.
 
     Public paths are public for GET and HEAD only: `GET /` is the page, and `POST /` needs a key.
     """
@@ -30,10 +31,11 @@ class Keys:
         """Raises Unauthorized."""
         if not self._keys.required or self._is_public(scope):
             return ANONYMOUS
-        kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        record = self._keys.find(key.strip()) if kind.lower() == "bearer" else None
+        record = self._keys.find(_sent_key(Headers(scope=scope)))
         if record is None:
-            raise Unauthorized("A valid API key is required. Send it as the header Authorization: Bearer KEY.")
+            raise Unauthorized(
+                "A valid API key is required. Send it as the header Authorization: Bearer KEY, or as x-api-key: KEY."
+            )
         ended = record.ended(datetime.now(UTC))
         if ended is not None:
             raise Unauthorized(f"This API key {ended}. Ask the operator of this server for another one.")
@@ -42,3 +44,9 @@ class Keys:
     def _is_public(self, scope: Scope) -> bool:
         # The path that routes are matched with. The URL could be changed by a Host header.
         return scope["method"] in ("GET", "HEAD") and scope["path"] in self._public_paths
+
+
+def _sent_key(headers: Headers) -> str:
+    """Empty where there is none, which no key is."""
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    return (key if kind.lower() == "bearer" else headers.get("x-api-key", "")).strip()

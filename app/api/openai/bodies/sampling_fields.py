@@ -81,6 +81,7 @@ def _off(value: bool) -> bool:
     return value
 
 
+StopList = Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(0, LONGEST_STOP, MOST_STOPS))]
 Off = Annotated[bool, AfterValidator(_off), accepts({"const": False})]
 Labels = Annotated[
     dict[str, str], BeforeValidator(_labels), accepts(labels(MOST_METADATA, LONGEST_KEY, LONGEST_VALUE))
@@ -171,12 +172,10 @@ class SamplingFields(AnswerBody):
         description=SEED,
     )
     n: int = Field(1, ge=1, le=MOST_CHOICES, description="The number of answers to each prompt.")
-    stop: Annotated[Items[str], BeforeValidator(_stop_list), accepts(text_or_list(0, LONGEST_STOP, MOST_STOPS))] = (
-        Field(
-            default_factory=list,
-            description="The answer ends before any of these strings, at most 16, also within JSON. Tool calls are "
-            "not searched for them.",
-        )
+    stop: StopList = Field(
+        default_factory=list,
+        description="The answer ends before any of these strings, at most 16, also within JSON. Tool calls are "
+        "not searched for them.",
     )
     stream: bool = Field(False, description="Answer as server-sent events: chunks, and `[DONE]` at the end.")
     stream_options: StreamOptions | None = Field(None, description="Without effect where nothing is streamed.")

@@ -12,12 +12,12 @@ from app.contract.errors import InvalidRequest
 from app.contract.requests import JsonFormat, Tool, ToolChoice
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
-_LONGEST_DESCRIPTION = 16_384
+LONGEST_DESCRIPTION = 65_536  # some agents' tools have manuals of 20,000 characters
 
 
 class FunctionFields(NullableBody):
     name: str = Field(pattern=NAME)
-    description: str = Field("", max_length=_LONGEST_DESCRIPTION)
+    description: str = Field("", max_length=LONGEST_DESCRIPTION)
     parameters: dict[str, Any] = Field(
         default_factory=lambda: _NO_PARAMETERS,
         description="JSON schema of the function's arguments, an object. Absent: it takes none.",
@@ -68,7 +68,7 @@ def refuse_choice_without_tools(choice: ToolChoice, tools: tuple[Tool, ...]) -> 
 
 class JsonSchemaFields(NullableBody):
     name: str = Field("", pattern=NAME, description="Without effect: the model is not told the schema.")
-    description: str = Field("", max_length=_LONGEST_DESCRIPTION, description="Without effect, as the name.")
+    description: str = Field("", max_length=LONGEST_DESCRIPTION, description="Without effect, as the name.")
     json_schema: dict[str, Any] | None = Field(
         None, alias="schema", description="A JSON schema. An unsupported keyword is a 400 that names it."
     )

@@ -38,7 +38,7 @@ from tests.support.error_responses import response_to
 )
 def test_the_form_follows_from_the_path(path: str, openai: bool) -> None:
     assert is_openai_path(path) is openai
-    body = error_body(InvalidRequest("no", param="x"), path)
+    body = error_body(InvalidRequest("no", param="x"), path, "r-1")
     assert ("status" in body) is not openai
     assert ("param" in json.dumps(body)) is openai
 

@@ -7,7 +7,7 @@ from app.api.openai.chat import ChatWriter
 from app.api.openai.header import counts
 from app.api.openai.responses import Header
 from app.contract.events import Finished, FinishReason, Piece, TextEvent, Timings, ToolCallEvent, Usage
-from tests.support.openai_types import read_as
+from tests.support.official_types import read_as
 
 HEADER: Header = {"id": "chatcmpl-1", "created": 1, "model": "served", "system_fingerprint": "fp_1"}
 FINISHED = Finished(FinishReason.TOOL_CALLS, Usage(5, 9), Timings())

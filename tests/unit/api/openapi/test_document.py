@@ -36,9 +36,10 @@ def whole(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft2
 
 
 @pytest.mark.parametrize("error", SENT)
-def test_every_error_of_the_tree_is_there_in_both_forms(document: dict[str, Any], error: type[ServingError]) -> None:
+def test_every_error_of_the_tree_is_there_in_each_form(document: dict[str, Any], error: type[ServingError]) -> None:
     assert error.code in codes(document, f"Classic{error.status}")
     assert openai_error(error())["error"]["code"] in codes(document, f"OpenAI{error.status}")
+    assert error.code in codes(document, f"Anthropic{error.status}")
 
 
 def test_nginx_own_errors_are_those_of_its_configuration(document: dict[str, Any]) -> None:
@@ -48,7 +49,8 @@ def test_nginx_own_errors_are_those_of_its_configuration(document: dict[str, Any
     assert said | {500: "internal_error"} == PROXY
     for status, code in PROXY.items():
         assert code in codes(document, f"Classic{status}")
-        assert status == 414 or code in codes(document, f"OpenAI{status}")
+        for form in ("OpenAI", "Anthropic"):
+            assert status == 414 or code in codes(document, f"{form}{status}")
     too_long = document["paths"]["/v1/models"]["get"]["responses"]["414"]
     assert too_long == {"$ref": "#/components/responses/Classic414"}
 
