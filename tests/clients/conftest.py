@@ -54,6 +54,8 @@ def _settings(address: str) -> Mapping[str, str]:
     return {
         "OPENAI_BASE_URL": f"{address}/v1",
         "OPENAI_API_KEY": "none",
+        "ANTHROPIC_BASE_URL": address,
+        "ANTHROPIC_API_KEY": "none",
         "OPENAI_AGENTS_DISABLE_TRACING": "1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }

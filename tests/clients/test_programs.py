@@ -16,6 +16,16 @@ def test_openais_package(run_program: RunProgram) -> None:
     assert seen["tokens"] == 48
 
 
+def test_anthropics_package(run_program: RunProgram) -> None:
+    seen = run_program("anthropic_package.py")
+    assert seen["streamed"] == seen["whole"] != ""
+    assert seen["counted"] == seen["used"]
+    name, arguments = seen["call"]
+    assert (name, set(arguments), seen["stop"]) == ("get_weather", {"town"}, "tool_use")
+    assert seen["after"] in ("end_turn", "max_tokens", "tool_use")
+    assert seen["refused"] == "not_found_error"
+
+
 def test_openais_agents(run_program: RunProgram) -> None:
     seen = run_program("openai_agents.py")
     assert len(seen["asked"]) == 1
