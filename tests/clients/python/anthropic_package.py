@@ -6,6 +6,7 @@ import anthropic
 
 client = anthropic.Anthropic()
 MODEL = "smollm2-135m"
+GREEDY = {"temperature": 0}  # the package no longer has the field; the server does
 QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
 COUNT = [{"role": "user", "content": "Count from one to five."}]
 WEATHER = {
@@ -19,12 +20,14 @@ WEATHER = {
     },
 }
 
-message = client.messages.create(model=MODEL, max_tokens=32, temperature=0, messages=COUNT, system="Be brief.")
-with client.messages.stream(model=MODEL, max_tokens=32, temperature=0, messages=COUNT, system="Be brief.") as stream:
+message = client.messages.create(model=MODEL, max_tokens=32, extra_body=GREEDY, messages=COUNT, system="Be brief.")
+with client.messages.stream(
+    model=MODEL, max_tokens=32, extra_body=GREEDY, messages=COUNT, system="Be brief."
+) as stream:
     pieces = list(stream.text_stream)
 counted = client.messages.count_tokens(model=MODEL, messages=COUNT, system="Be brief.")
 called = client.messages.create(
-    model=MODEL, max_tokens=128, temperature=0, messages=QUESTION, tools=[WEATHER], tool_choice={"type": "any"}
+    model=MODEL, max_tokens=128, extra_body=GREEDY, messages=QUESTION, tools=[WEATHER], tool_choice={"type": "any"}
 )
 (use,) = called.content
 answered = [
@@ -32,7 +35,7 @@ answered = [
     {"role": "assistant", "content": called.content},
     {"role": "user", "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "It rains."}]},
 ]
-after = client.messages.create(model=MODEL, max_tokens=32, temperature=0, messages=answered, tools=[WEATHER])
+after = client.messages.create(model=MODEL, max_tokens=32, extra_body=GREEDY, messages=answered, tools=[WEATHER])
 try:
     client.messages.create(model="no-such-model", max_tokens=8, messages=COUNT)
     refused = ""

@@ -5,6 +5,7 @@ import os
 
 import litellm
 
+litellm.suppress_debug_info = True  # it prints hints beside the JSON when a request is refused
 MODEL = "openai/smollm2-135m"
 QUESTION = [{"role": "user", "content": "Count from one to ten."}]
 PARAMETERS = {
