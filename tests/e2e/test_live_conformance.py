@@ -46,7 +46,7 @@ def _shorten(case: Case[Any]) -> None:
     if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
         body["max_output_tokens"] = LONGEST
     limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
-    paths = ("/v1/chat/completions", "/v1/completions", "/v1/fim/completions")
+    paths = ("/v1/chat/completions", "/v1/completions", "/v1/fim/completions", "/v1/messages")
     if case.operation.path in paths and limits == (None, None):
         body["max_tokens"] = LONGEST
 
