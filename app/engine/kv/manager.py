@@ -39,6 +39,8 @@ class KvManager:
 
         False, without a change, when there are too few for it and `spare` more.
         """
+        if self.pool.available <= spare:  # one page is always its own: no need to look for known ones
+            return False
         known = [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
         needed = self.pages_for(len(sequence.tokens)) - len(known) + spare
         available = self.pool.available - sum(page.holders == 0 for page in known)  # once held they are not
@@ -47,6 +49,12 @@ class KvManager:
         self._use(sequence, known)
         self._begin_as_copy(sequence, spare=available - needed)
         return self.grow(sequence, len(sequence.tokens))
+
+    def lacking(self, sequence: TokenSequence) -> int:
+        """Pages that a waiting sequence needs and that there are not; the watermark is not counted."""
+        known = [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
+        needed = self.pages_for(len(sequence.tokens)) - len(known)
+        return needed - (self.pool.available - sum(page.holders == 0 for page in known))
 
     def take_over(self, sequence: TokenSequence) -> None:
         """Use known pages for the next tokens, which another sequence has computed since this one was admitted."""
@@ -123,11 +131,14 @@ class KvManager:
             text = tuple(sequence.tokens[index * size : (index + 1) * size])
             after = sequence.known[-1] if sequence.known else None
             known = self.pool.learn(sequence.pages[index], text, sequence.tenant, after)
+            if known.page == sequence.pages[index]:
+                sequence.wrote.add(known.page)
             self._replace(sequence, index, known.page)
             sequence.known.append(known)
 
     def release(self, sequence: TokenSequence, *, keep: bool) -> None:
-        """Take all its pages back. Without `keep` no other sequence will use them: their contents may be wrong."""
+        """Take all its pages back. Without `keep` no other sequence will use those that it wrote: their contents may
+        be wrong."""
         own = sequence.pages[len(sequence.known) :]
         if keep and sequence.source is None and own:
             self._remember_beginning(sequence, own.pop(0))
@@ -135,13 +146,14 @@ class KvManager:
         for page in own:
             self.pool.give_back(page)
         for known in reversed(sequence.known):
-            if not keep and known.holders == 1:
+            if not keep and known.holders == 1 and known.page in sequence.wrote:
                 self.pool.forget(known)
             self.pool.let_go(known)
         for page in sequence.pages:
             self._held.drop(sequence.tenant, page)
         sequence.pages.clear()
         sequence.known.clear()
+        sequence.wrote.clear()
         sequence.computed = 0
 
     def _remember_beginning(self, sequence: TokenSequence, page: int) -> None:

@@ -124,11 +124,13 @@ class PagePool:
 
     def forget(self, known: KnownPage) -> None:
         """Let no sequence find this page or its descendants again. Those without holders are free at once."""
-        for child in known.children:
-            self.forget(child)
-        known.siblings.remove(known)
-        if known.holders == 0:
-            self._drop(known)
+        all_below = [known]
+        for page in all_below:  # not by recursion: a long conversation is a chain of thousands
+            all_below.extend(page.children)
+        for page in reversed(all_below):
+            page.siblings.remove(page)
+            if page.holders == 0:
+                self._drop(page)
         if known.parent is not None and known.parent.holders == 0:
             self._offer(known.parent)
 

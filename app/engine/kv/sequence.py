@@ -26,6 +26,7 @@ class TokenSequence:
     pages: list[int] = field(default_factory=list)  # its block table
     known: list[KnownPage] = field(default_factory=list)  # the first of them, as the pool knows them
     source: KnownPage | None = None  # the page behind them begins as a copy of this one, which is not made yet
+    wrote: set[int] = field(default_factory=set)  # of the known pages, those that it computed itself
     preemptions: int = 0
     scored: int = field(init=False)  # prompt tokens that have their log-probabilities, or need none as the first
 

@@ -16,6 +16,7 @@ Prompts are computed in chunks, together `chunk` tokens per step, beside the tok
 While no sequence decodes, the chunk is ALONE times as large. `prefill_shares.py` divides it among the sequences.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from app.engine.kv.manager import KvManager
@@ -184,13 +185,34 @@ class Scheduler:
         return self._waiting.next(fits_its_share)
 
     def _start(self, sequence: TokenSequence, shares: Shares | None) -> bool:
-        """Admit it if it fits, with `shares` at the cost of sequences beyond them."""
-        while not self._fits(sequence):
-            victim = self._beyond(shares) if shares else None
+        """Admit it if it fits, with `shares` at the cost of sequences beyond them, but only if that is enough."""
+        fits = self._fits(sequence)
+        if not fits and shares is not None and self._would_fit(sequence, shares):
+            while not fits and (victim := self._beyond(shares)) is not None:
+                self._preempt(victim)
+                fits = self._fits(sequence)
+        if not fits:
+            return False
+        self._running[sequence.id] = self._waiting.take(sequence.tenant)
+        return True
+
+    def _would_fit(self, sequence: TokenSequence, shares: Shares) -> bool:
+        """Whether it fits once everything beyond the others' shares is preempted. Preempts nothing."""
+        running, lacking = dict(self._running), self.kv.lacking(sequence)
+        holders = Counter(page for each in running.values() for page in each.pages)
+        freed = Counter[str]()  # pages of each tenant
+        while len(running) >= self._max_sequences or lacking + len(running) > sum(freed.values()):
+            full = len(running) >= self._max_sequences
+            victim = (
+                shares.beyond_places(running.values())
+                if full
+                else shares.beyond_pages(running.values(), lambda tenant: self.kv.held(tenant) - freed[tenant])
+            )
             if victim is None:
                 return False
-            self._preempt(victim)
-        self._running[sequence.id] = self._waiting.take(sequence.tenant)
+            del running[victim.id]
+            holders.subtract(victim.pages)
+            freed[victim.tenant] += sum(holders[page] == 0 for page in victim.pages)
         return True
 
     def _fits(self, sequence: TokenSequence) -> bool:

@@ -131,3 +131,15 @@ def test_the_list_of_what_may_be_evicted_does_not_grow_with_use() -> None:
         pool.let_go(root)
         pool.hold(root)
     assert len(pool._evictable) < 200
+
+
+def test_the_first_page_of_a_long_conversation_is_forgotten_with_all_that_follow() -> None:
+    """As many pages as DeepSeek's longest context has: no call may go as deep."""
+    pool = PagePool(6000, SIZE)
+    root = last = learn(pool, (0, 0, 0, 0))
+    for number in range(1, 5120):
+        last = learn(pool, (number,) * SIZE, last)
+        pool.let_go(last)
+    pool.let_go(root)
+    pool.forget(root)
+    assert (pool.free, pool.cached) == (6000, 0)

@@ -112,8 +112,8 @@ class Simulation:
         if first is None:
             return
         larger = -(-len(first.tokens) // SIZE) + scheduler.running > shares.pages
-        single = any(len(own) == 1 and len(own[0].pages) > shares.pages for own in running.values())
-        assert larger or single or tenants > scheduler._max_sequences
+        large = any(len(own[0].pages) > shares.pages for own in running.values())  # the oldest is nobody's to take
+        assert larger or large or tenants > scheduler._max_sequences
 
     def new_token(self, sequence: TokenSequence) -> None:
         sequence.tokens.append(sequence.generated + 1000)
@@ -338,6 +338,38 @@ def test_who_runs_nothing_starts_in_the_next_step_whatever_another_has_waiting_a
         assert places > 4 or after == before, "its place back, before the others of its tenant"
         run(simulation)
         assert len(simulation.done) == 41
+
+
+def test_nobody_is_preempted_for_one_that_does_not_fit_all_the_same() -> None:
+    """Its tenant is within its share, but what the other one's oldest holds cannot be had."""
+    simulation = make(pages=100, max_sequences=32, chunk=4096)
+    scheduler = simulation.scheduler
+    scheduler.add(TokenSequence("large", prompt(60 * SIZE), 30, "a"))
+    flood(simulation, 6, 2 * SIZE, 30, "a")
+    for _ in range(3):
+        simulation.step()
+    assert scheduler.running == 7
+    scheduler.add(TokenSequence("other", prompt(42 * SIZE, 7), 1, "b"))
+    for _ in range(5):
+        simulation.step()
+    assert (scheduler.running, scheduler.preemptions) == (7, 0)
+    run(simulation)
+    assert len(simulation.done) == 8
+
+
+def test_a_sequence_that_fails_takes_away_only_what_it_wrote() -> None:
+    simulation = make()
+    common = prompt(6 * SIZE)
+    simulation.scheduler.add(TokenSequence("conversation", [*common, *prompt(4 * SIZE, 3)], 1, "a"))
+    run(simulation)
+    cached = simulation.scheduler.kv.pool.cached
+    failing = TokenSequence("failing", [*common, *prompt(4 * SIZE, 5)], 40, "a")
+    simulation.scheduler.add(failing)
+    simulation.step()
+    simulation.step()
+    assert failing.cached == len(common)
+    simulation.scheduler.remove(failing, keep=False)
+    assert simulation.scheduler.kv.pool.cached == cached, "another conversation's pages, and none of its own"
 
 
 def test_two_floods_run_equal_numbers() -> None:
