@@ -10,10 +10,15 @@ from typing import Any
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's
     "function_call": ("none", "auto"),  # without functions
+    "web_search_options": (),  # an empty object turns the search on
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     # of vLLM, TGI and transformers
     "best_of": (1,),
+    "guided_json": (),  # an empty schema is any JSON
+    "structured_outputs": (),
+    "include_reasoning": (True,),
+    "thinking": ({"type": "disabled"},),
     "use_beam_search": (False,),
     "num_beams": (1,),
     "length_penalty": (1,),
@@ -26,6 +31,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "do_sample": (),
     # of llama.cpp's server and of programs built on it
     "cache_prompt": (True, False),
+    "n_predict": (-1,),
+    "repeat_last_n": (64,),  # of a penalty that is off
     "repeat_penalty": (1,),
     "mirostat": (0,),
     "tfs_z": (1,),
@@ -35,13 +42,16 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "dry_multiplier": (0,),
     "n_probs": (0,),
 }
-"""By field. A flag that is false, or an empty text, list or object, asks for nothing in every other field."""
+"""By field. A flag that is false asks for nothing in every other field, and an empty text, list or object in all but
+those of _BY_BEING_THERE."""
+
+_BY_BEING_THERE = frozenset({"web_search_options", "guided_json", "structured_outputs"})
 
 
 def asks_for_nothing(field: str, value: Any) -> bool:
     """For a field that is not among a body's own."""
     if isinstance(value, str | list | dict) and not value:
-        return True
+        return field not in _BY_BEING_THERE
     if field not in NEUTRAL:
         return value is False
     return any(

@@ -115,6 +115,7 @@ def test_wrong_values_name_the_field_and_not_the_value(field: str, value: Any, s
         *(("functions", [{}]), ("function_call", {"name": "f"}), ("reasoning_effort", "high"), ("best_of", 2)),
         *(("use_beam_search", True), ("typical_p", 0.5), ("length_penalty", 1.5), ("priority", 1)),
         *(("skip_special_tokens", False), ("do_sample", False), ("add_generation_prompt", False)),
+        *(("web_search_options", {}), ("guided_json", {}), ("n_predict", 5), ("thinking", {"type": "enabled"})),
         *(("mirostat", 2), ("n_probs", True), ("grammar", "x"), ("tomorrow", 0), ("tomorrow", True)),
     ],
 )
@@ -130,6 +131,7 @@ def test_what_would_change_the_answer_and_is_not_there_is_refused_by_name(field:
         *(("functions", []), ("function_call", "auto"), ("reasoning_effort", "none"), ("best_of", 1)),
         *(("use_beam_search", False), ("typical_p", 1.0), ("length_penalty", 1), ("priority", 0)),
         *(("skip_special_tokens", True), ("bad_words", []), ("stop_token_ids", []), ("guided_regex", "")),
+        *(("thinking", {"type": "disabled"}), ("include_reasoning", True), ("repeat_last_n", 64), ("n_predict", -1)),
         *(("cache_prompt", True), ("mirostat", 0), ("chat_template_kwargs", {}), ("tomorrow", False)),
     ],
 )
