@@ -137,7 +137,7 @@ def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
 
 def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
     """Random tokens, as text through the embedded model's tokenizer."""
-    from app.engine.grammars import Grammars
+    from app.engine.grammars.compiler import Grammars
     from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
     from app.local_engine import CPU_SEQUENCES
     from app.models.catalogue import EMBEDDED

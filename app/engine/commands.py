@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from app.contract.requests import EngineRequest
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.engine.health import Health
 from app.engine.libraries import set_library_options
 from app.models.driver import use_bus_order

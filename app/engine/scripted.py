@@ -16,8 +16,8 @@ from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidReque
 from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, Start, Timings, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 
 SCRIPTED_MODEL = ModelInfo(
     name="scripted",

@@ -9,12 +9,12 @@ from app.contract.engine import Capacity, Phase
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
-from app.engine.execution.cleanup import Cleaner, memory_of
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs.decode_graphs import capture_steps
-from app.engine.execution.most_memory import say_most_memory
-from app.engine.execution.pool_size import free_beside_a_step, pages_that_fit
+from app.engine.execution.memory.cleanup import Cleaner, memory_of
+from app.engine.execution.memory.most_memory import say_most_memory
+from app.engine.execution.memory.pool_size import free_beside_a_step, pages_that_fit
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
 from app.engine.kv.manager import KvManager

@@ -80,7 +80,7 @@ def prompt_chunk(tokens: int, before: int) -> Step:
 
 @torch.inference_mode()
 def count(decoder: Decoder, step: Step) -> Launches:
-    """Raises NotImplementedError where a step waits for its device."""
+    """Raises RuntimeError where a step waits for its device."""
     cache = decoder.new_cache(-(-max(step.positions) // PAGE_SIZE) + 1)
     cache.begin(step)
     tokens = torch.empty(1, len(step.tokens), dtype=torch.long, device=META)

@@ -20,9 +20,9 @@ from app.contract.telemetry import Observers
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import step_of
 from app.engine.commands import Submit
-from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Computed, Executor
+from app.engine.execution.memory.cleanup import Cleaner
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
 from app.engine.kv.manager import KvManager

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.contract.telemetry import Observers
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts

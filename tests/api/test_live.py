@@ -15,7 +15,7 @@ import requests
 from app.contract.engine import Capacity
 from app.contract.events import EngineEvent
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 from tests.api.conftest import ANSWER
 from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer

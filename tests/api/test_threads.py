@@ -35,7 +35,7 @@ WORK: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"messages": TURNS, "max_tokens": 1},
     ),
     "compile a grammar": (
-        "app.engine.grammars.Grammars.compile",
+        "app.engine.grammars.compiler.Grammars.compile",
         "/v1/chat/completions",
         {"messages": TURNS, "response_format": SCHEMA},
     ),

@@ -9,7 +9,7 @@ import pytest
 from app.contract.engine import Engine, Phase
 from app.contract.options import DType
 from app.contract.telemetry import Observers
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.local_engine import local_engine
 from app.models.selection import Selection

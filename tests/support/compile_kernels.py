@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 
 from app.engine.attention.backends.triton import heads, latents, merge, rotation
 from app.engine.layers import triton_experts as experts
-from app.engine.layers import triton_norms, triton_router, triton_sort
+from app.engine.layers import triton_norms, triton_router, triton_sort, triton_tiles
 
 HALF = torch.bfloat16
 
@@ -26,9 +26,9 @@ specifications)."""
 
 
 def experts_of(tokens: int, room: int, *, up: bool, shared: int = 2) -> dict[str, int]:
-    form, rows = experts.form_of(tokens, 6, 64), experts.rows_of(tokens, 6, 64, room)
-    constants = experts.constants_of(2048, 1408, 6, form=form, rows=rows, experts=64, shared=shared)
-    return constants | experts.tiles(HALF, form=form, rows=rows, room=room, up=up)
+    form, rows = triton_tiles.form_of(tokens, 6, 64), triton_tiles.rows_of(tokens, 6, 64, room)
+    constants = triton_tiles.constants_of(2048, 1408, 6, form=form, rows=rows, experts=64, shared=shared)
+    return constants | triton_tiles.tiles(HALF, form=form, rows=rows, room=room, up=up)
 
 
 def forms(room: int) -> dict[str, tuple[Any, dict[str, int]]]:

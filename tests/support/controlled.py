@@ -10,8 +10,8 @@ from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
 from app.contract.errors import ServingError
 from app.contract.events import EngineEvent, Finished, TokenEvent
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 
 

@@ -15,10 +15,10 @@ from app.contract.telemetry import Event, Observers
 from app.engine.attention import stock
 from app.engine.attention.mla import absorb
 from app.engine.commands import Submit
-from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs.decode_graphs import capture_steps
+from app.engine.execution.memory.cleanup import Cleaner
 from app.engine.execution.runner import Emission, Runner
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool

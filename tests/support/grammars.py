@@ -1,8 +1,8 @@
 """What becomes of a request's grammar: serving makes it, the engine compiles it."""
 
 from app.contract.requests import GenerationRequest
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 
 
 def takes(constraint: Constraint, tokens: Iterable[int]) -> bool:

@@ -102,13 +102,13 @@ class Decoder:
         """Behind the last layer, `[1, tokens, hidden]`, of `tokens` `[1, tokens]`, by the cache's plans."""
         value = tokens
         for number in range(len(self.segments)):
-            value = self._through(number, value, cache)
+            value = self.through(number, value, cache)
         return value
 
     def stage(self, number: int, value: Tensor, cache: KvCache) -> Tensor:
         """What a decode step does in one segment: from tokens in the first and from a hidden state in the others, to
         the logits of all rows in the last and to a hidden state in the others."""
-        hidden = self._through(number, value, cache)
+        hidden = self.through(number, value, cache)
         return hidden if number + 1 < len(self.segments) else self.logits(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -117,8 +117,8 @@ class Decoder:
         logits: Tensor = self._head(hidden.to(_device_of(self._head)))[0]
         return logits
 
-    def _through(self, number: int, value: Tensor, cache: KvCache) -> Tensor:
-        """One segment: from tokens in the first, from a hidden state in the others."""
+    def through(self, number: int, value: Tensor, cache: KvCache) -> Tensor:
+        """The hidden state behind one segment: from tokens in the first, from a hidden state in the others."""
         segment = self.segments[number]
         if self.experts is not None:
             self.experts.apply(value.shape[1])

@@ -13,6 +13,7 @@ from app.engine.attention.backends.on_gpu import TritonLatents
 from app.engine.attention.step import Row, Step
 from app.engine.attention.transfer import send
 from app.engine.execution.decoder import Decoder
+from app.engine.kv.pages import PAGE_SIZE
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 """How far a segment's output may be from the modules', by the norm of the difference: another rounding may turn a
 close choice of experts."""
 
-TRIED = (1, 9, 16, 32, 64, 80)
-"""Numbers of rows that are compared: every form in which the kernels are compiled, and one beyond them."""
+TRIED = (1, 9, 16, 32, 64, 80, 1024)
+"""Numbers of rows that are compared: every form of the experts and every number of rows of their tiles."""
 
 
 def use_few_operations(decoder: Decoder) -> int:
@@ -60,15 +61,16 @@ def _changed(decoder: Decoder, number: int) -> int:
 
 
 def _outputs(decoder: Decoder, number: int, rows: int) -> Tensor:
-    """One step of sequences with five tokens each, a page for each: what the segment makes of it, in float32."""
-    cache = decoder.new_cache(rows)
-    places = [row * cache.page_size + 4 for row in range(rows)]
-    tokens = [3 + row for row in range(rows)]
-    sequences = tuple(Row([row], 5) for row in range(rows))
-    cache.begin(Step(tokens, [4] * rows, places, sequences, (), (), list(range(rows))))
+    """What the segment makes of one step, in float32. Its rows fill pages as a prompt's do, and each sees its page
+    up to itself."""
+    cache = decoder.new_cache(-(-rows // PAGE_SIZE))
+    places = [row % PAGE_SIZE for row in range(rows)]
+    tokens = [3 + row % (decoder.vocabulary - 3) for row in range(rows)]
+    sequences = tuple(Row([row // PAGE_SIZE], place + 1) for row, place in enumerate(places))
+    cache.begin(Step(tokens, places, list(range(rows)), sequences, (), (), []))
     (value,) = send(decoder.embed_device, [tokens])
     value = value.unsqueeze(0)
     if number:
         hidden = torch.randn(1, rows, decoder.width, generator=torch.Generator().manual_seed(number))
         value = hidden.to(decoder.segments[number].device, decoder.dtype)
-    return decoder.stage(number, value, cache).float()
+    return decoder.through(number, value, cache).float()

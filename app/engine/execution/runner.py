@@ -26,9 +26,9 @@ from app.contract.readiness import shutting_down
 from app.contract.telemetry import EngineLoad, KvTokens, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
-from app.engine.execution.cleanup import Cleaner
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Computed, Executor
+from app.engine.execution.memory.cleanup import Cleaner
 from app.engine.execution.prompt_scores import PromptScores
 from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler

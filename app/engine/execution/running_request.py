@@ -6,7 +6,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from app.contract.errors import ServingError
 from app.contract.events import Finished, FinishReason, Start, Timings, TokenEvent, Usage
 from app.contract.requests import EngineRequest
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 from app.engine.kv.sequence import TokenSequence
 from app.engine.sampling.sampler import SamplingState
 

@@ -41,20 +41,25 @@ class KvManager:
         """
         if self.pool.available <= spare:  # one page is always its own: no need to look for known ones
             return False
-        known = [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
-        needed = self.pages_for(len(sequence.tokens)) - len(known) + spare
-        available = self.pool.available - sum(page.holders == 0 for page in known)  # once held they are not
-        if needed > available:
+        known = self._found(sequence)
+        left = -self._lacking(sequence, known) - spare
+        if left < 0:
             return False
         self._use(sequence, known)
-        self._begin_as_copy(sequence, spare=available - needed)
+        self._begin_as_copy(sequence, spare=left)
         return self.grow(sequence, len(sequence.tokens))
 
     def lacking(self, sequence: TokenSequence) -> int:
-        """Pages that a waiting sequence needs and that there are not; the watermark is not counted."""
-        known = [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
-        needed = self.pages_for(len(sequence.tokens)) - len(known)
-        return needed - (self.pool.available - sum(page.holders == 0 for page in known))
+        """Pages that a waiting sequence needs and that there are not; below 0 where there are more."""
+        return self._lacking(sequence, self._found(sequence))
+
+    def _found(self, sequence: TokenSequence) -> list[KnownPage]:
+        """The known pages that a waiting sequence can use."""
+        return [] if sequence.unscored else self._continue(sequence.tokens, sequence.tenant, None, 0)
+
+    def _lacking(self, sequence: TokenSequence, known: list[KnownPage]) -> int:
+        available = self.pool.available - sum(page.holders == 0 for page in known)  # once held they are not
+        return self.pages_for(len(sequence.tokens)) - len(known) - available
 
     def take_over(self, sequence: TokenSequence) -> None:
         """Use known pages for the next tokens, which another sequence has computed since this one was admitted."""

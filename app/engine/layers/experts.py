@@ -26,8 +26,8 @@ OURS = "triton"
 SIZES = (1, 8, 64, 512)
 """Numbers of tokens that are measured: one user, a few, a full batch, a prompt chunk."""
 
-TRIED = (1, 16, 32, 64, 200)
-"""Numbers of tokens at which our kernels are compared with transformers: one for each form that is compiled."""
+TRIED = (1, 16, 32, 64, 200, 1024)
+"""Numbers of tokens at which our kernels are compared with transformers: one for each form and each size of tiles."""
 
 TOLERANCE = 0.02
 """How far our kernels may be from transformers, by the norm of the difference: bfloat16 rounds to 0.4 %."""

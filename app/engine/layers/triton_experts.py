@@ -3,11 +3,13 @@ switch.
 
 A program multiplies a block of rows with some columns of one expert. Which expert and which rows depends on the step:
 
-- pairs: with few tokens there is a program for each pair of a token and its expert; of an expert's pairs the first
+- PAIRS: with few tokens there is a program for each pair of a token and its expert; of an expert's pairs the first
   works for all;
-- experts: up to a block of tokens there is one for each expert, which multiplies all tokens and keeps the rows that
+- EXPERTS: up to a block of tokens there is one for each expert, which multiplies all tokens and keeps the rows that
   chose it. Reading weights is all that such a step waits for;
-- sorted: with more tokens the pairs are sorted by expert first (`triton_sort.py`), and each block has rows of one.
+- SORTED: with more tokens the pairs are sorted by expert first (`triton_sort.py`), and each block has rows of one.
+
+`triton_tiles.py` chooses among them.
 
 The host needs nothing of the choice, so that every form can be captured in a CUDA graph. Every expert's rows are
 written for themselves: a sum of them follows, in `triton_norms.py` together with the next norm.
@@ -15,7 +17,6 @@ written for themselves: a sum of them follows, in `triton_norms.py` together wit
 Shapes: t tokens, k chosen experts of each, e experts, s shared ones, w width of a token, i inner width of an expert.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -24,14 +25,16 @@ import triton.language as tl
 from torch import Tensor
 
 from app.engine.layers.triton_sort import blocks_of, sort_pairs
-
-MOST_TOKENS = 64
-"""Tokens of a step that is not sorted: one block of rows."""
-
-PAIRS, EXPERTS, SORTED = 0, 1, 2
-"""The forms above."""
-
-KIB = 1024
+from app.engine.layers.triton_tiles import (
+    EXPERTS,
+    PAIRS,
+    SORTED,
+    constants_of,
+    form_of,
+    rows_of,
+    shared_memory,
+    tiles,
+)
 
 
 @triton.jit
@@ -223,60 +226,3 @@ def experts_forward(module: Any, hidden: Tensor, chosen: Tensor, shares: Tensor)
     a module of transformers with `gate_up_proj` `[e, 2 * i, w]` and `down_proj` `[e, w, i]`, gated by SiLU. Sums are
     float32."""
     return experts_parts(module, hidden, chosen, shares).sum(dim=1, dtype=torch.float32).to(hidden.dtype)
-
-
-def form_of(tokens: int, k: int, experts: int) -> int:
-    """By the number of tokens alone."""
-    if tokens > MOST_TOKENS:
-        return SORTED
-    return PAIRS if tokens * k < experts else EXPERTS
-
-
-@cache
-def shared_memory(device: torch.device) -> int:
-    """Bytes that one block of threads can have; 0 where there is no GPU."""
-    if device.type != "cuda":
-        return 0
-    properties: Any = torch.cuda.get_device_properties(device)
-    return int(properties.shared_memory_per_block_optin)
-
-
-def rows_of(tokens: int, k: int, experts: int, room: int) -> int:
-    """Rows of one block: more where experts have enough of them, on cards with `room` for such tiles."""
-    if tokens <= MOST_TOKENS:
-        return max(16, int(triton.next_power_of_2(tokens)))
-    return 128 if room >= 160 * KIB and tokens * k >= 96 * experts else 64
-
-
-def constants_of(
-    width: int, inner: int, k: int, *, form: int, rows: int, experts: int, shared: int
-) -> dict[str, int]:
-    """What both kernels are compiled for."""
-    return {
-        "WIDTH": width,
-        "INNER": inner,
-        "FORM": form,
-        "TOKENS": rows,
-        "SHARED": shared,
-        "K": k,
-        "K_BLOCK": triton.next_power_of_2(k),
-        "PAIRS_BLOCK": triton.next_power_of_2(experts),
-    }
-
-
-def tiles(dtype: torch.dtype, *, form: int, rows: int, room: int, up: bool) -> dict[str, int]:
-    """How a kernel (`up`: the first) is tiled. Measured on an H200; `room` is the card's shared memory: 227 KiB for a
-    block on Hopper, 163 on A100, 99 on consumer cards, whose tiles are the default."""
-    if dtype.itemsize != 2:
-        return _tiles(columns=32, depth=32, warps=4, stages=2)
-    if form != SORTED:
-        return _tiles(64, 128, 4, 3) if form == EXPERTS and room >= 160 * KIB else _tiles(32, 64, 4, 4)
-    if rows < 128:
-        return _tiles(64 if up else 128, 64, 4, 3)
-    if room >= 200 * KIB:
-        return _tiles(128 if up else 256, 64, 8, 4)
-    return _tiles(128, 64, 8, 3)
-
-
-def _tiles(columns: int, depth: int, warps: int, stages: int) -> dict[str, int]:
-    return {"COLUMNS": columns, "DEPTH": depth, "num_warps": warps, "num_stages": stages}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.contract.errors import GenerationFailed, GrammarExhausted
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 
 _log = logging.getLogger(__name__)
 

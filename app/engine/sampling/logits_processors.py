@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.contract.errors import GenerationFailed, NoTokenLeft
 from app.contract.requests import SamplingParams
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from app.contract.errors import GenerationFailed
 from app.contract.events import TokenEvent
 from app.contract.requests import SamplingParams
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.draw import (
     CANDIDATES,
     CHOSEN,

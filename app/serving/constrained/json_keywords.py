@@ -9,7 +9,7 @@ _SAFE_INTEGER = 2**53
 MOST_PROPERTIES = 1000  # of one object: the time to compile optional ones grows with their square
 LONGEST_COUNTED = 8000
 """Characters of a string up to which its length is enforced: the states that counting takes are a request's own, but
-limited (`app/engine/grammars.py`)."""
+limited (`app/engine/grammars/compiler.py`)."""
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
 from app.serving.prompt.tokenizer import ModelTokenizer

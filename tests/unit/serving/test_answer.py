@@ -15,8 +15,8 @@ from app.contract.errors import (
 )
 from app.contract.events import EngineEvent, Finished, FinishReason, TextEvent, TokenEvent
 from app.contract.requests import EngineRequest, ToolCall
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.serving.prompt.prompts import Prompts
 from app.serving.tools.format import call_text
 from tests.support.controlled import ControlledEngine

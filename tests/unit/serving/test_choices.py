@@ -23,7 +23,7 @@ from app.contract.events import (
 )
 from app.contract.requests import ANONYMOUS, EngineRequest, GenerationRequest, Operation, SamplingParams
 from app.contract.telemetry import Observers
-from app.engine.constraint import Constraint
+from app.engine.grammars.constraint import Constraint
 from app.serving.choices import Choices, each_choice, overall, summed_usage
 from app.serving.prompt.prompts import Prompts
 from app.serving.service import GenerationService

@@ -20,8 +20,8 @@ from app.contract.errors import (
 )
 from app.contract.events import EngineEvent, Finished, FinishReason, Timings, TokenEvent, Usage
 from app.contract.requests import EngineRequest, GenerationRequest, JsonFormat
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from app.engine.layers import triton_experts
 from app.engine.layers.triton_experts import experts_forward, experts_parts
+from app.engine.layers.triton_tiles import rows_of
 from tests.support.kernels import DEVICE
 from tests.support.tiny import tiny_deepseek
 
@@ -39,6 +41,13 @@ def test_all_tokens_choose_the_same_experts_and_the_others_are_idle() -> None:
 def test_widths_that_fill_no_tile() -> None:
     chosen = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)).topk(3).indices
     compare(block(hidden_size=72, moe_intermediate_size=40, n_routed_experts=9, num_experts_per_tok=3), chosen)
+
+
+def test_large_tiles_of_cards_with_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_experts, "shared_memory", lambda _device: 228 * 1024)
+    chosen = torch.randint(3, (300, 1), generator=torch.Generator().manual_seed(1))
+    assert rows_of(300, 1, 3, 228 * 1024) == 128
+    compare(block(n_routed_experts=3, num_experts_per_tok=1), chosen)
 
 
 def test_pairs_of_the_same_expert_are_computed_once() -> None:

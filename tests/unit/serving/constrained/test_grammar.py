@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator, validate
 
 from app.contract.errors import GenerationFailed, InvalidRequest
 from app.contract.requests import GenerationRequest, JsonFormat, Operation, SamplingParams
-from app.engine.constraint import Constraint
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
+from app.engine.grammars.constraint import Constraint
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.tokenizer import ModelTokenizer
 from tests.support.grammars import constraint_of

@@ -8,7 +8,7 @@ from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 
 from app.contract.errors import InvalidRequest
 from app.contract.requests import JsonGrammar
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.serving.constrained.json_schema import enforced
 from app.serving.constrained.schema_text import Origin
 from app.serving.prompt.tokenizer import ModelTokenizer

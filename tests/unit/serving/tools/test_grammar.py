@@ -9,7 +9,7 @@ import pytest
 from app.contract.errors import GenerationFailed, InvalidRequest
 from app.contract.events import ServiceEvent, TextEvent
 from app.contract.requests import GenerationRequest, JsonFormat, Operation, SamplingParams, Tool, ToolCall, ToolChoice
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.serving.prompt.tokenizer import ModelTokenizer
 from app.serving.tools.format import MOST_CALLS, call_text
 from app.serving.tools.stream import ToolParser
@@ -196,7 +196,7 @@ def test_tools_that_are_too_complex_together_are_enforced_in_part(
     trial: Trial, grammars: Grammars, caplog: pytest.LogCaptureFixture
 ) -> None:
     tools = (*ranges(128)[:-1], WEATHER)
-    with caplog.at_level(logging.INFO, logger="app.engine.grammars"):
+    with caplog.at_level(logging.INFO, logger="app.engine.grammars.compiler"):
         for _ in range(2):
             assert trial.takes(call_text(ToolCall("", "f1", "{}")), tools=tools)
             assert not trial.takes(call_text(ToolCall("", "get_weather", "{}")), tools=tools)

@@ -1,8 +1,8 @@
 """What a library cannot enforce is left open, and remembered."""
 
 from app.contract.requests import LarkGrammar, SchemaRule
-from app.engine import loose_schemas
-from app.engine.loose_schemas import LooseSchemas
+from app.engine.grammars import loose_schemas
+from app.engine.grammars.loose_schemas import LooseSchemas
 
 
 def grammar(*schemas: str, strict: str = "") -> LarkGrammar:

@@ -16,7 +16,7 @@ import torch
 
 from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
-from app.engine.execution import heap
+from app.engine.execution.memory import heap
 
 
 class Memory(Protocol):

@@ -19,8 +19,8 @@ from app.contract.control_tokens import control_tokens
 from app.contract.engine import ModelInfo
 from app.contract.errors import GrammarExhausted, InvalidRequest, NoTokenLeft
 from app.contract.requests import Grammar, JsonGrammar, LarkGrammar
-from app.engine.constraint import Constraint
-from app.engine.loose_schemas import LooseSchemas
+from app.engine.grammars.constraint import Constraint
+from app.engine.grammars.loose_schemas import LooseSchemas
 from app.work_pool import WorkPool
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _limits() -> LLParserLimits:
 
 
 class Matcher:
-    """The state of a grammar for one sequence. See `app.engine.constraint.Constraint`."""
+    """The state of a grammar for one sequence. See `app.engine.grammars.constraint.Constraint`."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher

@@ -5,7 +5,7 @@ import torch
 
 from app.engine.errors import LoadError
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.pool_size import MARGIN, free_beside_a_step, pages_that_fit
+from app.engine.execution.memory.pool_size import MARGIN, free_beside_a_step, pages_that_fit
 from app.engine.kv.pages import PAGE_SIZE
 from app.models.placement import LEAST_KV_TOKENS
 from tests.support.driving import over_pages

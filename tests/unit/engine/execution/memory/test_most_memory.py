@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.engine.execution.decoder import Decoder
-from app.engine.execution.most_memory import say_most_memory
+from app.engine.execution.memory.most_memory import say_most_memory
 from app.engine.layers.packed import can_pack, pack
 from app.models.placement import CPU_WORKING_MEMORY
 from tests.support.driving import over_pages

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from app.contract.errors import GenerationFailed, GrammarExhausted
 from app.contract.requests import JsonGrammar
-from app.engine.grammars import Grammars
+from app.engine.grammars.compiler import Grammars
 from app.engine.scripted import SCRIPTED_MODEL
 
 LONGEST = 8000

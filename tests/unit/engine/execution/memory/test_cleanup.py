@@ -9,7 +9,7 @@ import torch
 
 from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
-from app.engine.execution.cleanup import Cleaner, ProcessMemory, memory_of
+from app.engine.execution.memory.cleanup import Cleaner, ProcessMemory, memory_of
 from tests.support.driving import Driver, Heard, drive
 from tests.support.tiny import tiny_llama
 
