@@ -59,8 +59,8 @@ class Tool:
     strict: bool = False
 
 
-FUNCTION_NAME = r"[a-zA-Z0-9_-]{1,64}"
-"""The pattern of the whole name of a tool's function, as in OpenAI's API."""
+FUNCTION_NAME = r"[a-zA-Z0-9_-]{1,128}"
+"""The pattern of the whole name of a tool's function. OpenAI's API has up to 64 characters, Anthropic's up to 128."""
 
 
 @dataclass(frozen=True, slots=True)

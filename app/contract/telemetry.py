@@ -73,6 +73,19 @@ class KvTokens:
         return self.used + self.cached + self.free
 
 
+@dataclass(frozen=True, slots=True)
+class Preemptions:
+    """Running requests that gave up their pages and were computed again later, by what these or the place went to."""
+
+    growth: int = 0  # pages for requests that run
+    page_share: int = 0  # pages for a request within its tenant's share of them
+    place_share: int = 0  # a place, likewise
+
+    @property
+    def total(self) -> int:
+        return self.growth + self.page_share + self.place_share
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
     """The load of the engine. Sent whenever it changes. The last two count from its start."""
@@ -82,7 +95,7 @@ class EngineLoad:
     waits_for: WaitsFor
     kv: KvTokens
     evicted_pages: int
-    preemptions: int
+    preemptions: Preemptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,9 @@ class EngineFamilies:
         )
         self.preemptions = Counter(
             "serving_preemptions",
-            "Running requests that gave up their KV memory for older ones, and were computed again later.",
+            "Running requests that gave up their KV memory and were computed again later, by cause: growth of those "
+            "that run, or another tenant's share of pages or of places.",
+            ("cause",),
             registry=registry,
         )
         self.kv_used = Gauge("serving_kv_cache_used_tokens", "Tokens held by the KV cache.", registry=registry)

@@ -1,7 +1,7 @@
 """The metrics observer: counts events, and renders them for Prometheus."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import get_args
 
@@ -28,6 +28,7 @@ from app.contract.telemetry import (
     KeysRead,
     KvTokens,
     PhaseChanged,
+    Preemptions,
     RequestEnded,
     StepDone,
     WaitsFor,
@@ -104,6 +105,8 @@ class Metrics:
             self._engine.step_tokens.labels(kind)
         for reason in get_args(WaitsFor):
             self._engine.waiting.labels(reason)
+        for cause in fields(Preemptions):
+            self._engine.preemptions.labels(cause.name)
         self._phase(PhaseChanged(Phase.STARTING, "", 0.0))
 
     def _step(self, event: StepDone) -> None:
@@ -115,7 +118,8 @@ class Metrics:
         self._engine.running.set(event.running)
         for reason in get_args(WaitsFor):
             self._engine.waiting.labels(reason).set(event.waiting if reason == event.waits_for else 0)
-        self._engine.preemptions.inc(self._since_last("preemptions", "", event.preemptions))
+        for cause, count in asdict(event.preemptions).items():
+            self._engine.preemptions.labels(cause).inc(self._since_last("preemptions", cause, count))
         self._kv(event.kv)
         self._engine.kv_evicted.inc(self._since_last("evicted_pages", "", event.evicted_pages))
 

@@ -87,7 +87,7 @@ async def answer(engine: LocalEngine, heard: Heard, question: dict[str, Any]) ->
     if any(len(each) != question["tokens"] for each in came):
         raise SystemExit("the engine did not generate what was asked")
     steps = [[step.kind, step.tokens, step.duration] for step in heard.steps]
-    loads = [[when, load.running, load.kv.used, load.preemptions] for when, load in heard.loads]
+    loads = [[when, load.running, load.kv.used, load.preemptions.total] for when, load in heard.loads]
     return {"seconds": seconds, "came": came, "answers": written, "late": late, "steps": steps, "loads": loads}
 
 

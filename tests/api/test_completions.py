@@ -218,12 +218,17 @@ def test_a_deadline_before_the_prompt_is_whole_is_an_error(make_client: MakeClie
     assert client.post(PATH, json=body).status_code == 504
 
 
-@pytest.mark.parametrize(("prompt", "suffix"), [("a", "return a"), ("a", ""), ("", "return a"), (["a", ""], "b")])
+@pytest.mark.parametrize(("prompt", "suffix"), [("a", "return a"), ("", "return a"), (["a", ""], "b")])
 def test_a_suffix_is_passed_on(client: TestClient, recorder: Recorder, prompt: str, suffix: str) -> None:
     # The embedded model has no tokens for it, and says so.
     assert refused(client, prompt=prompt, suffix=suffix).param == "suffix"
     told = recorder.generation()
     assert (told.prompt, told.suffix) == (prompt[0] if prompt else "", suffix)
+
+
+def test_a_suffix_that_is_empty_asks_for_nothing_where_the_model_has_no_tokens_for_it(client: TestClient) -> None:
+    ask(client, prompt="a", suffix="")
+    assert refused(client, prompt="", suffix="").param == "prompt"
 
 
 def test_what_load_generators_send(client: TestClient, recorder: Recorder) -> None:

@@ -15,6 +15,7 @@ from app.contract.telemetry import (
     KeysRead,
     KvTokens,
     PhaseChanged,
+    Preemptions,
     RequestEnded,
     StepDone,
 )
@@ -93,7 +94,7 @@ LOAD = EngineLoad(
     waits_for="memory",
     kv=KvTokens(running=960, shared=64, cached=2048, free=1024),
     evicted_pages=7,
-    preemptions=1,
+    preemptions=Preemptions(growth=1),
 )
 CLEANED_UP = CleanedUp((GPU, replace(GPU, device="cuda:1")), duration=0.004)
 

@@ -10,7 +10,15 @@ from app.api.anthropic.tool_fields import Choice, CustomToolFields, ToolChoiceFi
 from app.api.http.body_model import Items, NullableBody, TolerantBody
 from app.api.http.field_json_schemas import accepts
 from app.api.openai.bodies.chat import MOST_MESSAGES, MOST_TOOLS
-from app.api.openai.bodies.sampling_fields import AnswerBody, SamplingFields, StopList, TokenLimit
+from app.api.openai.bodies.sampling_fields import (
+    AnswerBody,
+    SamplingFields,
+    StopList,
+    Temperature,
+    TokenLimit,
+    TopK,
+    TopP,
+)
 from app.api.openai.bodies.tool_fields import refuse_choice_without_tools, tools_of
 from app.api.openai.bodies.turns import Turns
 from app.contract.engine import ModelInfo
@@ -63,19 +71,9 @@ class MessagesBody(AnswerBody):
     max_tokens: TokenLimit = Field(
         None, ge=1, le=1_000_000, description="The most new tokens. Absent and -1: as many as fit."
     )
-    temperature: float | None = Field(
-        None, ge=0, le=2, description="0 takes the most likely token. Absent: the model's own value."
-    )
-    top_p: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
-        "one alone.",
-    )
-    top_k: int | None = Field(
-        None, ge=-1, le=1_000_000, description="Sample from this many most likely tokens; 0 and -1 mean all."
-    )
+    temperature: Temperature = None
+    top_p: TopP = None
+    top_k: TopK = None
     stop_sequences: StopList = Field(
         default_factory=list,
         description="The answer ends before any of these strings, at most 16, also within JSON. Calls of tools are "

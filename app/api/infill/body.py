@@ -98,6 +98,5 @@ class InfillBody(SamplingFields):
             suffix=self.input_suffix,
             context="".join(snippet.written() for snippet in self.input_extra),
             begun=self.prompt,
-            max_tokens=1 if self.n_predict == 0 else request.max_tokens,  # the engine's least
             lines=LineLimits(self.n_indent, self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None),
         )

@@ -10,13 +10,12 @@ from app.serving.choices import Choices
 
 
 class InfillOutput:
-    """Writes one answer. `silent`: without its text. `fields`: what is wanted of the answer, all if empty."""
+    """Writes one answer. `fields`: what is wanted of it, all if empty."""
 
     heartbeat = HEARTBEAT
 
-    def __init__(self, model: str, *, silent: bool, fields: Sequence[str]) -> None:
+    def __init__(self, model: str, fields: Sequence[str]) -> None:
         self._model = model
-        self._silent = silent
         self._fields = fields
 
     async def whole(self, choices: Choices) -> Mapping[str, object]:
@@ -24,7 +23,7 @@ class InfillOutput:
         text: list[str] = []
         answer: Mapping[str, object] = {}
         async for _, event in choices:
-            if isinstance(event, TextEvent) and not self._silent:
+            if isinstance(event, TextEvent):
                 text.append(event.text)
             elif isinstance(event, Finished):
                 if event.failure is not None:
@@ -35,7 +34,7 @@ class InfillOutput:
     async def frames(self, choices: Choices) -> AsyncGenerator[str, None]:
         """There is no [DONE]: the last event says `stop`."""
         async for _, event in choices:
-            if isinstance(event, TextEvent) and not self._silent:
+            if isinstance(event, TextEvent):
                 yield frame(_piece(event.text, choices))
             elif isinstance(event, Finished):
                 failure = event.failure

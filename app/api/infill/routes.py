@@ -29,7 +29,7 @@ def infill_router(service: GenerationService) -> APIRouter:
             return body, body.generation(request.state.request_id, request.state.tenant, service.model)
 
         body, generation = await read_json(request, convert)
-        output = InfillOutput(service.model.name, silent=body.n_predict == 0, fields=body.response_fields)
+        output = InfillOutput(service.model.name, body.response_fields)
         return await respond(request, answer(service, [generation], output), _error)
 
     return router

@@ -9,7 +9,15 @@ from pydantic_core import PydanticCustomError
 from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import accepts
 from app.api.openai.bodies.chat import MOST_TOOLS
-from app.api.openai.bodies.sampling_fields import AnswerBody, Labels, Off, SamplingFields, TokenLimit
+from app.api.openai.bodies.sampling_fields import (
+    AnswerBody,
+    Labels,
+    Off,
+    SamplingFields,
+    Temperature,
+    TokenLimit,
+    TopP,
+)
 from app.api.openai.bodies.tool_fields import refuse_choice_without_tools, tools_of
 from app.api.openai.bodies.turns import Turns
 from app.api.responses.input_items import INPUT, add_input
@@ -67,16 +75,8 @@ class ResponseBody(AnswerBody):
     max_output_tokens: TokenLimit = Field(
         None, ge=1, le=1_000_000, description="The most new tokens. Absent and -1: as many as fit."
     )
-    temperature: float | None = Field(
-        None, ge=0, le=2, description="0 takes the most likely token. Absent: the model's own value."
-    )
-    top_p: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
-        "one alone.",
-    )
+    temperature: Temperature = None
+    top_p: TopP = None
     text: TextFields = Field(TextFields(), description="The form of the answer's text.")
     tools: Items[FlatToolFields] = Field(
         default_factory=list,

@@ -23,7 +23,7 @@ from app.contract.errors import (
 )
 from app.contract.events import EngineEvent, FinishReason, PromptEvent, TokenEvent
 from app.contract.readiness import shutting_down
-from app.contract.telemetry import EngineLoad, KvTokens, Observers, StepDone
+from app.contract.telemetry import EngineLoad, KvTokens, Observers, Preemptions, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
@@ -233,5 +233,5 @@ class Runner:
                 free=pool.free * pool.size,
             ),
             evicted_pages=pool.evicted,
-            preemptions=scheduler.preemptions,
+            preemptions=Preemptions(**scheduler.preemptions),
         )

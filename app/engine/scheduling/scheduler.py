@@ -18,6 +18,7 @@ While no sequence decodes, the chunk is ALONE times as large. `prefill_shares.py
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
@@ -37,12 +38,16 @@ LARGER_AFTER = 1000
 one step in a thousand is computed twice."""
 
 
+Cause = Literal["growth", "page_share", "place_share"]
+"""Of a preemption: `app.contract.telemetry.Preemptions` says what they are."""
+
+
 class Scheduler:
     """Not safe under threads: for the inference thread only."""
 
     def __init__(self, kv: KvManager, *, max_sequences: int, chunk: int) -> None:
         self.kv = kv
-        self.preemptions = 0  # since the start
+        self.preemptions: dict[Cause, int] = dict.fromkeys(get_args(Cause), 0)  # since the start
         self._max_sequences = max_sequences
         self._largest_chunk = self._chunk = chunk
         self._most_rows = max_sequences
@@ -63,7 +68,7 @@ class Scheduler:
     @property
     def waits_for_memory(self) -> bool:
         """Whether the first waiting sequence waits for pages, and not for a place."""
-        return bool(self._waiting) and len(self._running) < self._max_sequences
+        return bool(self._waiting) and not self._full
 
     def add(self, sequence: TokenSequence) -> None:
         """Queue it. Raises ValueError for one that could never be computed; clients see the message."""
@@ -144,7 +149,7 @@ class Scheduler:
         """Pages for every running sequence's tokens, the oldest first."""
         for sequence in list(self._running.values()):
             while sequence.id in self._running and not self.kv.grow(sequence, len(sequence.tokens)):
-                self._preempt(self._victim())
+                self._preempt(self._victim(), "growth")
 
     def _victim(self) -> TokenSequence:
         """The youngest sequence of the tenant with most pages, but never the one that came first of all."""
@@ -153,12 +158,12 @@ class Scheduler:
         others = [own[-1] for own in running.values() if own[-1] is not first]
         return max(others, key=lambda youngest: self.kv.held(youngest.tenant))
 
-    def _preempt(self, sequence: TokenSequence) -> None:
+    def _preempt(self, sequence: TokenSequence, cause: Cause) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
         del self._running[sequence.id]
         self.kv.release(sequence, keep=True)
         sequence.preemptions += 1
-        self.preemptions += 1
+        self.preemptions[cause] += 1
         self._waiting.put_back(sequence.tenant, sequence)
 
     def _admit(self) -> None:
@@ -189,7 +194,7 @@ class Scheduler:
         fits = self._fits(sequence)
         if not fits and shares is not None and self._would_fit(sequence, shares):
             while not fits and (victim := self._beyond(shares)) is not None:
-                self._preempt(victim)
+                self._preempt(victim, "place_share" if self._full else "page_share")
                 fits = self._fits(sequence)
         if not fits:
             return False
@@ -218,12 +223,15 @@ class Scheduler:
     def _fits(self, sequence: TokenSequence) -> bool:
         """Whether there is a place, and pages, which it then has."""
         # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
-        return len(self._running) < self._max_sequences and self.kv.admit(sequence, spare=len(self._running))
+        return not self._full and self.kv.admit(sequence, spare=len(self._running))
+
+    @property
+    def _full(self) -> bool:
+        return len(self._running) >= self._max_sequences
 
     def _beyond(self, shares: Shares) -> TokenSequence | None:
         running = self._running.values()
-        full = len(running) >= self._max_sequences
-        return shares.beyond_places(running) if full else shares.beyond_pages(running, self.kv.held)
+        return shares.beyond_places(running) if self._full else shares.beyond_pages(running, self.kv.held)
 
     def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
         pending = [sequence for sequence in self._running.values() if sequence.pending > 1]

@@ -103,7 +103,8 @@ class Prompts:
         return self._tokenizer.encode(self._tokenizer.shield(text, keep=self._infill or ()))
 
     def _raw(self, prompt: str, request: GenerationRequest) -> list[int]:
-        if request.suffix is None:
+        empty = not (request.suffix or request.context or request.begun)
+        if request.suffix is None or (empty and self._infill is None):
             return self._text(prompt)
         if self._infill is None:
             raise UnsupportedField(

@@ -131,7 +131,8 @@ def test_the_load_is_what_the_engine_said_last(exposed: Exposed) -> None:
     states = {"running": 960, "shared": 64, "cached": 2048, "free": 1024}
     assert states == {state: exposed.value("serving_kv_cache_tokens", state=state) for state in states}
     assert exposed.value("serving_kv_cache_evicted_pages_total") == 7
-    assert exposed.value("serving_preemptions_total") == 1
+    assert exposed.value("serving_preemptions_total", cause="growth") == 1
+    assert exposed.value("serving_preemptions_total", cause="page_share") == 0
 
 
 def test_a_load_before_the_capacity_is_known_divides_by_nothing(exposed: Exposed) -> None:

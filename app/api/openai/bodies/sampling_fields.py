@@ -104,6 +104,29 @@ class AnswerBody(ForModel):
         return value is None or (not known and asks_for_nothing(name, value))
 
 
+Temperature = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=2,
+        description="0 takes the most likely token. Absent: the value of the model's own generation config.",
+    ),
+]
+TopP = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=1,
+        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
+        "one alone.",
+    ),
+]
+TopK = Annotated[
+    int | None,
+    Field(ge=-1, le=1_000_000, description="Sample from this many most likely tokens; 0 and -1 mean all."),
+]
+
+
 class SamplingFields(AnswerBody):
     """Both completion routes have these fields."""
 
@@ -124,22 +147,9 @@ class SamplingFields(AnswerBody):
     ignore_eos: bool = Field(
         False, description="Continue to max_tokens, past the model's stop tokens. Not with response_format or tools."
     )
-    temperature: float | None = Field(
-        None,
-        ge=0,
-        le=2,
-        description="0 takes the most likely token. Absent: the value of the model's own generation config.",
-    )
-    top_p: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Sample from the most likely tokens that together have this probability. 0: from the most likely "
-        "one alone.",
-    )
-    top_k: int | None = Field(
-        None, ge=-1, le=1_000_000, description="Sample from this many most likely tokens; 0 and -1 mean all."
-    )
+    temperature: Temperature = None
+    top_p: TopP = None
+    top_k: TopK = None
     min_p: float = Field(
         0.0, ge=0, le=1, description="Drop tokens that are less likely than this share of the most likely one."
     )

@@ -16,7 +16,7 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision
-from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Scheduler
+from app.engine.scheduling.scheduler import ALONE, LARGER_AFTER, SMALLEST_CHUNK, Cause, Scheduler
 from app.engine.scheduling.shares import Shares, by_tenant
 from tests.support.driving import sequences_of
 
@@ -328,10 +328,13 @@ def test_who_runs_nothing_starts_in_the_next_step_whatever_another_has_waiting_a
             simulation.step()
         before = list(simulation.scheduler._running)
         assert simulation.scheduler.waiting > 0
+        cause: Cause = "place_share" if places == 4 else "page_share"
+        assert simulation.scheduler.preemptions[cause] == 0
         question = TokenSequence("question", prompt(10, 9), 1, "other")
         simulation.scheduler.add(question)
         simulation.step()
         assert question in simulation.done
+        assert simulation.scheduler.preemptions[cause] > 0
         simulation.step()
         after = list(simulation.scheduler._running)
         assert after == before[: len(after)]
@@ -352,7 +355,7 @@ def test_nobody_is_preempted_for_one_that_does_not_fit_all_the_same() -> None:
     scheduler.add(TokenSequence("other", prompt(42 * SIZE, 7), 1, "b"))
     for _ in range(5):
         simulation.step()
-    assert (scheduler.running, scheduler.preemptions) == (7, 0)
+    assert (scheduler.running, sum(scheduler.preemptions.values())) == (7, 0)
     run(simulation)
     assert len(simulation.done) == 8
 
@@ -433,7 +436,7 @@ def test_when_pages_end_the_youngest_of_the_heaviest_tenant_is_preempted() -> No
     simulation = make(pages=30, max_sequences=8)
     for name, tenant in (("a1", "alice"), ("b1", "bob"), ("b2", "bob"), ("b3", "bob"), ("a2", "alice")):
         simulation.scheduler.add(TokenSequence(name, [ord(c) for c in name] * 16, 100, tenant))
-    while not simulation.scheduler.preemptions:
+    while not simulation.scheduler.preemptions["growth"]:
         simulation.step()
     assert [s.id for s in sequences_of(simulation.scheduler) if s.preemptions] == ["b3"]
     run(simulation)
@@ -449,7 +452,7 @@ def test_known_pages_go_before_anybody_is_preempted() -> None:
     assert simulation.scheduler.kv.pool.cached == 13, "the last of them in part"
     simulation.scheduler.add(TokenSequence("long", prompt(150, 2), 80))
     run(simulation)
-    assert simulation.scheduler.preemptions == 0
+    assert sum(simulation.scheduler.preemptions.values()) == 0
     assert simulation.scheduler.kv.pool.evicted > 0
 
 

@@ -170,7 +170,7 @@ class TestTools:
 
     def test_the_form_of_a_name_is_told(self) -> None:
         error = refusal(tools=[{"type": "function", "function": {"name": "secret name"}}])
-        assert error.message == "tools[0].function.name must match ^[a-zA-Z0-9_-]{1,64}$."
+        assert error.message == "tools[0].function.name must match ^[a-zA-Z0-9_-]{1,128}$."
 
     @pytest.mark.parametrize("mode", ["none", "auto"])
     def test_without_tools_nothing_is_called(self, mode: str) -> None:
@@ -199,7 +199,7 @@ class TestTools:
             ({"tools": [{"type": "custom"}]}, "tools[0].type"),
             ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
             ({"tools": [{"type": "function", "function": {"name": "secret name"}}]}, "tools[0].function.name"),
-            ({"tools": [{"type": "function", "function": {"name": "a" * 65}}]}, "tools[0].function.name"),
+            ({"tools": [{"type": "function", "function": {"name": "a" * 129}}]}, "tools[0].function.name"),
             ({"tools": [{"type": "function", "function": {"name": "a\n"}}]}, "tools[0].function.name"),
             (
                 {"tools": [{"type": "function", "function": {"name": "a", "parameters": "secret"}}]},
