@@ -10,13 +10,10 @@ from typing import Any
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's
     "function_call": ("none", "auto"),  # without functions
-    "web_search_options": (),  # an empty object turns the search on
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     # of vLLM, TGI and transformers
     "best_of": (1,),
-    "guided_json": (),  # an empty schema is any JSON
-    "structured_outputs": (),
     "include_reasoning": (True,),
     "thinking": ({"type": "disabled"},),
     "use_beam_search": (False,),
@@ -42,10 +39,11 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "dry_multiplier": (0,),
     "n_probs": (0,),
 }
-"""By field. A flag that is false asks for nothing in every other field, and an empty text, list or object in all but
-those of _BY_BEING_THERE."""
+"""By field. A flag that is false, or an empty text, list or object, asks for nothing in every other field, but for
+_BY_BEING_THERE."""
 
 _BY_BEING_THERE = frozenset({"web_search_options", "guided_json", "structured_outputs"})
+"""An empty object turns the search on, and an empty schema is any JSON."""
 
 
 def asks_for_nothing(field: str, value: Any) -> bool:
