@@ -15,6 +15,16 @@ from tests.support.conformance import conforms, settings
 
 DOCUMENT = openapi_document("smollm2-135m")
 LONGEST = 2  # tokens of an answer: the real model takes its time
+LIMITS = {
+    "/": ("max_length",),
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/fim/completions": ("max_tokens",),
+    "/infill": ("n_predict", "max_tokens"),
+    "/v1/messages": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+}
+"""The fields that end an answer, by path."""
 
 # One value after another, the coverage phase, is a matter of parsing, and the real model answers all that are right.
 config = schemathesis.Config.from_dict({"phases": {"coverage": {"enabled": False}}})
@@ -26,6 +36,12 @@ def test_the_served_document_is_the_one_that_is_tested(stack: Running) -> None:
     assert response.json() == DOCUMENT
 
 
+def test_every_operation_that_generates_is_shortened() -> None:
+    """One that is not answers until its context is full, which takes longer than its client waits."""
+    generate = {path for path, operation in DOCUMENT["paths"].items() if _limits(operation.get("post", {}))}
+    assert generate - {"/v1/chat/completions/render", "/v1/messages/count_tokens"} == set(LIMITS)
+
+
 @schema.parametrize()
 @settings(examples=60)
 def test_every_operation_does_what_the_document_says(case: Case[Any], stack: Running) -> None:
@@ -33,22 +49,26 @@ def test_every_operation_does_what_the_document_says(case: Case[Any], stack: Run
     conforms(case, stack.config.address)
 
 
+def _limits(operation: dict[str, Any]) -> set[str]:
+    """The fields of an operation's body that end its answer."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    fields = DOCUMENT["components"]["schemas"].get(name, {}).get("properties", {})
+    return set(fields) & {name for names in LIMITS.values() for name in names}
+
+
 def _shorten(case: Case[Any]) -> None:
     """Answers end soon. What is wrong stays wrong: only a limit that is missing or right is replaced."""
     body: Any = case.body
-    if not isinstance(body, dict) or not {"messages", "prompt", "input"} & set(body):
+    names = LIMITS.get(case.operation.path)
+    if names is None or not isinstance(body, dict):
         return
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_length"):
+    for name in names:
         if _is_right(body.get(name)):
             body[name] = LONGEST
-    if case.operation.path == "/" and not body.get("max_length"):
-        body["max_length"] = LONGEST
-    if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
-        body["max_output_tokens"] = LONGEST
-    limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
-    paths = ("/v1/chat/completions", "/v1/completions", "/v1/fim/completions", "/v1/messages")
-    if case.operation.path in paths and limits == (None, None):
-        body["max_tokens"] = LONGEST
+    classic = case.operation.path == "/"  # there an empty value means the default
+    if all(body.get(name) is None or (classic and not body[name]) for name in names):
+        body[names[0]] = LONGEST
 
 
 def _is_right(limit: object) -> bool:
