@@ -58,6 +58,7 @@ class WorkPool:
                 f"{_MOST_WAITING} jobs ({self._name}) of this API key, or of all clients without a key, already "
                 "wait: no more may. Send fewer requests at once.",
                 retry_after=1,
+                reason="preparing",
             )
         turn = asyncio.get_running_loop().create_future()
         self._waiting.add(tenant, turn)

@@ -33,7 +33,8 @@ from typing import ClassVar, Self
 
 class ServingError(Exception):
     """The root of the tree. `retry_after` is in seconds; `param` names the field at fault. Not `retryable`: the same
-    request would take as long and end in the same way."""
+    request would take as long and end in the same way. `reason` is one word for what is lacking, of a few that the
+    code has, for metrics."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -46,11 +47,13 @@ class ServingError(Exception):
         *,
         param: str | None = None,
         retry_after: float | None = None,
+        reason: str = "",
     ) -> None:
         self.message = self.default_message if message is None else message
         super().__init__(self.message)
         self.param = param
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class InvalidRequest(ServingError):

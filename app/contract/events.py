@@ -24,23 +24,12 @@ SUCCESSES = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What the engine knows when the first token comes. Finished has it too, but a stop string ends an answer before
-    that."""
-
-    queued: float
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One new token. `top_logprobs` holds (token id, log-probability), most likely first. Only the first token has
-    `start`."""
+    """One new token. `top_logprobs` holds (token id, log-probability), most likely first."""
 
     token: int
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
-    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +75,33 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The seconds of each stage. A stage that was not reached has 0."""
+    """The seconds of each stage, one after the other from arrival to the end. A stage that was not reached has 0."""
 
-    queued: float = 0.0  # from arrival to the first computed prompt token
-    prefill: float = 0.0  # from there to the first new token
-    decode: float = 0.0  # from the first new token to the last
+    prepare: float = 0.0  # until the prompt is rendered and tokenized, and admitted
+    grammar: float = 0.0  # until its grammar is compiled
+    queue: float = 0.0  # until its first prompt token is computed
+    prefill: float = 0.0  # until the first new token
+    decode: float = 0.0  # until the end
+
+    @property
+    def queued(self) -> float:
+        """From arrival to the first computed prompt token."""
+        return self.prepare + self.grammar + self.queue
+
+    @property
+    def total(self) -> float:
+        return self.queued + self.prefill + self.decode
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The last event. `error` is set if the reason is ERROR or CANCELLED. It is also set if something other than
-    max_tokens ended the answer with LENGTH: then the tokens so far are the answer."""
+    max_tokens ended the answer with LENGTH: then the tokens so far are the answer. The service adds the timings."""
 
     reason: FinishReason
     usage: Usage
-    timings: Timings
+    timings: Timings = Timings()
     error: ServingError | None = None
-    preemptions: int | None = None  # None when the service ended the answer: only the engine counts them
     stop: str | None = None  # the stop string that ended the answer
 
     @property

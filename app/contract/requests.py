@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from app.contract.progress import Progress
 from app.contract.terms import NO_TERMS, Terms
 
 ANONYMOUS = "anonymous"
@@ -201,3 +202,5 @@ class EngineRequest:
     deadline_at: float | None = None
     # None: no log-probabilities of the prompt. n: those of its tokens and, for each place, of the n most likely ones.
     prompt_logprobs: int | None = None
+    request_id: str = ""  # of the client's request, which may want several answers; for the log
+    progress: Progress = field(default_factory=Progress, compare=False)  # the engine sets its part of it

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from app.contract.errors import ServingError
 from app.contract.events import Finished, FinishReason
 from app.contract.requests import GenerationRequest
 
@@ -40,15 +41,40 @@ class RequestEnded:
 
     id: str
     status: int  # the HTTP status, also when it could no longer be sent
-    error_code: str | None
+    error: ServingError | None
     duration: float  # seconds from arrival to the last event
+    tenant: str | None = None  # where there is no `request`; None: it was refused before its key was known
     path: str | None = None  # as the client wrote it, where there is no `request`: for the log, never for a label
     request: GenerationRequest | None = None
     model: str | None = None
     response: str = ""
     finished: Finished | None = None
+    max_tokens: int | None = None  # as many as it could get, where it asked for none
     time_to_first_token: float | None = None  # seconds from arrival
+    largest_gap: float | None = None  # the longest time between two tokens, seconds
+    mean_batch: float | None = None  # sequences that its forward passes computed, on average
+    preemptions: int = 0  # times that it gave up its KV memory and was computed again
     choices: tuple[Choice, ...] = ()
+
+    @property
+    def error_code(self) -> str | None:
+        return None if self.error is None else self.error.code
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first token of a request came, whatever follows."""
+
+    request: GenerationRequest
+    model: str
+    seconds: float  # from arrival
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGap:
+    """The time from one token of an answer to its next."""
+
+    seconds: float
 
 
 WaitsFor = Literal["memory", "place"]
@@ -100,7 +126,7 @@ class EngineLoad:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes on one device after a cleanup. `peak` is the most that was allocated since the cleanup before.
+    """Bytes on one device. `peak` is the most that was allocated since they were read before.
 
     For a GPU `allocated` is held by tensors, `reserved` by the allocator, `free` and `total` are the device's.
     Without a GPU the one device is `cpu`: allocated and reserved are the process's resident memory.
@@ -117,21 +143,47 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanedUp:
-    """The memory cleanup after an answer has run."""
+class MemoryRead:
+    """The memory was read without a cleanup: while requests run, and where there are no cleanups."""
 
     devices: tuple[DeviceMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedUp:
+    """The memory cleanup after an answer has run. Both have the same devices in the same order."""
+
+    before: tuple[DeviceMemory, ...]
+    devices: tuple[DeviceMemory, ...]  # after it
     duration: float  # seconds
+
+    def freed(self) -> dict[str, int]:
+        """Bytes by device: what its allocator gave back to the driver; negative where it took more meanwhile."""
+        pairs = zip(self.before, self.devices, strict=True)
+        return {after.device: before.reserved - after.reserved for before, after in pairs}
+
+
+StepKind = Literal["prefill", "decode", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
     """One forward pass of the engine."""
 
-    kind: Literal["prefill", "decode"]
     sequences: int
-    tokens: int
+    prefill_tokens: int  # of prompts
+    decode_tokens: int  # the last ones of answers: one for each that decodes
     duration: float  # seconds
+
+    @property
+    def tokens(self) -> int:
+        return self.prefill_tokens + self.decode_tokens
+
+    @property
+    def kind(self) -> StepKind:
+        if self.prefill_tokens:
+            return "mixed" if self.decode_tokens else "prefill"
+        return "decode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +210,18 @@ class KeysRead:
     outdated: bool
 
 
-Event = RequestEnded | EngineLoad | CleanedUp | StepDone | PhaseChanged | AttentionChosen | KeysRead
+Event = (
+    RequestEnded
+    | FirstToken
+    | TokenGap
+    | EngineLoad
+    | MemoryRead
+    | CleanedUp
+    | StepDone
+    | PhaseChanged
+    | AttentionChosen
+    | KeysRead
+)
 
 
 class Observer(Protocol):

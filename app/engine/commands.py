@@ -9,7 +9,6 @@ from app.engine.grammars.constraint import Constraint
 @dataclass(frozen=True, slots=True)
 class Submit:
     request: EngineRequest
-    arrived_at: float  # monotonic
     constraint: Constraint | None = None  # what the request's grammar was compiled to
 
 

@@ -11,7 +11,6 @@ import logging
 import queue
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -95,7 +94,7 @@ class LocalEngine:
         refuse_unless_ready(self._health.status())
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()
         self._listeners[request.id] = events
-        self._commands.put(Submit(request, time.monotonic(), constraint))
+        self._commands.put(Submit(request, constraint))
         over = False
         try:
             while not over:

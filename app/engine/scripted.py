@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NoTokenLeft, ServingError
-from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, Start, Timings, TokenEvent, Usage
+from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, TokenEvent, Usage
 from app.contract.readiness import refuse_unless_ready, shutting_down
 from app.contract.requests import EngineRequest
 from app.engine.grammars.compiler import Grammars
@@ -94,13 +94,12 @@ class ScriptedEngine:
                 self._idle.set()
 
     async def _play(self, request: EngineRequest, constraint: Constraint | None) -> AsyncGenerator[EngineEvent, None]:
-        clock = _Clock()
         count = 0
         has_slot = False
         reason, error = FinishReason.LENGTH, None
         try:
             has_slot = await self._pause(self._slots, request)
-            clock.started()
+            request.progress.started_at = time.monotonic()
             if request.prompt_logprobs is not None:
                 yield _prompt_event(request.tokens, request.prompt_logprobs)
             async with aclosing(self._tokens(request)) as tokens:
@@ -109,9 +108,9 @@ class ScriptedEngine:
                         break
                     token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
                     count += 1
-                    clock.token()
-                    start = Start(clock.timings().queued, cached_tokens=0) if count == 1 else None
-                    yield _token_event(token, request.sampling.top_logprobs, start)
+                    request.progress.steps += 1
+                    request.progress.neighbours += self._running
+                    yield _token_event(token, request.sampling.top_logprobs)
                     if token in request.stop_tokens:
                         reason = FinishReason.STOP
                         break
@@ -123,7 +122,7 @@ class ScriptedEngine:
         finally:
             if has_slot:
                 self._slots.release()
-        yield Finished(reason, Usage(len(request.tokens), count), clock.timings(), error, preemptions=0)
+        yield Finished(reason, Usage(len(request.tokens), count, request.progress.cached_tokens), error=error)
 
     async def _tokens(self, request: EngineRequest) -> AsyncGenerator[int, None]:
         """The tokens of a request without an end, each when its step would be done. Raises what `_pause` raises."""
@@ -156,17 +155,17 @@ class ScriptedEngine:
         return True
 
 
-def _token_event(token: int, top_logprobs: int | None, start: Start | None) -> TokenEvent:
+def _token_event(token: int, top_logprobs: int | None) -> TokenEvent:
     """With log-probabilities, if they are wanted: the token is the most likely one, and its neighbours follow."""
     if top_logprobs is None:
-        return TokenEvent(token, start=start)
+        return TokenEvent(token)
     others = tuple((token + place, -0.5 - place) for place in range(top_logprobs))
-    return TokenEvent(token, -0.5, others, start)
+    return TokenEvent(token, -0.5, others)
 
 
 def _prompt_event(prompt: tuple[int, ...], top: int) -> PromptEvent:
     first, *others = prompt
-    return PromptEvent((TokenEvent(first), *(_token_event(token, top, None) for token in others)))
+    return PromptEvent((TokenEvent(first), *(_token_event(token, top) for token in others)))
 
 
 def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -> int:
@@ -182,22 +181,3 @@ def _allowed(wanted: int, constraint: Constraint, stop_tokens: frozenset[int]) -
     except Exception:  # noqa: BLE001  # a constraint may raise anything; StopIteration: it allows no token
         raise NoTokenLeft from None
     return token
-
-
-class _Clock:
-    """The times of a scripted request."""
-
-    def __init__(self) -> None:
-        self._arrived = self._start = self._first = self._last = time.monotonic()
-
-    def started(self) -> None:
-        self._start = self._first = self._last = time.monotonic()
-
-    def token(self) -> None:
-        now = time.monotonic()
-        if self._first == self._start:
-            self._first = now
-        self._last = now
-
-    def timings(self) -> Timings:
-        return Timings(self._start - self._arrived, self._first - self._start, max(0.0, self._last - self._first))

@@ -36,6 +36,8 @@ class ContentFields:
             fields["response"] = render(event.response, self._limit)
         if request.stop:
             fields["stop"] = [render(text, self._limit) for text in request.stop]
+        if event.finished is not None and event.finished.stop is not None:
+            fields["stop_string"] = render(event.finished.stop, self._limit)
         return fields
 
     def choices(self, event: RequestEnded) -> list[dict[str, Plain]]:

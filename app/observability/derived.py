@@ -1,7 +1,31 @@
 """Figures computed from one ended request, so that its log line and the histograms have the same numbers."""
 
-from app.contract.events import SUCCESSES
+from dataclasses import asdict
+from typing import Literal
+
+from app.contract.errors import ClientClosed
+from app.contract.events import SUCCESSES, FinishReason
 from app.contract.telemetry import RequestEnded
+
+Outcome = Literal["answered", "cancelled", "error", "refused"]
+
+
+def outcome_of(event: RequestEnded) -> Outcome:
+    """`refused` is what never reached the engine, but for clients that left before."""
+    if isinstance(event.error, ClientClosed):
+        return "cancelled"
+    if event.finished is None:
+        return "refused"
+    if event.finished.reason in SUCCESSES:
+        return "answered"
+    return "cancelled" if event.finished.reason is FinishReason.CANCELLED else "error"
+
+
+def stages(event: RequestEnded) -> dict[str, float]:
+    """Seconds by stage, for the stages that were reached, in their order. Their sum is the duration."""
+    if event.finished is None:
+        return {"prepare": event.duration}
+    return {stage: seconds for stage, seconds in asdict(event.finished.timings).items() if seconds > 0}
 
 
 def succeeded(event: RequestEnded) -> bool:

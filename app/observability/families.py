@@ -15,6 +15,7 @@ FIRST_TOKEN_BUCKETS = (
     *(20.0, 40.0, 80.0, 160.0, 640.0),
 )
 PER_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+GAP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 SPEED_BUCKETS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0)
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(9))  # 1 to 65536, as gen_ai.client.token.usage
 STEP_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
@@ -36,7 +37,7 @@ class RequestFamilies:
         )
         self.first_token = Histogram(
             "gen_ai_server_time_to_first_token_seconds",
-            "From a request's arrival to its first token; successes only.",
+            "From a request's arrival to its first token, observed when that comes, whatever follows.",
             served,
             registry=registry,
             buckets=FIRST_TOKEN_BUCKETS,
@@ -60,17 +61,26 @@ class RequestFamilies:
             ("outcome", "status"),
             registry=registry,
         )
-        self.queued = Histogram(
-            "serving_request_queue_seconds",
-            "From a request's arrival to its first computed prompt token; successes only.",
+        self.refusals = Counter(
+            "serving_refusals",
+            "Requests that were refused before the engine had them, by error code and by what was lacking (empty for "
+            "most codes).",
+            ("code", "reason"),
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "serving_request_stage_seconds",
+            "Time in each stage that a request reached (prepare, grammar, queue, prefill, decode; together from its "
+            "arrival to its end), by its outcome (answered, cancelled, error, refused).",
+            ("stage", "outcome"),
             registry=registry,
             buckets=FIRST_TOKEN_BUCKETS,
         )
-        self.prefill = Histogram(
-            "serving_request_prefill_seconds",
-            "From a request's first computed prompt token to its first new token; successes only.",
+        self.between_tokens = Histogram(
+            "serving_time_between_tokens_seconds",
+            "From each token of an answer to its next.",
             registry=registry,
-            buckets=FIRST_TOKEN_BUCKETS,
+            buckets=GAP_BUCKETS,
         )
         self.prompt_length = Histogram(
             "serving_request_prompt_tokens", "Prompt tokens per request.", registry=registry, buckets=TOKEN_BUCKETS
@@ -143,7 +153,7 @@ class EngineFamilies:
         )
         self.step = Histogram(
             "serving_engine_step_duration_seconds",
-            "One forward pass, by kind.",
+            "One forward pass, by kind: prefill, decode, or mixed.",
             ("kind",),
             registry=registry,
             buckets=STEP_BUCKETS,
@@ -157,7 +167,8 @@ class EngineFamilies:
         )
         self.step_tokens = Counter(
             "serving_engine_step_tokens",
-            "Tokens computed by forward passes: counted at once, where the requests' tokens count at their end.",
+            "Tokens computed by forward passes, of prompts (prefill) and of answers (decode): counted at once, where "
+            "the requests' tokens count at their end.",
             ("kind",),
             registry=registry,
         )
@@ -175,7 +186,8 @@ class KeysFamilies:
 
 
 class MemoryFamilies:
-    """The devices' memory, set after each cleanup. On a machine without GPUs the one device is `cpu`."""
+    """The devices' memory, set after each cleanup and every few seconds while requests run. Without a GPU the one
+    device is `cpu`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(what: str, meaning: str) -> Gauge:
@@ -188,9 +200,12 @@ class MemoryFamilies:
         self.reserved = gauge("reserved", "GPU: held by PyTorch's allocator. cpu: the process's resident memory.")
         self.free = gauge("free", "Free on the device, whoever uses the rest.")
         self.total = gauge("total", "The device's memory.")
-        self.peak = gauge("peak", "The most that was allocated between the last two cleanups.")
+        self.peak = gauge("peak", "The most that was allocated between the last two readings.")
         self.alloc_retries = counter("alloc_retries", "Allocations that succeeded only after emptying the cache.")
         self.out_of_memory = counter("out_of_memory", "Allocations that failed.")
+        self.before_cleanup = gauge("before_cleanup", "Reserved before the last cleanup.")
+        self.after_cleanup = gauge("after_cleanup", "Reserved after the last cleanup.")
+        self.freed = counter("freed_bytes", "What cleanups gave back to the driver, or on a CPU to the system.")
         self.cleanup = Histogram(
             "serving_cleanup_duration_seconds",
             "The memory cleanup after an answer, over all devices.",

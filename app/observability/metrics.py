@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.contract.engine import Phase
 from app.contract.errors import every_error
-from app.contract.events import SUCCESSES, FinishReason, Timings, Usage
+from app.contract.events import SUCCESSES, FinishReason, Usage
 from app.contract.requests import GenerationRequest
 from app.contract.telemetry import (
     AttentionChosen,
@@ -25,15 +25,24 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    FirstToken,
     KeysRead,
     KvTokens,
+    MemoryRead,
     PhaseChanged,
     Preemptions,
     RequestEnded,
     StepDone,
+    TokenGap,
     WaitsFor,
 )
-from app.observability.derived import output_tokens_per_second, succeeded, time_per_output_token
+from app.observability.derived import (
+    outcome_of,
+    output_tokens_per_second,
+    stages,
+    succeeded,
+    time_per_output_token,
+)
 from app.observability.families import EngineFamilies, KeysFamilies, MemoryFamilies, RequestFamilies
 from app.settings import SettingsError
 
@@ -69,24 +78,35 @@ class Metrics:
 
     def notify(self, event: Event) -> None:
         match event:
+            case TokenGap() | FirstToken() | RequestEnded():
+                self._of_request(event)
             case StepDone():
                 self._step(event)
             case EngineLoad():
                 self._load(event)
-            case RequestEnded(request=None):
-                self._requests.requests.labels(REFUSED, str(event.status)).inc()
-            case RequestEnded(request=GenerationRequest() as request):
-                self._ended(event, (request.operation, event.model or ""))
-            case CleanedUp():
-                self._memory.cleanup.observe(event.duration)
+            case MemoryRead():
                 for device in event.devices:
                     self._device(device)
+            case CleanedUp():
+                self._cleaned_up(event)
             case PhaseChanged():
                 self._phase(event)
             case KeysRead():
                 self._keys.outdated.set(event.outdated)
             case AttentionChosen():
                 self._engine.attention.info({"prefill": event.prefill, "decode": event.decode})
+
+    def _of_request(self, event: TokenGap | FirstToken | RequestEnded) -> None:
+        match event:
+            case TokenGap():
+                self._requests.between_tokens.observe(event.seconds)
+            case FirstToken():
+                self._first_token(event)
+            case RequestEnded(request=None):
+                self._requests.requests.labels(REFUSED, str(event.status)).inc()
+                self._refused(event)
+            case RequestEnded(request=GenerationRequest() as request):
+                self._ended(event, (request.operation, event.model or ""))
 
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""
@@ -97,6 +117,7 @@ class Metrics:
             self._requests.requests.labels(FinishReason.CANCELLED, status)
         for error in errors:
             self._requests.requests.labels(REFUSED, str(error.status))
+            self._requests.refusals.labels(error.code, "")
             if error.status >= 500:
                 self._requests.requests.labels(FinishReason.ERROR, str(error.status))
         for reason in (FinishReason.CANCELLED, FinishReason.ERROR):
@@ -112,7 +133,8 @@ class Metrics:
     def _step(self, event: StepDone) -> None:
         self._engine.step.labels(event.kind).observe(event.duration)
         self._engine.step_sequences.labels(event.kind).observe(event.sequences)
-        self._engine.step_tokens.labels(event.kind).inc(event.tokens)
+        self._engine.step_tokens.labels("prefill").inc(event.prefill_tokens)
+        self._engine.step_tokens.labels("decode").inc(event.decode_tokens)
 
     def _load(self, event: EngineLoad) -> None:
         self._engine.running.set(event.running)
@@ -139,15 +161,18 @@ class Metrics:
 
     def _ended(self, event: RequestEnded, served: tuple[str, str]) -> None:
         """`served` are two label values: the operation and the model."""
+        for stage, seconds in stages(event).items():
+            self._requests.stage.labels(stage, outcome_of(event)).observe(seconds)
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._requests.requests.labels(outcome, str(event.status)).inc()
         error = event.error_code or ("" if succeeded(event) else outcome)
-        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event))
+        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event.id))
         if event.finished is None:
+            self._refused(event)
             return
         self._usage(event.finished.usage)
         if succeeded(event):
-            self._success(event, event.finished.timings, served)
+            self._success(event, served)
         else:
             self._requests.wasted_tokens.labels(outcome).inc(event.finished.usage.completion_tokens)
 
@@ -158,19 +183,31 @@ class Metrics:
         self._requests.prompt_length.observe(usage.prompt_tokens)
         self._requests.answer_length.observe(usage.completion_tokens)
 
-    def _success(self, event: RequestEnded, timings: Timings, served: tuple[str, str]) -> None:
-        """Only for successes, which have passed all stages."""
-        exemplar = _exemplar(event)
-        if event.time_to_first_token is not None:
-            self._requests.first_token.labels(*served).observe(event.time_to_first_token, exemplar)
+    def _first_token(self, event: FirstToken) -> None:
+        request = event.request
+        family = self._requests.first_token.labels(request.operation, event.model)
+        family.observe(event.seconds, _exemplar(request.id))
+
+    def _refused(self, event: RequestEnded) -> None:
+        if event.error is not None:
+            self._requests.refusals.labels(event.error.code, event.error.reason).inc()
+
+    def _success(self, event: RequestEnded, served: tuple[str, str]) -> None:
         per_token = time_per_output_token(event)
         if per_token is not None:
-            self._requests.per_token.labels(*served).observe(per_token, exemplar)
+            self._requests.per_token.labels(*served).observe(per_token, _exemplar(event.id))
         speed = output_tokens_per_second(event)
         if speed is not None:
             self._requests.speed.observe(speed)
-        self._requests.queued.observe(timings.queued)
-        self._requests.prefill.observe(timings.prefill)
+
+    def _cleaned_up(self, event: CleanedUp) -> None:
+        self._memory.cleanup.observe(event.duration)
+        for before, after in zip(event.before, event.devices, strict=True):
+            self._device(after)
+            self._memory.before_cleanup.labels(after.device).set(before.reserved)
+            self._memory.after_cleanup.labels(after.device).set(after.reserved)
+        for device, freed in event.freed().items():
+            self._memory.freed.labels(device).inc(max(0, freed))
 
     def _device(self, device: DeviceMemory) -> None:
         name = device.device
@@ -189,9 +226,9 @@ class Metrics:
         return total - before if total >= before else total
 
 
-def _exemplar(event: RequestEnded) -> dict[str, str] | None:
-    """The request id, which leads from a slow bucket to a log line."""
-    return {"request_id": event.id} if len(event.id) <= _EXEMPLAR_LIMIT else None
+def _exemplar(request_id: str) -> dict[str, str] | None:
+    """What leads from a slow bucket to a log line."""
+    return {"request_id": request_id} if len(request_id) <= _EXEMPLAR_LIMIT else None
 
 
 def _one_process() -> None:

@@ -32,7 +32,7 @@ class LogObserver:
             case RequestEnded(request=GenerationRequest() as request):
                 self._requests.log(_level(event), "request", **self._line(event, request))
             case CleanedUp():
-                self._engine.debug("cleaned up", duration_s=_round(event.duration), devices=_devices(event))
+                self._engine.info("cleaned up", duration_s=_round(event.duration), devices=_devices(event))
             case PhaseChanged():
                 level = logging.ERROR if event.phase == Phase.FAILED else logging.INFO
                 self._engine.log(
@@ -49,9 +49,13 @@ class LogObserver:
             "status": event.status,
             "duration_s": _round(event.duration),
         }
-        if event.error_code is not None:
-            line["error_code"] = event.error_code
-        line |= _outcome(event) | _parameters(request) | _labels(request) | self._content.of(event, request)
+        line |= (
+            _error(event)
+            | _outcome(event)
+            | _parameters(request)
+            | _labels(request)
+            | self._content.of(event, request)
+        )
         if event.choices:
             line["choices"] = self._choices(event)
         return line
@@ -67,25 +71,36 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
     """The figures of the engine; empty for a request that did not reach it."""
     finished = event.finished
     if finished is None:
-        return {}
+        return {"prepare_s": _round(event.duration)}
     outcome: dict[str, Any] = {
         "finish_reason": finished.reason,
         "prompt_tokens": finished.usage.prompt_tokens,
         "completion_tokens": finished.usage.completion_tokens,
         "cached_tokens": finished.usage.cached_tokens,
         "time_to_first_token_s": _round(event.time_to_first_token),
-        "queued_s": _round(finished.timings.queued),
-        "prefill_s": _round(finished.timings.prefill),
-        "decode_s": _round(finished.timings.decode),
+        **{f"{stage}_s": _round(seconds) for stage, seconds in dataclasses.asdict(finished.timings).items()},
+        "largest_gap_s": _round(event.largest_gap),
         "output_tokens_per_second": _round(output_tokens_per_second(event)),
+        "mean_batch": None if event.mean_batch is None else round(event.mean_batch, 1),
+        "preemptions": event.preemptions,
+        "most_tokens": event.max_tokens,
     }
-    if finished.preemptions is not None:
-        outcome["preemptions"] = finished.preemptions
-    if finished.error is not None:
-        outcome["error_message"] = finished.error.message
-        if finished.error.__cause__ is not None:  # the reason, which the client does not get
-            outcome["exc_info"] = finished.error
     return outcome
+
+
+def _error(event: RequestEnded) -> dict[str, Any]:
+    """Why a request was refused or failed; empty for an answer."""
+    error = event.error
+    if error is None:
+        return {}
+    told: dict[str, Any] = {"error_code": error.code, "error_message": error.message}
+    if error.param is not None:
+        told["error_field"] = error.param
+    if error.reason:
+        told["error_reason"] = error.reason
+    if error.__cause__ is not None:  # what the client does not get
+        told["exc_info"] = error
+    return told
 
 
 def _parameters(request: GenerationRequest) -> dict[str, Any]:
@@ -126,11 +141,11 @@ def _default(field: dataclasses.Field[Any]) -> object:
 def _refusal(event: RequestEnded) -> dict[str, Any]:
     return {
         "request_id": event.id,
+        "tenant": event.tenant,
         "path": event.path,
         "status": event.status,
-        "error_code": event.error_code,
         "duration_s": _round(event.duration),
-    }
+    } | _error(event)
 
 
 def _level(event: RequestEnded) -> int:
@@ -141,7 +156,12 @@ def _level(event: RequestEnded) -> int:
 
 
 def _devices(event: CleanedUp) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(device) for device in event.devices]
+    """Bytes of each after the cleanup, and what was reserved before."""
+    freed = event.freed()
+    return [
+        dataclasses.asdict(after) | {"reserved_before": before.reserved, "freed": freed[after.device]}
+        for before, after in zip(event.before, event.devices, strict=True)
+    ]
 
 
 def _round(seconds: float | None) -> float | None:

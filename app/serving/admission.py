@@ -113,16 +113,17 @@ class Admission:
     def enter(self, capacity: Capacity, tenant: str, terms: Terms = NO_TERMS) -> Reservation:
         """A place, before the prompt is even tokenized. Raises Overloaded."""
         share, (own, _) = self._share(self.max_requests(capacity), tenant), self._held(tenant)
-        refusal = None
+        refusal, reason = None, "requests"
         if terms.requests is not None and own >= terms.requests:
             refusal = f"There are {own} requests of this API key inside, and its limit is {terms.requests}."
+            reason = "key_requests"
         elif len(self._inside) >= self.max_requests(capacity) and own >= share:
             refusal = (
                 f"There are {own} requests of {_HOLDER} running or waiting, and there may be {share} at the moment."
             )
         if refusal is not None:
             ends = self._ends(capacity, tenant)
-            raise Overloaded(refusal, retry_after=_retry_after(min(ends, default=0.0)))
+            raise Overloaded(refusal, retry_after=_retry_after(min(ends, default=0.0)), reason=reason)
         reservation = Reservation(self, tenant, terms)
         self._inside[reservation] = None
         return reservation
@@ -166,6 +167,7 @@ class Admission:
             f"The prompts of requests of {_HOLDER} that run or wait have {own} tokens, this request's have {wanted}: "
             f"together they may have {share} at the moment.",
             retry_after=_retry_after(self._until_held(share - wanted, capacity, tenant)),
+            reason="prompt_tokens",
         )
 
     def _bound_by_terms(self, wanted: int, capacity: Capacity, tenant: str, limit: int | None) -> None:
@@ -181,6 +183,7 @@ class Admission:
                 f"The prompts of requests of this API key that run or wait have {own} tokens, this request's have "
                 f"{wanted}: the limit of this key is {limit} together.",
                 retry_after=_retry_after(self._until_held(limit - wanted, capacity, tenant)),
+                reason="key_prompt_tokens",
             )
 
     def _until_held(self, most: int, capacity: Capacity, tenant: str) -> float:
@@ -204,6 +207,7 @@ class Admission:
                 f"The server is full: a new answer would begin in about {math.ceil(wait)} seconds, and may wait for "
                 f"{self._max_wait:g}.",
                 retry_after=_retry_after(wait - self._max_wait),
+                reason="wait",
             )
 
     def _leaving(self, capacity: Capacity) -> list[tuple[Stay, Reservation]]:

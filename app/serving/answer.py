@@ -17,13 +17,11 @@ from app.contract.events import (
     Piece,
     PromptEvent,
     ServiceEvent,
-    Start,
-    Timings,
     TokenEvent,
     Usage,
 )
 from app.contract.requests import EngineRequest, GenerationRequest
-from app.contract.telemetry import Observer, RequestEnded
+from app.contract.telemetry import FirstToken, Observer, RequestEnded, TokenGap
 from app.serving.admission import Reservation
 from app.serving.echo import Echo
 from app.serving.output import OutputStream
@@ -59,7 +57,6 @@ class Answer:
         echo: Echo | None,
         reservation: Reservation,
         observers: Observer,
-        arrived_at: float,
         together: Together,
     ) -> None:
         self.request = request
@@ -72,10 +69,10 @@ class Answer:
         self._echo = echo
         self._reservation = reservation
         self._observers = observers
-        self._arrived_at = arrived_at
         self._together = together
-        self._first_token_at: float | None = None
-        self._start: Start | None = None
+        self._progress = engine_request.progress
+        self._last_token_at: float | None = None
+        self._largest_gap: float | None = None
         self._response: list[str] = []
         self._finished: Finished | None = None
         self._told = False
@@ -94,7 +91,7 @@ class Answer:
         try:
             await self._events.aclose()
         finally:
-            self._tell(self._finished or self._left(error))
+            self._tell(self._finished or self._with_timings(self._left(error)))
 
     def __aiter__(self) -> AsyncIterator[ServiceEvent]:
         return self._events
@@ -120,7 +117,7 @@ class Answer:
         for piece in self._remember(self._output.flush()):
             yield piece
         self._finished = self._finished or self._ended(FinishReason.ERROR, GenerationFailed())
-        self._finished = self._as_seen(self._finished)
+        self._finished = self._with_timings(self._as_seen(self._finished))
         self._tell(self._finished)
         yield self._finished
 
@@ -159,28 +156,35 @@ class Answer:
     def _push(self, event: PromptEvent | TokenEvent) -> Sequence[Piece]:
         if isinstance(event, PromptEvent):
             return () if self._echo is None else self._echo.push(event)
-        if self._first_token_at is None:
-            self._first_token_at = time.monotonic()
-            self._start = event.start
+        self._count_token(time.monotonic())
+        return self._remember(self._output.push(event))
+
+    def _count_token(self, now: float) -> None:
+        if self._last_token_at is None:
+            self._progress.first_token_at = now
             self.began.set()
+            if self._together.new_tokens == 0:
+                since = now - self._progress.arrived_at
+                self._observers.notify(FirstToken(self.request, self._model, since))
+        else:
+            gap = now - self._last_token_at
+            self._largest_gap = max(gap, self._largest_gap or 0.0)
+            self._observers.notify(TokenGap(gap))
+        self._last_token_at = now
         self.new_tokens += 1
         self._together.new_tokens += 1
         self._reservation.count_token()
-        return self._remember(self._output.push(event))
 
     def _remember(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
         self._response += [piece_text(piece) for piece in pieces]
         return pieces
 
     def _ended(self, reason: FinishReason, error: ServingError | None = None) -> Finished:
-        """The Finished of an answer that the engine did not end. Without a first token, `prefill` includes the
-        waiting time."""
-        now = time.monotonic()
-        first = self._first_token_at or now
-        start = self._start or Start(queued=0.0, cached_tokens=0)
-        usage = Usage(self.prompt_tokens, self.new_tokens, start.cached_tokens)
-        prefill = max(0.0, first - self._arrived_at - start.queued)
-        return Finished(reason, usage, Timings(start.queued, prefill, now - first), error)
+        """The Finished of an answer that the engine did not end."""
+        return Finished(reason, Usage(self.prompt_tokens, self.new_tokens, self._progress.cached_tokens), error=error)
+
+    def _with_timings(self, finished: Finished) -> Finished:
+        return replace(finished, timings=self._progress.timings(time.monotonic()))
 
     def _left(self, error: BaseException | None) -> Finished:
         """The Finished of an answer whose reader stopped early."""
@@ -195,17 +199,21 @@ class Answer:
         if finished.failure is None:
             self._reservation.count_speed(finished.usage, finished.timings)
         self._reservation.release()
-        first = self._first_token_at
+        progress, timings = self._progress, finished.timings
         self._observers.notify(
             RequestEnded(
                 id=self.request.id,
                 request=self.request,
                 model=self._model,
                 status=finished.failure.status if finished.failure else 200,
-                error_code=finished.error.code if finished.error else None,
+                error=finished.error,
                 response="".join(self._response),
                 finished=finished,
-                duration=time.monotonic() - self._arrived_at,
-                time_to_first_token=None if first is None else first - self._arrived_at,
+                max_tokens=self._engine_request.max_tokens,
+                duration=timings.total,
+                time_to_first_token=None if progress.first_token_at is None else timings.queued + timings.prefill,
+                largest_gap=self._largest_gap,
+                mean_batch=progress.mean_batch,
+                preemptions=progress.preemptions,
             )
         )

@@ -7,7 +7,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import astuple, replace
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Self, cast
 
@@ -128,22 +129,27 @@ def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int)
         return first
     finished = [_ended(end) for end in ends]
     first_tokens = [end.time_to_first_token for end in ends if end.time_to_first_token is not None]
-    preemptions = [one.preemptions for one in finished if one.preemptions is not None]
     return replace(
         first,
         status=worst.status,
-        error_code=worst.error_code,
+        error=worst.error,
         finished=Finished(
             _ended(worst).reason,
             summed_usage([one.usage for one in finished], per_prompt),
             overall([one.timings for one in finished]),
             _ended(worst).error,
-            sum(preemptions) if preemptions else None,
         ),
         duration=max(end.duration for end in ends),
         time_to_first_token=min(first_tokens, default=None),
+        largest_gap=max((end.largest_gap for end in ends if end.largest_gap is not None), default=None),
+        mean_batch=_mean([end.mean_batch for end in ends if end.mean_batch is not None]),
+        preemptions=sum(end.preemptions for end in ends),
         choices=tuple(Choice(_asked(end), end.response, _ended(end).reason) for end in ends),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _asked(end: RequestEnded) -> GenerationRequest:
@@ -168,10 +174,10 @@ def summed_usage(usages: Sequence[Usage], per_prompt: int) -> Usage:
 
 def overall(timings: Sequence[Timings]) -> Timings:
     """Of answers to one request: from the earliest beginnings to the latest end."""
-    queued = min(one.queued for one in timings)
-    first = min(one.queued + one.prefill for one in timings)
-    last = max(one.queued + one.prefill + one.decode for one in timings)
-    return Timings(queued, first - queued, last - first)
+    boundaries = [list(accumulate(astuple(one))) for one in timings]  # seconds from arrival to each stage's end
+    *earliest, _ = map(min, zip(*boundaries, strict=True))
+    ends = [*earliest, max(last for *_, last in boundaries)]
+    return Timings(*(end - begin for begin, end in pairwise([0.0, *ends])))
 
 
 def _seed(seed: int, number: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
+from app.contract.progress import Progress
 from app.contract.readiness import refuse_unless_ready
 from app.contract.requests import EngineRequest, GenerationRequest, Grammar
 from app.contract.telemetry import Observer, Observers, RequestEnded
@@ -109,16 +110,15 @@ class GenerationService:
             refuse_unless_ready(self._engine.status())  # the status may have changed meanwhile
             sizes = [Size(len(prompt.tokens), prompt.max_tokens) for prompt in prompts]
             self._admission.take(reservations, sizes, capacity)
-            deadline_at = arrived_at + self._timeout
+            prepared_at = time.monotonic()
             together = Together()
             answers = [
                 await self._answer(
                     request,
-                    self._engine_request(request, prompt, grammar, deadline_at),
+                    self._engine_request(request, prompt, grammar, Progress(arrived_at, prepared_at)),
                     echo,
                     place,
                     observers,
-                    arrived_at=arrived_at,
                     together=together,
                 )
                 for request, prompt, echo, place in zip(requests, prompts, echoes, reservations, strict=True)
@@ -155,25 +155,25 @@ class GenerationService:
         reservation: Reservation,
         observers: Observer,
         *,
-        arrived_at: float,
         together: Together,
     ) -> Answer:
         """Raises what the engine refuses."""
+        events = await self._engine.open(engine_request)
+        engine_request.progress.opened_at = time.monotonic()
         return Answer(
             request=request,
             engine_request=engine_request,
-            events=await self._engine.open(engine_request),
+            events=events,
             model=self.model.name,
             output=OutputStream(Detokenizer(self._prompts.tokenizer), _parser(request)),
             echo=echo,
             reservation=reservation,
             observers=observers,
-            arrived_at=arrived_at,
             together=together,
         )
 
     def _engine_request(
-        self, request: GenerationRequest, prompt: PreparedPrompt, grammar: Grammar | None, deadline_at: float
+        self, request: GenerationRequest, prompt: PreparedPrompt, grammar: Grammar | None, progress: Progress
     ) -> EngineRequest:
         return EngineRequest(
             id=f"{request.id}-{next(self._numbers)}",  # a client may use an id twice, but the engine needs unique ids
@@ -183,8 +183,10 @@ class GenerationService:
             stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens,
             grammar=grammar,
             tenant=request.tenant,
-            deadline_at=deadline_at,
+            deadline_at=progress.arrived_at + self._timeout,
             prompt_logprobs=request.prompt_logprobs,
+            request_id=request.id,
+            progress=progress,
         )
 
     @contextmanager
@@ -208,7 +210,7 @@ class GenerationService:
                 request=request,
                 model=self.model.name,
                 status=error.status,
-                error_code=error.code,
+                error=error,
                 duration=time.monotonic() - arrived_at,
             )
         )

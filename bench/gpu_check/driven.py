@@ -1,7 +1,6 @@
 """A runner that the check drives step by step, with requests of given lengths."""
 
 import random
-import time
 from collections.abc import Iterable
 
 from app.contract.events import Finished, TokenEvent
@@ -38,7 +37,7 @@ class Driven:
         request = EngineRequest(id=name, tokens=tuple(prompt), max_tokens=max_tokens, sampling=params)
         self.tokens[name] = []
         self._left.add(name)
-        self.runner.submit(Submit(request, time.monotonic()))
+        self.runner.submit(Submit(request))
 
     def until_all_decode(self) -> None:
         """Steps until every request has its first token or its end."""

@@ -118,7 +118,7 @@ class Steps:
             params = SamplingParams(seed=0, temperature=0.0)
             prompt = tuple(self._prompt(context))
             request = EngineRequest(id=str(number), tokens=prompt, max_tokens=WARM + steps + 2, sampling=params)
-            runner.submit(Submit(request, time.monotonic()))
+            runner.submit(Submit(request))
         for _ in range(WARM):
             runner.step()
         parts = {name: _timed(runner, *where) for name, where in PARTS.items()}

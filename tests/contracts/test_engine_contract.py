@@ -9,7 +9,7 @@ import pytest
 
 from app.contract.engine import Engine, Phase
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NotReady, ShuttingDown
-from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, Start, TokenEvent
+from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, TokenEvent
 from app.contract.requests import EngineRequest, JsonGrammar, LarkGrammar, SamplingParams
 
 PROMPT = tuple(range(100, 120))
@@ -44,16 +44,24 @@ async def test_max_tokens_are_never_exceeded_and_counted_exactly(engine: Engine)
         assert end.error is None
         assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(PROMPT), count)
         assert all(0 <= token < engine.model.vocabulary for token in tokens)
-        assert min(end.timings.queued, end.timings.prefill, end.timings.decode) >= 0
 
 
-async def test_the_first_token_tells_what_the_end_will(engine: Engine) -> None:
+async def test_the_progress_is_known_before_the_events_that_follow_from_it(engine: Engine) -> None:
     await play(engine, ask())  # so that the next one finds its prompt known, if the engine keeps prompts
-    *tokens, end = [event async for event in await engine.open(ask(id="again"))]
-    assert isinstance(end, Finished)
-    first, *others = [event.start for event in tokens if isinstance(event, TokenEvent)]
-    assert first == Start(end.timings.queued, end.usage.cached_tokens)
-    assert others == [None] * 7
+    request = ask(id="again")
+    assert request.progress.started_at is None
+    seen: list[int] = []
+    async for event in await engine.open(request):
+        progress = request.progress
+        assert progress.started_at is not None
+        assert progress.arrived_at <= progress.started_at <= time.monotonic()
+        if isinstance(event, Finished):
+            assert event.usage.cached_tokens == progress.cached_tokens
+            assert progress.steps == 8
+        else:
+            seen.append(progress.cached_tokens)
+        assert progress.mean_batch == 1
+    assert seen == [request.progress.cached_tokens] * 8
 
 
 async def test_log_probabilities_come_when_they_are_wanted(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
 from app.contract.errors import ServingError
-from app.contract.events import EngineEvent, Finished, TokenEvent
+from app.contract.events import EngineEvent
 from app.contract.requests import EngineRequest
 from app.engine.grammars.compiler import Grammars
 from app.engine.grammars.constraint import Constraint
@@ -61,20 +61,14 @@ class ControlledEngine(ScriptedEngine):
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
+        request.progress.cached_tokens = self._cached
         try:
             async with aclosing(super()._events(request, constraint)) as events:
                 async for event in events:
-                    yield self._with_cached(event)
+                    yield event
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.append(request.id)
             raise
-
-    def _with_cached(self, event: EngineEvent) -> EngineEvent:
-        if isinstance(event, Finished):
-            return replace(event, usage=replace(event.usage, cached_tokens=self._cached))
-        if isinstance(event, TokenEvent) and event.start is not None:
-            return replace(event, start=replace(event.start, cached_tokens=self._cached))
-        return event
 
     async def _tokens(self, request: EngineRequest) -> AsyncGenerator[int, None]:
         script = itertools.cycle([*(self._script or ()), *sorted(self.model.stop_tokens)[:1]])

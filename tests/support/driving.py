@@ -1,6 +1,5 @@
 """Drives a runner step by step, without a thread or an event loop."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 
 from app.contract.events import Finished, PromptEvent, TokenEvent
 from app.contract.options import Cleanup
+from app.contract.progress import Progress
 from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Event, Observers
 from app.engine.attention import stock
@@ -48,12 +48,13 @@ class Driver:
     tokens: dict[str, list[int]] = field(default_factory=dict)
     prompts: dict[str, list[TokenEvent]] = field(default_factory=dict)  # with log-probabilities
     finished: dict[str, Finished] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
 
     def submit(self, name: str, tokens: Iterable[int], max_tokens: int = 12, **changes: Any) -> None:
         settings: dict[str, Any] = {"sampling": SamplingParams(seed=0, temperature=0.0)}
         request = EngineRequest(id=name, tokens=tuple(tokens), max_tokens=max_tokens, **(settings | changes))
-        self.tokens[name] = []
-        self.runner.submit(Submit(request, time.monotonic()))
+        self.tokens[name], self.progress[name] = [], request.progress
+        self.runner.submit(Submit(request))
 
     def take(self, emission: Emission) -> None:
         for name, event in emission:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from app.contract.errors import GenerationFailed, Overloaded
+from app.contract.errors import ClientClosed, GenerationFailed, InvalidRequest, Overloaded
 from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.contract.telemetry import (
@@ -12,12 +12,15 @@ from app.contract.telemetry import (
     DeviceMemory,
     EngineLoad,
     Event,
+    FirstToken,
     KeysRead,
     KvTokens,
+    MemoryRead,
     PhaseChanged,
     Preemptions,
     RequestEnded,
     StepDone,
+    TokenGap,
 )
 
 REQUEST = GenerationRequest(
@@ -33,18 +36,25 @@ REQUEST = GenerationRequest(
     max_tokens=1024,
 )
 
+ENDED = Finished(
+    FinishReason.STOP,
+    Usage(100, 21, 64),
+    Timings(prepare=0.0625, grammar=0.03125, queue=0.03125, prefill=0.125, decode=2.0),
+)
 ANSWERED = RequestEnded(
     id=REQUEST.id,
     request=REQUEST,
     model="smollm2-135m",
     status=200,
-    error_code=None,
+    error=None,
     response="second answer",
-    finished=Finished(
-        FinishReason.STOP, Usage(100, 21, 64), Timings(queued=0.125, prefill=0.125, decode=2.0), preemptions=1
-    ),
+    finished=ENDED,
+    max_tokens=512,
     duration=2.25,
     time_to_first_token=0.25,
+    largest_gap=0.5,
+    mean_batch=3.25,
+    preemptions=1,
 )
 
 SEVERAL = replace(
@@ -61,8 +71,8 @@ SEVERAL = replace(
 CANCELLED = replace(
     ANSWERED,
     status=499,
-    error_code="client_closed",
-    finished=Finished(FinishReason.CANCELLED, Usage(100, 9), Timings()),
+    error=ClientClosed(),
+    finished=Finished(FinishReason.CANCELLED, Usage(100, 9), Timings(prepare=0.25, queue=2.0)),
     time_to_first_token=None,
 )
 
@@ -72,20 +82,27 @@ def broken() -> RequestEnded:
     error = GenerationFailed("The answer could not be generated.")
     error.__cause__ = RuntimeError("device-side assert")
     finished = Finished(FinishReason.ERROR, Usage(100, 3), Timings(), error)
-    return replace(ANSWERED, status=500, error_code=error.code, finished=finished, time_to_first_token=None)
+    return replace(ANSWERED, status=500, error=error, finished=finished, time_to_first_token=None)
 
 
 REFUSED = replace(
     ANSWERED,
     status=429,
-    error_code=Overloaded.code,
+    error=Overloaded("The server is full.", reason="wait"),
     response="",
     finished=None,
     duration=0.001,
     time_to_first_token=None,
 )
 
-BAD_BODY = RequestEnded(id="req-2", path="/", status=400, error_code="invalid_request", duration=0.001)
+BAD_BODY = RequestEnded(
+    id="req-2",
+    path="/",
+    status=400,
+    error=InvalidRequest("`n` is no number.", param="n"),
+    duration=0.001,
+    tenant="anna",
+)
 
 GPU = DeviceMemory("cuda:0", 15 << 30, 16 << 30, 8 << 30, 24 << 30, 17 << 30, alloc_retries=2, out_of_memory=1)
 LOAD = EngineLoad(
@@ -96,7 +113,10 @@ LOAD = EngineLoad(
     evicted_pages=7,
     preemptions=Preemptions(growth=1),
 )
-CLEANED_UP = CleanedUp((GPU, replace(GPU, device="cuda:1")), duration=0.004)
+FULLER = replace(GPU, reserved=18 << 30, free=6 << 30)
+CLEANED_UP = CleanedUp(
+    (FULLER, replace(FULLER, device="cuda:1")), (GPU, replace(GPU, device="cuda:1")), duration=0.004
+)
 
 
 def one_of_every_kind() -> list[Event]:
@@ -106,13 +126,17 @@ def one_of_every_kind() -> list[Event]:
         AttentionChosen(prefill="torch flash", decode="absorbed"),
         PhaseChanged("ready", "smollm2-135m", 3.5),
         LOAD,
-        StepDone("prefill", 1, 36, 0.025),
-        StepDone("decode", 3, 3, 0.03),
+        StepDone(1, 36, 0, 0.025),
+        StepDone(3, 0, 3, 0.03),
+        StepDone(4, 36, 3, 0.04),
+        FirstToken(REQUEST, "smollm2-135m", 0.25),
+        TokenGap(0.1),
         ANSWERED,
         CANCELLED,
         broken(),
         REFUSED,
         BAD_BODY,
         CLEANED_UP,
+        MemoryRead(CLEANED_UP.devices),
         KeysRead(outdated=False),
     ]

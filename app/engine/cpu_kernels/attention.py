@@ -43,7 +43,7 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
         table = carray(_integers(arguments[3] + sequence * arguments[4] * 8), (length + page - 1) // page)
         longest = arguments[8]
         scores = carray(_floats(arguments[7] + worker * group * longest * 4), (group, longest))
-        query, key = np.empty((group, dim), np.float32), np.empty(dim, np.float32)
+        query = np.empty((group + 1, dim), np.float32)  # and a row for the key that is worked on
         widened(queries, query, scale)
         for index in range(table.shape[0]):
             first = index * page
@@ -54,7 +54,7 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
             keys = carray(at(arguments[5] + begin), (count, dim))
             follows = table[min(index + 1, table.shape[0] - 1)]
             after = at(arguments[5] + (follows * key_heads + head) * page * dim * size)
-            scores_of(query, key, keys, at(arguments[6] + begin), after, scores, first)
+            scores_of(query, keys, (at(arguments[6] + begin), after), scores, first)
         for member in range(group):
             _softmax(scores[member, :length])
         mixed = np.zeros((group, dim), np.float32)
@@ -96,10 +96,12 @@ def _scores(numbers: Format, group: int, dim: int) -> Callable[..., None]:
     read, prefetch, per_line = numbers.read, numbers.prefetch, 64 // numbers.bytes
 
     @njit(fastmath=True)
-    def scores_of(query: Any, key: Any, keys: Any, soon: Any, after: Any, scores: Any, first: int) -> None:
+    def scores_of(query: Any, keys: Any, soon: Any, scores: Any, first: int) -> None:
+        values, after = soon
+        key = query[group]
         for token in range(keys.shape[0]):
             for line in range(0, dim, per_line):
-                prefetch(soon, token * dim + line)
+                prefetch(values, token * dim + line)
                 prefetch(after, token * dim + line)
             for d in range(dim):
                 key[d] = read(keys[token, d])

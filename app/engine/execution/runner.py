@@ -70,7 +70,7 @@ class Runner:
         return self._scheduler.kv.tokens
 
     def submit(self, command: Submit) -> None:
-        running = RunningRequest(command.request, command.arrived_at, command.constraint)
+        running = RunningRequest(command.request, command.constraint)
         try:
             self._scheduler.add(running.sequence)
         except ValueError as error:  # admission refuses such requests earlier
@@ -94,6 +94,7 @@ class Runner:
         decision = self._scheduler.decide()
         if decision is not None:
             self._run(decision)
+            self._cleaner.step_done()
         else:
             self._cleaner.no_request_runs()
         self._flush()
@@ -113,7 +114,7 @@ class Runner:
         try:
             computed, sampled = self._compute(decision)
         except Exception as error:  # noqa: BLE001  # one step's failure is its requests' failure, not the server's
-            failure = self._failure(error)
+            failure = self._failure(error, decision)
         # Outside the handler: a traceback pins the tensors of every frame that it passed through.
         if isinstance(failure, OutOfMemory):
             self._relieve(decision, failure)
@@ -123,10 +124,10 @@ class Runner:
             self._cleaned_for_memory = False
             self._scheduler.advance(decision)
             self._accept_scores(computed.scores)
-            self._accept(computed.chunks, sampled)
+            self._accept(computed.chunks, sampled, len(decision.decode) + len(decision.prefill))
             self._report(decision, time.monotonic() - begun)
 
-    def _failure(self, error: Exception) -> ServingError:
+    def _failure(self, error: Exception, decision: Decision) -> ServingError:
         """The error of the failed step's requests. Raises DevicePoisonedError when no later step could succeed."""
         if isinstance(error, RuntimeError):
             lost = lost_device(self._executor.devices)
@@ -134,7 +135,9 @@ class Runner:
                 raise DevicePoisonedError(lost) from error
         if ran_out_of_memory(error):
             return OutOfMemory("There was not enough memory for this request.", retry_after=5)
-        _log.error("a step failed", exc_info=error)
+        chunks = (*decision.decode, *decision.prefill)
+        ids = sorted({self._requests[chunk.sequence.id].request.request_id for chunk in chunks})
+        _log.error("a step failed", exc_info=error, extra={"request_ids": ids})
         return GenerationFailed()
 
     @torch.inference_mode()
@@ -149,8 +152,7 @@ class Runner:
             sequence.scored += len(event.tokens)
             self._outbox.append((sequence.id, event))
 
-    def _accept(self, chunks: Sequence[SequenceChunk], sampled: Sequence[Sampled]) -> None:
-        now = time.monotonic()
+    def _accept(self, chunks: Sequence[SequenceChunk], sampled: Sequence[Sampled], sequences: int) -> None:
         for chunk, event in zip(chunks, sampled, strict=True):
             running = self._requests[chunk.sequence.id]
             if isinstance(event, GrammarExhausted):
@@ -162,8 +164,8 @@ class Runner:
             if running.request.max_tokens == 0:
                 self._finish(running, FinishReason.LENGTH)
                 continue
-            reason = running.accept(event, now)
-            self._outbox.append((running.request.id, running.with_start(event)))
+            reason = running.accept(event, sequences)
+            self._outbox.append((running.request.id, event))
             if reason is not None:
                 self._finish(running, reason)
 
@@ -195,7 +197,8 @@ class Runner:
             return
         chunks = (*decision.decode, *decision.prefill)
         victim = max(chunks, key=lambda chunk: (chunk.length, chunk.start + chunk.length)).sequence
-        _log.error("out of memory: the request with the largest demand ends", extra={"request_id": victim.id})
+        asked = self._requests[victim.id].request
+        _log.error("out of memory: the request with the largest demand ends", extra={"request_id": asked.request_id})
         self._finish(self._requests[victim.id], FinishReason.ERROR, failure, keep=False)
         self._scheduler.kv.pool.forget_cached()
         self._cleaner.run()
@@ -206,9 +209,9 @@ class Runner:
             self._finish(self._requests[chunk.sequence.id], FinishReason.ERROR, failure, keep=False)
 
     def _report(self, decision: Decision, duration: float) -> None:
-        tokens = len(decision.decode) + sum(chunk.length for chunk in decision.prefill)
         sequences = len(decision.decode) + len(decision.prefill)
-        self._observers.notify(StepDone("prefill" if decision.prefill else "decode", sequences, tokens, duration))
+        prompt_tokens = sum(chunk.length for chunk in decision.prefill)
+        self._observers.notify(StepDone(sequences, prompt_tokens, len(decision.decode), duration))
 
     def _flush(self) -> None:
         """Send the new events to the event loop and the load to the observers, once per step."""

@@ -109,7 +109,7 @@ class KvManager:
     def _computed_already(self, sequence: TokenSequence, tokens: int) -> None:
         sequence.computed += tokens
         if not sequence.preemptions:  # later it finds what it computed itself
-            sequence.cached += tokens
+            sequence.progress.cached_tokens += tokens
 
     def grow(self, sequence: TokenSequence, tokens: int) -> bool:
         """Give it pages for its first `tokens` tokens. False when there are too few; it keeps those that it got."""

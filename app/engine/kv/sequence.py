@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from app.contract.progress import Progress
 from app.contract.requests import ANONYMOUS
 from app.engine.kv.known_pages import KnownPage
 
@@ -20,14 +21,13 @@ class TokenSequence:
     max_tokens: int
     tenant: str = ANONYMOUS
     top_scores: int | None = None  # for each prompt token's log-probability, this many most likely ones; None: no
+    progress: Progress = field(default_factory=Progress)  # the request's
     prompt_length: int = field(init=False)
     computed: int = 0
-    cached: int = 0  # prompt tokens that known pages hold already
     pages: list[int] = field(default_factory=list)  # its block table
     known: list[KnownPage] = field(default_factory=list)  # the first of them, as the pool knows them
     source: KnownPage | None = None  # the page behind them begins as a copy of this one, which is not made yet
     wrote: set[int] = field(default_factory=set)  # of the known pages, those that it computed itself
-    preemptions: int = 0
     scored: int = field(init=False)  # prompt tokens that have their log-probabilities, or need none as the first
 
     def __post_init__(self) -> None:
@@ -38,6 +38,15 @@ class TokenSequence:
     def unscored(self) -> bool:
         """Whether its prompt's rows are wanted, and not only their keys and values."""
         return self.scored < self.prompt_length
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens that known pages held already."""
+        return self.progress.cached_tokens
+
+    @property
+    def preemptions(self) -> int:
+        return self.progress.preemptions
 
     @property
     def longest(self) -> int:

@@ -162,7 +162,7 @@ class Scheduler:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
         del self._running[sequence.id]
         self.kv.release(sequence, keep=True)
-        sequence.preemptions += 1
+        sequence.progress.preemptions += 1
         self.preemptions[cause] += 1
         self._waiting.put_back(sequence.tenant, sequence)
 

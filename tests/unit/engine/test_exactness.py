@@ -225,7 +225,7 @@ def test_preempted_in_the_middle_of_its_prompt(case: Case) -> None:
     assert driver.tokens["young"] == [], "this test is about a prompt that is not yet computed"
     driver.run()
     assert driver.tokens == {"old": case.expected(old, 120), "young": case.expected(young)}
-    assert [driver.finished[name].preemptions for name in ("old", "young")] == [0, 1]
+    assert [driver.progress[name].preemptions for name in ("old", "young")] == [0, 1]
 
 
 def test_a_prefix_that_is_evicted_while_another_waits_for_it(case: Case) -> None:

@@ -9,7 +9,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from app.contract.errors import every_error
 from app.contract.events import Finished, FinishReason, Timings, Usage
-from app.contract.telemetry import AttentionChosen, CleanedUp, Event, KeysRead, KvTokens, PhaseChanged, StepDone
+from app.contract.telemetry import (
+    AttentionChosen,
+    Event,
+    FirstToken,
+    KeysRead,
+    KvTokens,
+    MemoryRead,
+    PhaseChanged,
+    StepDone,
+    TokenGap,
+)
 from app.observability.metrics import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
@@ -20,6 +30,7 @@ from tests.support.events import (
     GPU,
     LOAD,
     REFUSED,
+    REQUEST,
     SEVERAL,
     broken,
     one_of_every_kind,
@@ -27,6 +38,9 @@ from tests.support.events import (
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SERVED = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "smollm2-135m"}
+
+FIRST_TOKEN = FirstToken(REQUEST, "smollm2-135m", 0.25)
+STAGES = ("prepare", "grammar", "queue", "prefill", "decode")
 
 
 class Exposed:
@@ -51,14 +65,37 @@ def exposed() -> Exposed:
 
 
 def test_a_success_is_in_every_latency_histogram(exposed: Exposed) -> None:
-    exposed.after(ANSWERED)
+    exposed.after(FIRST_TOKEN, ANSWERED)
     assert exposed.value("gen_ai_server_request_duration_seconds_sum", **SERVED, error_type="") == 2.25
     assert exposed.value("gen_ai_server_time_to_first_token_seconds_sum", **SERVED) == 0.25
     assert exposed.value("gen_ai_server_time_per_output_token_seconds_sum", **SERVED) == pytest.approx(2.0 / 20)
     assert exposed.value("serving_request_output_tokens_per_second_sum") == pytest.approx(21 / 2.25)
-    assert exposed.value("serving_request_queue_seconds_sum") == 0.125
-    assert exposed.value("serving_request_prefill_seconds_sum") == 0.125
     assert exposed.value("serving_requests_total", outcome="stop", status="200") == 1
+
+
+def test_every_end_has_its_stages_and_their_sum_is_its_duration(exposed: Exposed) -> None:
+    for event, outcome in ((ANSWERED, "answered"), (CANCELLED, "cancelled"), (REFUSED, "refused")):
+        exposed.after(event)
+        name = "serving_request_stage_seconds_sum"
+        sums = [exposed.value(name, stage=stage, outcome=outcome) for stage in STAGES]
+        assert sum(each or 0 for each in sums) == event.duration
+    name = "serving_request_stage_seconds_count"
+    assert exposed.value(name, stage="queue", outcome="cancelled") == 1
+    assert exposed.value(name, stage="prefill", outcome="cancelled") is None, "it left in the queue"
+
+
+def test_a_first_token_is_seen_when_it_comes_and_each_gap(exposed: Exposed) -> None:
+    exposed.after(FIRST_TOKEN, TokenGap(0.004), TokenGap(0.3))
+    assert exposed.value("gen_ai_server_time_to_first_token_seconds_sum", **SERVED) == 0.25
+    assert exposed.value("serving_time_between_tokens_seconds_bucket", le="0.005") == 1
+    assert exposed.value("serving_time_between_tokens_seconds_count") == 2
+
+
+def test_refusals_say_what_was_lacking(exposed: Exposed) -> None:
+    assert exposed.value("serving_refusals_total", code="invalid_request", reason="") == 0
+    exposed.after(REFUSED, BAD_BODY)
+    assert exposed.value("serving_refusals_total", code="overloaded", reason="wait") == 1
+    assert exposed.value("serving_refusals_total", code="invalid_request", reason="") == 1
 
 
 def test_the_tokens_of_every_answer_are_counted(exposed: Exposed) -> None:
@@ -81,7 +118,7 @@ def test_a_failure_is_counted_by_its_error_and_leaves_the_latencies_of_successes
     assert exposed.value("serving_requests_total", outcome=outcome, status=status) == 1
     duration = exposed.value("gen_ai_server_request_duration_seconds_count", **SERVED, error_type=error_type)
     assert duration == 1
-    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) is None
+    assert exposed.value("gen_ai_server_time_per_output_token_seconds_count", **SERVED) is None
     assert exposed.value("serving_request_output_tokens_per_second_count") == 0
 
 
@@ -95,20 +132,19 @@ def test_refusals_are_counted_whether_or_not_they_became_a_request(exposed: Expo
 def test_a_one_token_answer_has_no_time_per_output_token(exposed: Exposed) -> None:
     exposed.after(replace(ANSWERED, finished=Finished(FinishReason.LENGTH, Usage(5, 1), Timings())))
     assert exposed.value("gen_ai_server_time_per_output_token_seconds_count", **SERVED) is None
-    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
+    assert exposed.value("serving_request_output_tokens_per_second_count") == 1
 
 
 def test_several_choices_are_one_request_without_a_time_per_token(exposed: Exposed) -> None:
     exposed.after(SEVERAL)
     assert exposed.value("serving_requests_total", outcome="stop", status="200") == 1
-    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
     assert exposed.value("gen_ai_server_time_per_output_token_seconds_count", **SERVED) is None
 
 
 def test_a_tool_call_is_a_success(exposed: Exposed) -> None:
     exposed.after(replace(ANSWERED, finished=Finished(FinishReason.TOOL_CALLS, Usage(100, 21), Timings())))
     assert exposed.value("serving_requests_total", outcome="tool_calls", status="200") == 1
-    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
+    assert exposed.value("serving_request_output_tokens_per_second_count") == 1
     assert exposed.value("serving_wasted_completion_tokens_total", cause="error") == 0
 
 
@@ -150,10 +186,11 @@ def test_one_phase_at_a_time_and_the_start_up_time_when_it_is_ready(exposed: Exp
 
 def test_steps_by_kind(exposed: Exposed) -> None:
     exposed.after(
-        StepDone("prefill", 1, 512, 0.5), StepDone("decode", 32, 32, 0.05), StepDone("decode", 16, 16, 0.04)
+        StepDone(1, 512, 0, 0.5), StepDone(32, 0, 32, 0.05), StepDone(16, 0, 16, 0.04), StepDone(5, 100, 4, 0.2)
     )
-    assert exposed.value("serving_engine_step_tokens_total", kind="prefill") == 512
-    assert exposed.value("serving_engine_step_tokens_total", kind="decode") == 48
+    assert exposed.value("serving_engine_step_tokens_total", kind="prefill") == 612
+    assert exposed.value("serving_engine_step_tokens_total", kind="decode") == 52, "also those beside a prompt"
+    assert exposed.value("serving_engine_step_sequences_sum", kind="mixed") == 5
     assert exposed.value("serving_engine_step_sequences_sum", kind="decode") == 48
     assert exposed.value("serving_engine_step_duration_seconds_sum", kind="decode") == pytest.approx(0.09)
 
@@ -173,12 +210,21 @@ def test_each_devices_memory_is_set_after_each_cleanup(exposed: Exposed) -> None
             "total": 24 * gib,
             "peak": 17 * gib,
         }
+        assert exposed.value("serving_device_memory_before_cleanup_bytes", device=device) == 18 * gib
+        assert exposed.value("serving_device_memory_after_cleanup_bytes", device=device) == 16 * gib
+        assert exposed.value("serving_device_memory_freed_bytes_total", device=device) == 2 * gib
+    assert exposed.value("serving_cleanup_duration_seconds_count") == 1
+
+
+def test_memory_is_also_read_between_cleanups(exposed: Exposed) -> None:
+    exposed.after(CLEANED_UP, MemoryRead((replace(GPU, allocated=12 << 30),)))
+    assert exposed.value("serving_device_memory_allocated_bytes", device="cuda:0") == 12 << 30
     assert exposed.value("serving_cleanup_duration_seconds_count") == 1
 
 
 def test_pytorchs_running_totals_become_counters_also_after_a_reset(exposed: Exposed) -> None:
     for retries in (2, 2, 5, 1):
-        exposed.after(CleanedUp((replace(GPU, alloc_retries=retries),), 0.001))
+        exposed.after(MemoryRead((replace(GPU, alloc_retries=retries),)))
     assert exposed.value("serving_device_memory_alloc_retries_total", device="cuda:0") == 2 + 0 + 3 + 1
     assert exposed.value("serving_device_memory_out_of_memory_total", device="cuda:0") == 1
 
@@ -198,14 +244,14 @@ def _exemplars(exposition: str, family: str) -> Iterator[dict[str, str]]:
     ],
 )
 def test_openmetrics_leads_from_a_bucket_to_a_request_id(exposed: Exposed, family: str) -> None:
-    body, content_type = exposed.after(ANSWERED).metrics.render(OPENMETRICS)
+    body, content_type = exposed.after(FIRST_TOKEN, ANSWERED).metrics.render(OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text")
     assert list(_exemplars(body.decode(), family)) == [{"request_id": "req-1"}]
 
 
 def test_an_overlong_request_id_is_no_exemplar_and_breaks_nothing(exposed: Exposed) -> None:
     exposed.after(replace(ANSWERED, id="x" * 500))
-    assert exposed.value("gen_ai_server_time_to_first_token_seconds_count", **SERVED) == 1
+    assert exposed.value("gen_ai_server_time_per_output_token_seconds_count", **SERVED) == 1
 
 
 def test_plain_text_for_everybody_else_without_created_series(exposed: Exposed) -> None:

@@ -18,6 +18,7 @@ from tests.support.events import (
     BAD_BODY,
     CANCELLED,
     CLEANED_UP,
+    ENDED,
     REFUSED,
     REQUEST,
     SEVERAL,
@@ -64,9 +65,14 @@ def test_the_canonical_line(configure: Configure) -> None:
         "cached_tokens": 64,
         "preemptions": 1,
         "time_to_first_token_s": 0.25,
-        "queued_s": 0.125,
+        "prepare_s": 0.0625,
+        "grammar_s": 0.03125,
+        "queue_s": 0.03125,
         "prefill_s": 0.125,
         "decode_s": 2.0,
+        "largest_gap_s": 0.5,
+        "mean_batch": 3.2,
+        "most_tokens": 512,
         "output_tokens_per_second": 9.333333,
         "max_tokens": 1024,
         "seed": 7,
@@ -184,19 +190,23 @@ def test_a_failure_says_in_the_log_what_the_client_was_not_told(configure: Confi
 
 def test_a_refusal_has_no_figures_of_an_answer(configure: Configure) -> None:
     line = Told(configure).line(REFUSED)
-    assert line["error_code"] == "overloaded"
+    assert (line["error_code"], line["error_reason"]) == ("overloaded", "wait")
+    assert line["error_message"] == "The server is full."
+    assert line["prepare_s"] == line["duration_s"]
     assert line["prompt"] == "second question"
-    assert not {"finish_reason", "prompt_tokens", "queued_s"} & set(line)
+    assert not {"finish_reason", "prompt_tokens", "queue_s"} & set(line)
 
 
 def test_a_request_that_was_none_is_logged_with_its_path(configure: Configure) -> None:
     line = Told(configure).line(BAD_BODY)
     assert (line["request_id"], line["path"], line["status"]) == ("req-2", "/", 400)
-    assert line["error_code"] == "invalid_request"
+    assert (line["error_code"], line["error_field"]) == ("invalid_request", "n")
+    assert line["tenant"] == "anna"
 
 
 def _contents(line: dict[str, Any]) -> list[str]:
-    return [line["prompt"], line["response"], *line["stop"], *(turn["content"] for turn in line["messages"])]
+    texts = [line[name] for name in ("prompt", "response", "stop_string")]
+    return [*texts, *line["stop"], *(turn["content"] for turn in line["messages"])]
 
 
 SECRET = "sëcret"
@@ -204,26 +214,27 @@ CONFIDENTIAL = replace(
     ANSWERED,
     request=replace(REQUEST, messages=(Message("user", SECRET), Message("user", SECRET)), stop=(SECRET,)),
     response=SECRET,
+    finished=replace(ENDED, stop=SECRET),
 )
 
 
 def test_full_content_is_the_default(configure: Configure) -> None:
-    assert _contents(Told(configure).line(CONFIDENTIAL)) == [SECRET] * 4
+    assert _contents(Told(configure).line(CONFIDENTIAL)) == [SECRET] * 5
 
 
 def test_redacted_content_is_its_length(configure: Configure) -> None:
-    assert _contents(Told(configure, log_content="redacted").line(CONFIDENTIAL)) == ["[6 characters]"] * 4
+    assert _contents(Told(configure, log_content="redacted").line(CONFIDENTIAL)) == ["[6 characters]"] * 5
 
 
 def test_hashed_content_finds_repetitions(configure: Configure) -> None:
     digest = hashlib.sha256(SECRET.encode()).hexdigest()[:16]
     lines = Told(configure, log_content="hash").line(CONFIDENTIAL)
-    assert _contents(lines) == [f"sha256:{digest} [6 characters]"] * 4
+    assert _contents(lines) == [f"sha256:{digest} [6 characters]"] * 5
 
 
 def test_content_that_is_off_leaves_no_trace(configure: Configure) -> None:
     line = Told(configure, log_content="off").line(CONFIDENTIAL)
-    assert not {"prompt", "messages", "response", "stop"} & set(line)
+    assert not {"prompt", "messages", "response", "stop", "stop_string"} & set(line)
     assert SECRET not in str(line)
     assert line["prompt_tokens"] == 100
 
@@ -232,10 +243,10 @@ def test_content_that_is_off_leaves_no_trace(configure: Configure) -> None:
     ("server", "key", "shown"),
     [
         ("full", "off", 0),
-        ("full", "redacted", 4),
+        ("full", "redacted", 5),
         ("off", "full", 0),
-        ("redacted", "full", 4),
-        ("redacted", "hash", 4),
+        ("redacted", "full", 5),
+        ("redacted", "hash", 5),
     ],
 )
 def test_a_key_may_have_less_in_the_log_than_the_server_and_never_more(
@@ -291,8 +302,9 @@ def test_the_engines_life_is_told(configure: Configure) -> None:
     ]
 
 
-def test_cleanups_are_for_those_who_debug(configure: Configure) -> None:
-    assert Told(configure).lines(CLEANED_UP) == []
-    line = Told(configure, log_level="debug").line(CLEANED_UP)
+def test_a_cleanup_tells_what_each_device_held_before_and_what_was_freed(configure: Configure) -> None:
+    line = Told(configure).line(CLEANED_UP)
     assert [device["device"] for device in line["devices"]] == ["cuda:0", "cuda:1"]
-    assert line["devices"][0]["peak"] == 17 << 30
+    first = line["devices"][0]
+    assert (first["reserved_before"], first["reserved"], first["freed"]) == (18 << 30, 16 << 30, 2 << 30)
+    assert first["peak"] == 17 << 30

@@ -60,7 +60,7 @@ async def test_what_ends_early_has_the_usage_and_the_wait_of_what_began(prompts:
     told = recorder.request().finished
     assert told is not None
     assert told.usage.cached_tokens == 7
-    assert told.timings.queued > 0
+    assert told.timings.queue > 0
 
 
 async def test_max_tokens_ends_with_length(prompts: Prompts, recorder: Recorder) -> None:
@@ -252,6 +252,42 @@ async def test_a_reader_that_leaves_cancels_the_engine_and_frees_its_place(
     assert engine.cancelled == ["r-1"]
     gate.set()
     assert text_of(await collect(service, request())) == "one two three"
+
+
+async def test_a_reader_that_leaves_the_queue_was_in_the_queue(prompts: Prompts, recorder: Recorder) -> None:
+    """It was told as having waited for 0 seconds and prefilled for 7, so that an overload could not be seen."""
+
+    reached: set[tuple[str, type]] = set()
+    both = asyncio.Event()
+
+    class Watched(ControlledEngine):
+        async def _pause(self, until: asyncio.Event | asyncio.Semaphore | None, request: EngineRequest) -> bool:
+            reached.add((request.id, type(until)))
+            if {("r-1", asyncio.Event), ("r-2", asyncio.Semaphore)} <= reached:
+                both.set()
+            return await super()._pause(until, request)
+
+    engine = Watched(gates={0: asyncio.Event()}, capacity=Capacity(sequences=1, kv_tokens=4096))
+    service = await serve(engine, prompts, recorder)
+
+    async def read() -> None:
+        async with await service.open(request()) as answer:
+            async for _ in answer:
+                pass
+
+    readers = [asyncio.create_task(read()) for _ in range(2)]
+    await both.wait()
+    for reader in reversed(readers):
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    waited, computed = recorder.request(), recorder.request()
+    for told in (waited, computed):
+        assert told.finished is not None
+        assert told.finished.timings.total == told.duration
+    assert waited.finished is not None
+    assert computed.finished is not None
+    assert (waited.finished.timings.prefill, waited.finished.timings.queue > 0) == (0.0, True)
+    assert (computed.finished.timings.prefill > 0, computed.finished.timings.decode) == (True, 0.0)
 
 
 async def test_an_answer_that_nobody_reads_frees_its_place(prompts: Prompts, recorder: Recorder) -> None:

@@ -57,6 +57,7 @@ class BodyLimit:
             "The bodies of running requests of this API key, or of all clients without a key, have more than "
             f"{allowed} bytes together. Send fewer or smaller requests at once.",
             retry_after=1,
+            reason="bodies",
         )
 
     def _too_large(self) -> BodyTooLarge:

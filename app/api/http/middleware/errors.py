@@ -60,8 +60,9 @@ class Errors:
                 id=scope["state"]["request_id"],
                 path=scope["path"],
                 status=error.status,
-                error_code=error.code,
+                error=error,
                 duration=duration,
+                tenant=scope["state"].get("tenant"),
             )
         )
 

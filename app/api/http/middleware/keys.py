@@ -34,11 +34,14 @@ class Keys:
         record = self._keys.find(_sent_key(Headers(scope=scope)))
         if record is None:
             raise Unauthorized(
-                "A valid API key is required. Send it as the header Authorization: Bearer KEY, or as x-api-key: KEY."
+                "A valid API key is required. Send it as the header Authorization: Bearer KEY, or as x-api-key: KEY.",
+                reason="unknown_key" if _sent_key(Headers(scope=scope)) else "no_key",
             )
         ended = record.ended(datetime.now(UTC))
         if ended is not None:
-            raise Unauthorized(f"This API key {ended}. Ask the operator of this server for another one.")
+            raise Unauthorized(
+                f"This API key {ended}. Ask the operator of this server for another one.", reason="ended_key"
+            )
         return record.name
 
     def _is_public(self, scope: Scope) -> bool:

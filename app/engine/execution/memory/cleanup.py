@@ -8,6 +8,7 @@ request runs (`Cleanup.IDLE`). Reports come after it, so they carry the peak sin
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +16,10 @@ import psutil
 import torch
 
 from app.contract.options import Cleanup
-from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
+from app.contract.telemetry import CleanedUp, DeviceMemory, MemoryRead, Observers
 from app.engine.execution.memory import heap
+
+REFRESH_SECONDS = 5.0
 
 
 class Memory(Protocol):
@@ -100,23 +103,41 @@ class Cleaner:
         self._memories = memories
         self._observers = observers
         self._due = False
+        self._read_at = 0.0
+
+    def step_done(self) -> None:
+        """Call it after a step: while requests run, the figures are never older than REFRESH_SECONDS."""
+        if time.monotonic() - self._read_at > REFRESH_SECONDS:
+            self._read()
 
     def request_ended(self) -> None:
         """Call it when a request has ended."""
-        self._due = self._policy is not Cleanup.OFF
+        self._due = True
         if self._policy is Cleanup.REQUEST:
             self.run()
 
     def no_request_runs(self) -> None:
         """Call it when there is nothing to compute."""
-        if self._due:
+        if self._due and self._policy is Cleanup.OFF:
+            self._due = False
+            self._read()
+        elif self._due:
             self.run()
 
     def run(self) -> None:
         """Free memory and report, whatever the policy."""
         self._due = False
+        before = tuple(memory.read() for memory in self._memories)
         begun = time.perf_counter()
         for memory in self._memories:
             memory.empty()
-        devices = tuple(memory.read() for memory in self._memories)
-        self._observers.notify(CleanedUp(devices, time.perf_counter() - begun))
+        duration = time.perf_counter() - begun
+        after = (memory.read() for memory in self._memories)
+        # The first reading reset the peak.
+        devices = tuple(replace(read, peak=max(read.peak, at.peak)) for read, at in zip(after, before, strict=True))
+        self._read_at = time.monotonic()
+        self._observers.notify(CleanedUp(before, devices, duration))
+
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        self._observers.notify(MemoryRead(tuple(memory.read() for memory in self._memories)))

@@ -134,7 +134,7 @@ def test_preempted_sequences_come_back_with_other_pages(make: Callable[[], Any])
         driver.submit(name, prompt, 40)
     driver.run()
     assert driver.tokens == expected
-    assert any(finished.preemptions for finished in driver.finished.values()), "this test is about preemption"
+    assert any(progress.preemptions for progress in driver.progress.values()), "this test is about preemption"
     assert replays.rows
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.contract.options import Cleanup
-from app.contract.telemetry import CleanedUp, DeviceMemory, Observers
+from app.contract.telemetry import CleanedUp, DeviceMemory, MemoryRead, Observers
 from app.engine.execution.memory.cleanup import Cleaner, ProcessMemory, memory_of
 from tests.support.driving import Driver, Heard, drive
 from tests.support.tiny import tiny_llama
@@ -63,6 +63,42 @@ def test_off_never_cleans() -> None:
     driver, gpus = driven(Cleanup.OFF)
     driver.ask("a", [3, 4, 5])
     assert [gpu.emptied for gpu in gpus] == [0, 0]
+
+
+def reads(driver: Driver) -> list[MemoryRead]:
+    return [event for event in driver.heard.events if isinstance(event, MemoryRead)]
+
+
+def test_without_cleanups_the_memory_is_read_when_the_last_answer_is_over() -> None:
+    driver, _ = driven(Cleanup.OFF)
+    driver.submit("a", [3, 4, 5], 5)
+    driver.runner.step()
+    before = len(reads(driver))
+    driver.run()
+    driver.run()
+    assert len(reads(driver)) == before + 1
+
+
+def test_while_requests_run_it_is_read_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, gpus = driven(Cleanup.IDLE)
+    driver.submit("a", [3, 4, 5], 50)
+    for _ in range(3):
+        driver.runner.step()
+    assert len(reads(driver)) == 1
+    monkeypatch.setattr("app.engine.execution.memory.cleanup.REFRESH_SECONDS", 0.0)
+    for _ in range(3):
+        driver.runner.step()
+    assert len(reads(driver)) == 4
+    assert [gpu.emptied for gpu in gpus] == [0, 0]
+
+
+def test_a_cleanup_tells_what_was_held_before() -> None:
+    driver, _ = driven(Cleanup.IDLE)
+    driver.ask("a", [3, 4, 5])
+    driver.run()
+    (cleaned,) = cleanups(driver)
+    assert {device.reserved for device in cleaned.before} == {300}
+    assert cleaned.freed() == {"cuda:0": 200, "cuda:1": 200}
 
 
 @pytest.mark.parametrize("policy", [Cleanup.IDLE, Cleanup.REQUEST])
