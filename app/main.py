@@ -16,6 +16,7 @@ from app.api.error_forms import error_body
 from app.api.fim.routes import fim_router
 from app.api.http.cors import cors
 from app.api.http.middleware.body_limit import BodyLimit
+from app.api.http.middleware.caller import FromHeaders
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
 from app.api.http.middleware.request_id import RequestId
@@ -70,6 +71,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(RequestId),
+            Middleware(FromHeaders),
             *cors(settings.cors_origins or ()),
             Middleware(Errors, observers=observers, error_body=error_body),
             Middleware(Keys, keys=keys, public_paths=public),

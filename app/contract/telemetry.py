@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from app.contract.caller import Caller
 from app.contract.errors import ServingError
 from app.contract.events import Finished, FinishReason
 from app.contract.requests import GenerationRequest
@@ -44,7 +45,7 @@ class RequestEnded:
     error: ServingError | None
     duration: float  # seconds from arrival to the last event
     tenant: str | None = None  # where there is no `request`; None: it was refused before its key was known
-    path: str | None = None  # as the client wrote it, where there is no `request`: for the log, never for a label
+    caller: Caller | None = None
     request: GenerationRequest | None = None
     model: str | None = None
     response: str = ""

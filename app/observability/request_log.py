@@ -43,6 +43,7 @@ class LogObserver:
         line: dict[str, Any] = {
             "request_id": request.id,
             "tenant": request.tenant,
+            **_caller(event),
             "operation": request.operation,
             "model": event.model,
             "stream": request.stream,
@@ -138,11 +139,25 @@ def _default(field: dataclasses.Field[Any]) -> object:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+def _caller(event: RequestEnded) -> dict[str, Any]:
+    caller = event.caller
+    if caller is None:
+        return {}
+    told = {
+        "path": caller.path,
+        "client": caller.address,
+        "user_agent": caller.user_agent,
+        "client_request_id": caller.request_id,
+        "trace_id": caller.trace_id,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _refusal(event: RequestEnded) -> dict[str, Any]:
     return {
         "request_id": event.id,
         "tenant": event.tenant,
-        "path": event.path,
+        **_caller(event),
         "status": event.status,
         "duration_s": _round(event.duration),
     } | _error(event)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from app.contract.caller import current_caller
 from app.contract.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
 from app.contract.events import (
     EngineEvent,
@@ -203,6 +204,7 @@ class Answer:
         self._observers.notify(
             RequestEnded(
                 id=self.request.id,
+                caller=current_caller(),
                 request=self.request,
                 model=self._model,
                 status=finished.failure.status if finished.failure else 200,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from app.contract.caller import current_caller
 from app.contract.engine import Engine, EngineStatus, ModelInfo
 from app.contract.errors import ClientClosed, InvalidRequest, ServingError
 from app.contract.progress import Progress
@@ -207,6 +208,7 @@ class GenerationService:
         self._observers.notify(
             RequestEnded(
                 id=request.id,
+                caller=current_caller(),
                 request=request,
                 model=self.model.name,
                 status=error.status,

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from app.api.http.middleware.request_id import RequestId
+from app.contract.caller import Caller
 from app.keys.book import KeyBook
 from app.keys.record import hash_of
 from app.settings import SettingsError
@@ -105,11 +106,30 @@ def test_each_error_is_told_to_the_observers_once(make_client: MakeClient, recor
         "invalid_request",
         "body_too_large",
     ]
-    assert (recorder.refused[0].id, recorder.refused[0].path, recorder.refused[0].status) == ("one", "/nope", 404)
+    refused = recorder.refused[0]
+    assert refused.caller is not None
+    assert (refused.id, refused.caller.path, refused.status) == ("one", "/nope", 404)
     assert recorder.requests.empty()
     client.post("/", json={"prompt": "a", "max_length": 1})
     assert recorder.request().status == 200
     assert len(recorder.refused) == 4
+
+
+def test_every_end_tells_who_asked(make_client: MakeClient, recorder: Recorder) -> None:
+    client = make_client(ControlledEngine())
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {
+        "User-Agent": "agent/1",
+        "X-Real-IP": "192.0.2.7",
+        "X-Client-Request-ID": "mine",
+        "traceparent": f"00-{trace}-00f067aa0ba902b7-01",
+    }
+    client.post("/", json={"prompt": "a", "max_length": 1}, headers=headers)
+    client.post("/v1/nope", headers=headers | {"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"})
+    answered, refused = recorder.request().caller, recorder.refused[0].caller
+    asked = {"address": "192.0.2.7", "user_agent": "agent/1", "request_id": "mine"}
+    assert answered == Caller(path="/", trace_id=trace, **asked)
+    assert refused == Caller(path="/v1/nope", **asked), "a trace of zeros is none"
 
 
 def test_what_the_service_refuses_is_told_by_the_service_alone(make_client: MakeClient, recorder: Recorder) -> None:

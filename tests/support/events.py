@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from app.contract.caller import Caller
 from app.contract.errors import ClientClosed, GenerationFailed, InvalidRequest, Overloaded
 from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
@@ -97,7 +98,7 @@ REFUSED = replace(
 
 BAD_BODY = RequestEnded(
     id="req-2",
-    path="/",
+    caller=Caller(path="/", address="192.0.2.7", user_agent="curl/8.5.0"),
     status=400,
     error=InvalidRequest("`n` is no number.", param="n"),
     duration=0.001,

@@ -202,6 +202,8 @@ def test_a_request_that_was_none_is_logged_with_its_path(configure: Configure) -
     assert (line["request_id"], line["path"], line["status"]) == ("req-2", "/", 400)
     assert (line["error_code"], line["error_field"]) == ("invalid_request", "n")
     assert line["tenant"] == "anna"
+    assert (line["client"], line["user_agent"]) == ("192.0.2.7", "curl/8.5.0")
+    assert "trace_id" not in line
 
 
 def _contents(line: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.error_response import error_response, unexpected_error
+from app.contract.caller import current_caller
 from app.contract.errors import InvalidRequest, MethodNotAllowed, NotFound, ServingError
 from app.contract.telemetry import Observers, RequestEnded
 
@@ -58,7 +59,7 @@ class Errors:
         self._observers.notify(
             RequestEnded(
                 id=scope["state"]["request_id"],
-                path=scope["path"],
+                caller=current_caller(),
                 status=error.status,
                 error=error,
                 duration=duration,
