@@ -18,7 +18,7 @@ from app.settings import Settings
 FIELD_LIMIT = 8_192
 """Most characters of any field that is neither content nor an exception."""
 EXCEPTION_LIMIT = 32_768
-_CONTENT = frozenset({"prompt", "messages", "response", "choices", "stop"})
+_CONTENT = frozenset({"prompt", "messages", "response", "choices", "stop", "stop_string"})
 _MARKER = 64  # more than `shorten` appends to a shortened text
 _FIRST = ("timestamp", "level", "logger", "event", "request_id")
 _LINE_BREAKS = (

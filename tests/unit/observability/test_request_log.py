@@ -25,6 +25,7 @@ from tests.support.events import (
     broken,
     one_of_every_kind,
 )
+from tests.support.line_schema import faults
 from tests.unit.observability.conftest import Configure
 
 
@@ -94,6 +95,22 @@ def test_every_request_has_exactly_one_line(configure: Configure) -> None:
     lines = Told(configure).lines(*one_of_every_kind())
     requests = [line for line in lines if line["event"] == "request"]
     assert [line["status"] for line in requests] == [200, 499, 500, 429, 400]
+
+
+def test_every_line_is_as_its_schema_says(configure: Configure) -> None:
+    asked = replace(
+        REQUEST,
+        sampling=SamplingParams(seed=1, min_p=0.05, logit_bias={7: -100.0}, top_logprobs=2, presence_penalty=-1.0),
+        stop=("END",),
+        user="u",
+        metadata={"team": "blue"},
+        response_format=JsonFormat({}),
+    )
+    unusual = replace(ANSWERED, request=asked, caller=BAD_BODY.caller, finished=replace(ENDED, stop="END"))
+    lines = Told(configure).lines(*one_of_every_kind(), SEVERAL, unusual)
+    found = [line for line in lines if line["event"] == "request"]
+    assert len(found) == 7
+    assert [faults(line) for line in found] == [[]] * 7
 
 
 def test_unusual_parameters_are_there_to_repeat_the_answer(configure: Configure) -> None:
