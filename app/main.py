@@ -71,7 +71,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(RequestId),
-            Middleware(FromHeaders),
+            Middleware(FromHeaders, traced=settings.otel_exporter_otlp_endpoint is not None),
             *cors(settings.cors_origins or ()),
             Middleware(Errors, observers=observers, error_body=error_body),
             Middleware(Keys, keys=keys, public_paths=public),
@@ -115,12 +115,14 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
     from app.observability.logging import configure_logging
     from app.observability.metrics import Metrics
     from app.observability.request_log import LogObserver
+    from app.observability.tracing import to_collector
 
     try:
         settings = load_settings()
         configure_logging(settings)
         metrics = Metrics(CollectorRegistry())
-        observers = Observers([LogObserver(settings), metrics])
+        traces = to_collector(settings)
+        observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
         engine, folder = make_engine(settings, observers)
         return create_app(settings, engine, Prompts(folder, engine.model), observers, metrics.render)
     except (SettingsError, ModelError, TokenizerUnusable) as error:

@@ -64,6 +64,7 @@ Names = Annotated[tuple[Name, ...] | None, NoDecode, BeforeValidator(_listed)]
 
 
 Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)$")]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 Origins = Annotated[tuple[Origin, ...] | None, NoDecode, BeforeValidator(_listed)]
 
 
@@ -153,6 +154,12 @@ class Settings(BaseSettings):
     )
     log_content_limit: int = Field(
         20_000, ge=0, le=10_000_000, description="most characters of a prompt or answer in the log"
+    )
+    otel_exporter_otlp_endpoint: Address | None = Field(
+        None, description="an OpenTelemetry collector that gets traces by OTLP over HTTP, as http://HOST:4318"
+    )
+    otel_exporter_otlp_headers: str | None = Field(
+        None, description="what the collector wants to be told, as NAME=VALUE,NAME=VALUE"
     )
 
     @model_validator(mode="after")

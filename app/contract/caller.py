@@ -12,7 +12,10 @@ class Caller:
     address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None  # the client's own
-    trace_id: str | None = None  # of W3C's `traceparent`, 32 hexadecimal digits
+    # Of W3C's `traceparent`, 32 and 16 hexadecimal digits. Without one the first is our own, where traces are sent.
+    trace_id: str | None = None
+    parent_id: str | None = None
+    sampled: bool = True
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -67,6 +67,7 @@ class FirstToken:
     """The first token of a request came, whatever follows."""
 
     request: GenerationRequest
+    caller: Caller | None
     model: str
     seconds: float  # from arrival
 

@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from app.contract.caller import Caller
 from app.contract.engine import Phase
 from app.contract.errors import every_error
 from app.contract.events import SUCCESSES, FinishReason, Usage
@@ -48,7 +49,7 @@ from app.settings import SettingsError
 
 REFUSED = "refused"
 """The outcome of a request that never reached the engine; the other outcomes are the finish reasons."""
-_EXEMPLAR_LIMIT = 100  # OpenMetrics allows 128 characters of names and values together
+_EXEMPLAR_LIMIT = 128  # characters of names and values together, by OpenMetrics
 
 
 class Metrics:
@@ -166,7 +167,7 @@ class Metrics:
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._requests.requests.labels(outcome, str(event.status)).inc()
         error = event.error_code or ("" if succeeded(event) else outcome)
-        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event.id))
+        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event.id, event.caller))
         if event.finished is None:
             self._refused(event)
             return
@@ -186,7 +187,7 @@ class Metrics:
     def _first_token(self, event: FirstToken) -> None:
         request = event.request
         family = self._requests.first_token.labels(request.operation, event.model)
-        family.observe(event.seconds, _exemplar(request.id))
+        family.observe(event.seconds, _exemplar(request.id, event.caller))
 
     def _refused(self, event: RequestEnded) -> None:
         if event.error is not None:
@@ -195,7 +196,7 @@ class Metrics:
     def _success(self, event: RequestEnded, served: tuple[str, str]) -> None:
         per_token = time_per_output_token(event)
         if per_token is not None:
-            self._requests.per_token.labels(*served).observe(per_token, _exemplar(event.id))
+            self._requests.per_token.labels(*served).observe(per_token, _exemplar(event.id, event.caller))
         speed = output_tokens_per_second(event)
         if speed is not None:
             self._requests.speed.observe(speed)
@@ -226,9 +227,12 @@ class Metrics:
         return total - before if total >= before else total
 
 
-def _exemplar(request_id: str) -> dict[str, str] | None:
-    """What leads from a slow bucket to a log line."""
-    return {"request_id": request_id} if len(request_id) <= _EXEMPLAR_LIMIT else None
+def _exemplar(request_id: str, caller: Caller | None) -> dict[str, str] | None:
+    """What leads from a slow bucket to a log line and to a trace."""
+    ids = {"request_id": request_id}
+    if caller is not None and caller.trace_id is not None:
+        ids["trace_id"] = caller.trace_id
+    return ids if sum(len(name) + len(value) for name, value in ids.items()) <= _EXEMPLAR_LIMIT else None
 
 
 def _one_process() -> None:

@@ -166,7 +166,7 @@ class Answer:
             self.began.set()
             if self._together.new_tokens == 0:
                 since = now - self._progress.arrived_at
-                self._observers.notify(FirstToken(self.request, self._model, since))
+                self._observers.notify(FirstToken(self.request, current_caller(), self._model, since))
         else:
             gap = now - self._last_token_at
             self._largest_gap = max(gap, self._largest_gap or 0.0)

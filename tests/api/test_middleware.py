@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,18 @@ def test_every_end_tells_who_asked(make_client: MakeClient, recorder: Recorder) 
     client.post("/", json={"prompt": "a", "max_length": 1}, headers=headers)
     client.post("/v1/nope", headers=headers | {"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"})
     answered, refused = recorder.request().caller, recorder.refused[0].caller
-    asked = {"address": "192.0.2.7", "user_agent": "agent/1", "request_id": "mine"}
-    assert answered == Caller(path="/", trace_id=trace, **asked)
-    assert refused == Caller(path="/v1/nope", **asked), "a trace of zeros is none"
+    asked = Caller(path="/v1/nope", address="192.0.2.7", user_agent="agent/1", request_id="mine")
+    assert answered == replace(asked, path="/", trace_id=trace, parent_id="00f067aa0ba902b7")
+    assert refused == asked, "a trace of zeros is none"
+
+
+def test_where_traces_are_sent_every_request_has_one(make_client: MakeClient, recorder: Recorder) -> None:
+    client = make_client(ControlledEngine(), otel_exporter_otlp_endpoint="http://127.0.0.1:9")
+    client.get("/nope")
+    client.get("/nope")
+    ids = [refused.caller.trace_id for refused in recorder.refused if refused.caller is not None]
+    assert len(set(ids)) == 2
+    assert all(trace is not None and len(trace) == 32 for trace in ids)
 
 
 def test_what_the_service_refuses_is_told_by_the_service_alone(make_client: MakeClient, recorder: Recorder) -> None:

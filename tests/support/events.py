@@ -130,7 +130,7 @@ def one_of_every_kind() -> list[Event]:
         StepDone(1, 36, 0, 0.025),
         StepDone(3, 0, 3, 0.03),
         StepDone(4, 36, 3, 0.04),
-        FirstToken(REQUEST, "smollm2-135m", 0.25),
+        FirstToken(REQUEST, None, "smollm2-135m", 0.25),
         TokenGap(0.1),
         ANSWERED,
         CANCELLED,

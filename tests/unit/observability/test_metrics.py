@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from app.contract.caller import Caller
 from app.contract.errors import every_error
 from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.telemetry import (
@@ -39,7 +40,8 @@ from tests.support.events import (
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SERVED = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "smollm2-135m"}
 
-FIRST_TOKEN = FirstToken(REQUEST, "smollm2-135m", 0.25)
+CALLER = Caller(path="/", trace_id="4bf92f3577b34da6a3ce929d0e0e4736")
+FIRST_TOKEN = FirstToken(REQUEST, CALLER, "smollm2-135m", 0.25)
 STAGES = ("prepare", "grammar", "queue", "prefill", "decode")
 
 
@@ -244,9 +246,9 @@ def _exemplars(exposition: str, family: str) -> Iterator[dict[str, str]]:
     ],
 )
 def test_openmetrics_leads_from_a_bucket_to_a_request_id(exposed: Exposed, family: str) -> None:
-    body, content_type = exposed.after(FIRST_TOKEN, ANSWERED).metrics.render(OPENMETRICS)
+    body, content_type = exposed.after(FIRST_TOKEN, replace(ANSWERED, caller=CALLER)).metrics.render(OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text")
-    assert list(_exemplars(body.decode(), family)) == [{"request_id": "req-1"}]
+    assert list(_exemplars(body.decode(), family)) == [{"request_id": "req-1", "trace_id": CALLER.trace_id}]
 
 
 def test_an_overlong_request_id_is_no_exemplar_and_breaks_nothing(exposed: Exposed) -> None:
