@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.options import Cleanup, Compile, DType, FlashAttn, LogContent
@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     )
     log_content_limit: int = Field(
         20_000, ge=0, le=10_000_000, description="most characters of a prompt or answer in the log"
+    )
+    log_hash_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="the secret of LOG_CONTENT=hash; the same text has the same hash as long as it stays the same. "
+        "Unset: a new one at each start",
     )
     otel_exporter_otlp_endpoint: Address | None = Field(
         None, description="an OpenTelemetry collector that gets traces by OTLP over HTTP, as http://HOST:4318"

@@ -1,6 +1,8 @@
 """The content of conversations in the log, as LOG_CONTENT and the API key say."""
 
 import hashlib
+import hmac
+import secrets
 from collections.abc import Callable
 
 from app.contract.options import LogContent, least_content
@@ -23,6 +25,8 @@ class ContentFields:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.log_content_limit
         self._mode = settings.log_content
+        given = settings.log_hash_key
+        self._key = secrets.token_bytes() if given is None else given.get_secret_value().encode()
 
     def of(self, event: RequestEnded, request: GenerationRequest) -> dict[str, Plain]:
         render = self._renderer(request)
@@ -60,7 +64,19 @@ class ContentFields:
 
     def _renderer(self, request: GenerationRequest) -> _Render | None:
         """None: no content at all."""
-        return _RENDERERS.get(least_content(self._mode, request.terms.log_content))
+        match least_content(self._mode, request.terms.log_content):
+            case LogContent.FULL:
+                return shorten
+            case LogContent.HASH:
+                return self._digest
+            case LogContent.REDACTED:
+                return _length
+        return None
+
+    def _digest(self, text: str, _limit: int) -> str:
+        """For finding repetitions. Without the key nobody can hash a guess to compare it."""
+        digest = hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        return f"hmac:{digest[:_HASH_DIGITS]} {_length(text, _limit)}"
 
     def _turns(self, turns: list[Message], render: _Render) -> list[Plain]:
         """When the limit is too small for all turns, the newest keep their text."""
@@ -92,14 +108,5 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message]]:
     return "", turns
 
 
-def _digest(text: str) -> str:
-    """For finding repetitions. It does not hide short prompts, which can be guessed and hashed."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
-
-
-_RENDERERS: dict[LogContent, _Render] = {
-    LogContent.FULL: shorten,
-    LogContent.HASH: lambda text, _: f"sha256:{_digest(text)} [{len(text)} characters]",
-    LogContent.REDACTED: lambda text, _: f"[{len(text)} characters]",
-}
-"""OFF has none."""
+def _length(text: str, _limit: int) -> str:
+    return f"[{len(text)} characters]"

@@ -1,6 +1,7 @@
 """One canonical line for each request; what it shows of the conversation is the operator's choice."""
 
 import hashlib
+import hmac
 from dataclasses import replace
 from typing import Any
 
@@ -246,9 +247,17 @@ def test_redacted_content_is_its_length(configure: Configure) -> None:
 
 
 def test_hashed_content_finds_repetitions(configure: Configure) -> None:
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()[:16]
-    lines = Told(configure, log_content="hash").line(CONFIDENTIAL)
-    assert _contents(lines) == [f"sha256:{digest} [6 characters]"] * 5
+    key = "k" * 16
+    digest = hmac.new(key.encode(), SECRET.encode(), hashlib.sha256).hexdigest()[:16]
+    lines = Told(configure, log_content="hash", log_hash_key=key).line(CONFIDENTIAL)
+    assert _contents(lines) == [f"hmac:{digest} [6 characters]"] * 5
+
+
+def test_without_a_key_of_the_operators_hashes_differ_from_start_to_start(configure: Configure) -> None:
+    """Else a guess could be hashed and compared."""
+    first, second = (Told(configure, log_content="hash") for _ in range(2))
+    assert len(set(_contents(first.line(CONFIDENTIAL)))) == 1
+    assert first.line(CONFIDENTIAL)["prompt"] != second.line(CONFIDENTIAL)["prompt"]
 
 
 def test_content_that_is_off_leaves_no_trace(configure: Configure) -> None:
