@@ -45,6 +45,10 @@ status: python ## Say what runs and what is served
 logs: python ## Follow all logs, readably
 	@$(STACK) logs
 
+.PHONY: requests
+requests: python ## Requests in the log: DO="list --slowest 9", DO="show ID", DO=summary; DO="list --help" lists the options
+	@$(STACK) requests $(or $(DO),list --last 20)
+
 .PHONY: smoke
 smoke: python ## Ask the running stack a question, and look for it in the logs and metrics
 	@$(STACK) smoke

@@ -1,4 +1,4 @@
-"""The command line, `python -m app`: models, GPUs, plans, settings and API keys."""
+"""The command line, `python -m app`: models, GPUs, plans, settings, API keys and logs."""
 
 import argparse
 import json
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from app.keys.commands import add_commands as add_keys_commands
 from app.keys.file import KeysFileError
+from app.logs.commands import add_commands as add_logs_commands
+from app.logs.source import LogsError
 from app.models.catalogue import CATALOGUE, Hub, look_up
 from app.models.errors import DoesNotFit, ModelError, ModelNotAvailable
 from app.models.gpus import as_given, ask_torch, find_gpus
@@ -24,7 +26,7 @@ from app.models.units import gib, parse_size
 from app.settings import Settings, SettingsError, load_settings
 
 REQUEST_TOKENS = (2048, 8192, 32_768, 131_072)
-_EXPECTED = (SettingsError, ModelError, KeysFileError)
+_EXPECTED = (SettingsError, ModelError, KeysFileError, LogsError)
 """Their messages tell the operator what to do: a traceback would only hide them."""
 
 
@@ -48,7 +50,9 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Models, GPUs, plans, settings and API keys.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description="Models, GPUs, plans, settings, keys and logs."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     models = commands.add_parser("models", help="list or fetch models").add_subparsers(
@@ -80,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=_settings)
 
     add_keys_commands(commands)
+    add_logs_commands(commands)
     return parser
 
 

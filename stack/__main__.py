@@ -1,11 +1,11 @@
-"""`python3 -m stack up|doctor|down|restart|status|logs|smoke|keys|prepare`, from the repository's root."""
+"""`python3 -m stack up|doctor|down|restart|status|logs|requests|smoke|keys|prepare`, from the repository's root."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import cast
 
@@ -21,6 +21,7 @@ from stack.log_format import readable
 from stack.mode import ModeChoice, choose
 from stack.native.stack import NativeStack
 from stack.protocol import Stack, StackError
+from stack.requests import requests
 from stack.smoke import smoke
 
 
@@ -99,6 +100,8 @@ COMMANDS: dict[str, Callable[[Config], None]] = {
     "prepare": prepare,
 }
 
+WITH_ARGUMENTS: dict[str, Callable[[Config, Sequence[str]], None]] = {"keys": keys, "requests": requests}
+
 
 def _stacks(config: Config, choice: ModeChoice) -> tuple[Stack, Stack]:
     """The one to start, and the other."""
@@ -120,18 +123,18 @@ def _end(number: int, _frame: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m stack")
-    parser.add_argument("command", choices=[*COMMANDS, "keys"])
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="only of `keys`: add NAME, list, revoke NAME, …")
+    parser.add_argument("command", choices=[*COMMANDS, *WITH_ARGUMENTS])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="only of `keys` and `requests`")
     options = parser.parse_args()
-    if options.arguments and options.command != "keys":
+    if options.arguments and options.command not in WITH_ARGUMENTS:
         parser.error(f"`{options.command}` takes no arguments.")
     signal.signal(signal.SIGTERM, _end)
     hand_on()
     cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # in a log, the reason comes last
     try:
         config = load_config()
-        if options.command == "keys":
-            keys(config, options.arguments)
+        if options.command in WITH_ARGUMENTS:
+            WITH_ARGUMENTS[options.command](config, options.arguments)
         else:
             COMMANDS[options.command](config)
     except StackError as error:

@@ -32,8 +32,10 @@ class ContentFields:
         render = self._renderer(request)
         if render is None:
             return {}
-        prompt, others = _asked(request)
+        prompt, others, index = _asked(request)
         fields: dict[str, Plain] = {"prompt": render(prompt, self._limit)}
+        if index < len(others):
+            fields["prompt_index"] = index
         if others:
             fields["messages"] = self._turns(others, render)
         if not event.choices:
@@ -95,17 +97,17 @@ def _said(turn: Message) -> str:
     return "\n".join([turn.content, *calls] if turn.content else calls)
 
 
-def _asked(request: GenerationRequest) -> tuple[str, list[Message]]:
-    """The last user turn (or the raw prompt), and the other turns."""
+def _asked(request: GenerationRequest) -> tuple[str, list[Message], int]:
+    """The last user turn (or the raw prompt), the other turns, and where among them it was."""
     if isinstance(request.prompt, str):
-        return request.prompt, []
+        return request.prompt, [], 0
     if request.prompt is not None:
-        return " ".join(map(str, request.prompt)), []
+        return " ".join(map(str, request.prompt)), [], 0
     turns = list(request.messages)
     for index in reversed(range(len(turns))):
         if turns[index].role == "user":
-            return turns.pop(index).content, turns
-    return "", turns
+            return turns.pop(index).content, turns, index
+    return "", turns, len(turns)
 
 
 def _length(text: str, _limit: int) -> str:

@@ -119,8 +119,12 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _structure(request: GenerationRequest) -> dict[str, Any]:
-    """The tools and the form of the answer, without their schemas, which may be long."""
+    """What else shaped the prompt and the answer, without schemas, which may be long."""
     structure: dict[str, Any] = {}
+    if request.suffix is not None:
+        structure["suffix"] = True
+    if request.prompt_logprobs is not None:
+        structure["echo"] = True
     if request.response_format is not None:
         structure["response_format"] = "json_object" if request.response_format.schema is None else "json_schema"
     if request.tools:

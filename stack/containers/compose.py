@@ -81,19 +81,19 @@ class Compose:
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
-        if subprocess.run(self._command(*arguments), check=False, env=self.variables).returncode != 0:
+        if subprocess.run(self.command(*arguments), check=False, env=self.variables).returncode != 0:
             raise StackError(f"`compose {arguments[0]}` failed; see its messages above.")
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What it says, whatever becomes of it."""
         return subprocess.run(
-            self._command(*arguments), check=False, env=self.variables, capture_output=True, text=True
+            self.command(*arguments), check=False, env=self.variables, capture_output=True, text=True
         )
 
     def lines(self, *arguments: str) -> Iterator[str]:
         """What it prints, as it comes, until closed."""
         with subprocess.Popen(
-            self._command(*arguments), env=self.variables, stdout=subprocess.PIPE, text=True
+            self.command(*arguments), env=self.variables, stdout=subprocess.PIPE, text=True
         ) as running:
             try:
                 for line in running.stdout or ():
@@ -108,7 +108,8 @@ class Compose:
             raise StackError(f"`compose config` failed: {done.stderr.strip()}")
         return dict(json.loads(done.stdout)["services"])
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """To be run with `variables` as its environment."""
         files = compose_files(gpus=self.gpus, weights=self.weights, keys=self.keys)
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]

@@ -1,5 +1,6 @@
 """What an operator of the whole stack sees: logs and metrics of what was just asked."""
 
+import json
 import subprocess
 import sys
 
@@ -71,3 +72,24 @@ def test_logs_are_followed_readably(stack: Running) -> None:
             assert services == {"app", "nginx"}
         finally:
             logs.terminate()
+
+
+def test_a_request_is_found_read_and_replayed(stack: Running) -> None:
+    request_id, response = ask(stack, "What is a\nfrozen set?")
+    await_true(lambda: find_line(stack.stack, "app", "request", request_id), "the app's log line")
+    assert request_id[:12] in requests_of(stack, "list", "--last", "5").stdout
+    shown = requests_of(stack, "show", request_id).stdout
+    assert "frozen set?" in shown
+    assert response.splitlines()[0] in shown
+    again = requests_of(stack, "replay", request_id, "--url", stack.config.address)
+    assert again.returncode == 0, again.stdout
+    assert "The same answer" in again.stdout
+    assert json.loads(requests_of(stack, "summary", "--json").stdout.splitlines()[-1])["requests"] > 0
+    assert requests_of(stack, "show", "no-such-id").returncode == 1
+
+
+def requests_of(stack: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stack", "requests", *arguments]
+    return subprocess.run(
+        command, check=False, cwd=ROOT, env=stack.environment, capture_output=True, text=True, timeout=PATIENCE
+    )

@@ -39,7 +39,7 @@ def test_a_fetch_shows_its_bar_and_is_not_repeated(hub: Hub, tmp_path: Path, mon
     wanted = weights.of_catalogue(config, DEEPSEEK.name)
     assert wanted.fetch
     compose.variables.update(wanted.variables, HF_ENDPOINT=hub.url)
-    said = _on_a_terminal([*compose._command("run", "--rm", "models")], compose.variables)
+    said = _on_a_terminal([*compose.command("run", "--rm", "models")], compose.variables)
     compose.run("down")
     assert "100 %" in said
     assert "━" in said, "no bar"

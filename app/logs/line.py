@@ -1,0 +1,67 @@
+"""One request's line of the app's log."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+STAGES = ("prepare", "grammar", "queue", "prefill", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """`fields` are as logged (docs/request-line.schema.json); a line of another version may lack some."""
+
+    fields: dict[str, Any]
+    ended: datetime
+
+    @property
+    def id(self) -> str:
+        return str(self.fields.get("request_id", ""))
+
+    @property
+    def began(self) -> datetime:
+        return self.ended - timedelta(seconds=self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        return self.number("duration_s") or 0.0
+
+    @property
+    def tenant(self) -> str:
+        return str(self.fields.get("tenant") or "no key")
+
+    @property
+    def status(self) -> int:
+        return int(self.number("status") or 0)
+
+    @property
+    def failed(self) -> bool:
+        return self.status >= 400
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of those that it reached."""
+        found = {stage: self.number(f"{stage}_s") for stage in STAGES}
+        return {stage: seconds for stage, seconds in found.items() if seconds}
+
+    def number(self, name: str) -> float | None:
+        value = self.fields.get(name)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    def overlap(self, other: "RequestLine") -> float:
+        """Seconds in which both ran; at most 0 when they did not."""
+        return (min(self.ended, other.ended) - max(self.began, other.began)).total_seconds()
+
+
+def parse(text: str) -> RequestLine | None:
+    """None for every other line: of another event, cut off by a full disk, or no JSON."""
+    if '"request"' not in text:
+        return None
+    try:
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.get("event") != "request":
+            return None
+        return RequestLine(fields, datetime.fromisoformat(str(fields["timestamp"])))
+    except (ValueError, KeyError):
+        return None
