@@ -283,6 +283,7 @@ HARMLESS = {
     "top_logprobs": 0,
     "max_tool_calls": 4,
     "user": "me",
+    "client_metadata": {"x-turn": "1"},
     "safety_identifier": "me",
     "prompt_cache_key": "key",
     "prompt_cache_retention": "24h",

@@ -108,6 +108,7 @@ class ResponseBody(AnswerBody):
     )
     user: str | None = Field(None, max_length=512, description="Logged, else without effect.")
     metadata: Labels = Field(default_factory=dict, description="Logged and returned, else without effect.")
+    client_metadata: dict[str, Any] | None = Field(None, description="Without effect: what a program says of itself.")
     safety_identifier: str | None = Field(None, max_length=512, description="Without effect.")
     prompt_cache_key: str | None = Field(None, max_length=512, description="Without effect.")
     prompt_cache_retention: str | None = Field(None, max_length=64, description="Without effect.")
