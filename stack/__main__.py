@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -73,8 +74,10 @@ def status(config: Config) -> None:
 
 
 def logs(config: Config) -> None:
+    terminal = sys.stdout.isatty()
     for service, line in _running(config).log_lines(follow=True, tail=50):
-        print(readable(service, line, colour=sys.stdout.isatty()), flush=True)
+        width = shutil.get_terminal_size().columns if terminal else None  # it may have changed
+        print(readable(service, line, colour=terminal, width=width), flush=True)
 
 
 def ask(config: Config) -> None:
@@ -130,7 +133,8 @@ def main() -> int:
         parser.error(f"`{options.command}` takes no arguments.")
     signal.signal(signal.SIGTERM, _end)
     hand_on()
-    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # in a log, the reason comes last
+    # In a log, the reason comes last; and a terminal's encoding may lack what a prompt has.
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         config = load_config()
         if options.command in WITH_ARGUMENTS:

@@ -4,8 +4,10 @@
 uvicorn's loggers.
 """
 
+import json
 import logging
 import sys
+import unicodedata
 from io import TextIOWrapper
 
 import orjson
@@ -21,11 +23,8 @@ EXCEPTION_LIMIT = 32_768
 _CONTENT = frozenset({"prompt", "messages", "response", "choices", "stop", "stop_string"})
 _MARKER = 64  # more than `shorten` appends to a shortened text
 _FIRST = ("timestamp", "level", "logger", "event", "request_id")
-_LINE_BREAKS = (
-    ("\x85", "\\u0085"),
-    ("\u2028", "\\u2028"),
-    ("\u2029", "\\u2029"),
-)  # line breaks in Unicode, but not in JSON
+_ACTS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Unicode's categories of what a terminal may obey, reorder, hide or break at; JSON escapes some below U+0020."""
 _NO_ACCESS_LOG = ("uvicorn.access", "gunicorn.access")  # our line for each request and nginx' log have the same
 _LATE = ("transformers", "huggingface_hub", "torch")
 
@@ -116,9 +115,12 @@ class _Bounded:
 
 
 def _render(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
-    """One line. No text can forge a second one: JSON escapes newlines, and the other line breaks are escaped here."""
+    """One line. No text can forge a second one, or act on the terminal of somebody who looks at the file."""
     ordered = {name: fields.pop(name) for name in _FIRST if name in fields}
     line = orjson.dumps({**ordered, **fields}).decode()
-    for character, escape in _LINE_BREAKS:
-        line = line.replace(character, escape)
+    if line.isprintable():
+        return line
+    for character in set(line):
+        if unicodedata.category(character) in _ACTS:
+            line = line.replace(character, json.dumps(character)[1:-1])
     return line

@@ -91,13 +91,11 @@ class Compose:
         )
 
     def lines(self, *arguments: str) -> Iterator[str]:
-        """What it prints, as it comes, until closed."""
-        with subprocess.Popen(
-            self.command(*arguments), env=self.variables, stdout=subprocess.PIPE, text=True
-        ) as running:
+        """What it prints, as it comes, until closed. Lines end at newlines, and not at carriage returns."""
+        with subprocess.Popen(self.command(*arguments), env=self.variables, stdout=subprocess.PIPE) as running:
             try:
                 for line in running.stdout or ():
-                    yield line.rstrip("\n")
+                    yield line.decode(errors="replace").rstrip("\n")
             finally:
                 running.terminate()
 

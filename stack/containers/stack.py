@@ -13,6 +13,7 @@ from stack.config import ROOT, Config
 from stack.containers import preparation
 from stack.containers.compose import Compose, engine_answers, project_name
 from stack.containers.health import wait_until_healthy
+from stack.log_format import readable
 from stack.protocol import ESSENTIAL, StackError
 
 APP_USER = 10001
@@ -43,7 +44,7 @@ class ContainerStack:
             self._docker("image", "prune", "--force")  # images that builds replaced: nearly 2 GB each
         except (StackError, KeyboardInterrupt, SystemExit):
             for service, line in self.log_lines(follow=False, tail=15):
-                print(f"{service}: {line}", flush=True)
+                print(readable(service, line, colour=False), flush=True)
             if fresh:
                 self.down()
             raise

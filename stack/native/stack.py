@@ -77,7 +77,7 @@ class NativeStack:
             return
         for name, path in files.items():
             if path.exists():
-                with path.open(encoding="utf-8", errors="replace") as lines:
+                with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
                     for line in deque(lines, tail):
                         yield name, line.rstrip("\n")
 

@@ -239,8 +239,7 @@ def test_where_no_app_is_installed_its_image_changes_the_keys(
 
 
 def test_log_lines_are_told_apart_by_service(docker: Docker, tmp_path: Path) -> None:
-    docker(
-        """case "$*" in *logs*) printf '%s\\n' 'nginx-exporter-1  | up' 'app-1         | {"a": "b | c"}' ;; esac"""
-    )
+    printed = """'nginx-exporter-1  | up\\rapp-1 | x' 'app-1         | {"a": "b | c"}'"""
+    docker(f"""case "$*" in *logs*) printf '%b\\n' {printed} ;; esac""")
     stack = ContainerStack(load_config({"STATE_DIR": str(tmp_path)}, env_file=Path(os.devnull)))
-    assert list(stack.log_lines(follow=False)) == [("nginx-exporter", "up"), ("app", '{"a": "b | c"}')]
+    assert list(stack.log_lines(follow=False)) == [("nginx-exporter", "up\rapp-1 | x"), ("app", '{"a": "b | c"}')]

@@ -1,6 +1,5 @@
 """`make up` and its parts, as far as they can be tried without the model (tests/e2e has the whole)."""
 
-import json
 import os
 import re
 import signal
@@ -20,10 +19,8 @@ from stack.forwarded_settings import hand_on
 from stack.host import ports
 from stack.install import dependencies, packages
 from stack.install.venvs import PYTHON, ensure_venv
-from stack.log_format import readable
 from stack.native import processes
 from stack.native.fingerprint import fingerprint
-from stack.native.follow import follow_files
 from stack.native.supervisor import Program, Supervisor, socket_path, start, write_config
 from stack.protocol import StackError
 from stack.smoke import await_true
@@ -351,31 +348,6 @@ class TestProcesses:
             finally:
                 process.kill()
         assert processes.of_stack(folder) == []
-
-
-class TestLogs:
-    def test_a_request_is_one_line_for_people(self) -> None:
-        line = json.dumps(
-            {"timestamp": "2026-01-02T03:04:05Z", "level": "info", "event": "request", "prompt": "a\nb"}
-        )
-        assert readable("app", line, colour=False) == '03:04:05 app            info     request prompt="a\\nb"'
-
-    def test_prometheus_lines_are_understood(self) -> None:
-        line = 'ts=2026-01-02T03:04:05.678Z caller=main.go:1 level=warn msg="it is late" by=3s'
-        assert readable("prometheus", line, colour=False) == "03:04:05 prometheus     warn     it is late by=3s"
-
-    def test_anything_else_stays_as_it_is(self) -> None:
-        assert readable("app", "{ not json", colour=False).endswith("app            { not json")
-
-    def test_files_are_followed_through_rotation(self, tmp_path: Path) -> None:
-        log = tmp_path / "app.log"
-        log.write_text("old\nlast\n")
-        lines = follow_files({"app": log}, tail=1)
-        assert next(lines) == ("app", "last")
-        log.rename(tmp_path / "app.log.1")
-        log.write_text("after the rotation\n")
-        assert next(lines) == ("app", "after the rotation")
-        lines.close()  # type: ignore[attr-defined]  # a generator
 
 
 def test_nothing_is_fetched_where_no_model_can_be_served(

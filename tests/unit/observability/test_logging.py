@@ -1,5 +1,6 @@
 """Every record, ours or a library's, is one JSON line on standard output."""
 
+import json
 import logging
 import os
 import signal
@@ -95,6 +96,20 @@ def test_no_field_is_longer_than_its_limit_and_no_text_can_break_a_line(configur
     assert len(line["long"]) < FIELD_LIMIT + 100
     assert line["long"].endswith("more characters]")
     assert line["forged"] == forged.replace("\ud800", "\\ud800")
+
+
+def test_a_line_holds_nothing_that_a_terminal_would_obey(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C1 (here CSI), DEL, an override of direction, an invisible tag beyond the basic plane, a private character."""
+    configure()
+    capsys.readouterr()
+    text = "é 你 \x1b[2J \x9b2J \x7f \u202e \U000e0041 \ue000 \x85"
+    logging.getLogger("other").info("hello", extra={"thing": text})
+    raw = capsys.readouterr().out
+    assert raw.rstrip("\n").isprintable()
+    assert "é 你" in raw
+    assert json.loads(raw)["thing"] == text
 
 
 def test_configuring_again_does_not_double_the_lines(configure: Configure) -> None:
