@@ -2,8 +2,10 @@
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -22,6 +24,42 @@ def _rules() -> list[dict[str, Any]]:
 
 
 ALERTS = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
+RECORDED = {rule["record"]: rule for rule in _rules() if "record" in rule}
+RUNBOOK_URL = re.compile(r"\{\{ \$externalLabels\.runbooks \}\}/([a-z-]+\.md)")
+
+
+def _rule_tests() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((CONFIG / "tests/alerts.yml").read_text())["tests"]
+    return found
+
+
+def _runbook(name: str) -> Path:
+    found = RUNBOOK_URL.fullmatch(ALERTS[name]["annotations"]["runbook_url"])
+    assert found is not None, f"{name}: runbook_url begins with this site's address of the runbooks"
+    return RUNBOOKS / found[1]
+
+
+def _seconds(duration: str) -> int:
+    units = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration))
+
+
+def _metrics(expression: str) -> set[str]:
+    """The names of the exported metrics that an expression reads, through recording rules too."""
+    found: set[str] = set()
+
+    def visit(node: promql_parser.Expr) -> bool:
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            found.update(_metrics(RECORDED[node.name]["expr"]) if node.name in RECORDED else {node.name})
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+
+def _firing(test: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    cases = [case for case in test.get("alert_rule_test", []) if case["alertname"] == name]
+    return [case for case in cases if case["exp_alerts"]]
 
 
 def _promtool(*arguments: str, given: bytes | None = None) -> None:
@@ -51,24 +89,53 @@ def test_the_apps_metrics_follow_prometheus_rules_for_names() -> None:
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_says_what_it_means_and_leads_to_its_runbook(name: str) -> None:
     rule = ALERTS[name]
-    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-    runbook = MONITORING.parent / rule["annotations"]["runbook"]
-    assert runbook.read_text().startswith(f"# {name}\n")
+    assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert _runbook(name).read_text().startswith(f"# {name}\n")
 
 
 def test_no_runbook_is_left_over_and_their_links_lead_somewhere() -> None:
-    wanted = {MONITORING.parent / rule["annotations"]["runbook"] for rule in ALERTS.values()}
+    wanted = {_runbook(name) for name in ALERTS}
     assert set(RUNBOOKS.glob("*.md")) == wanted
     for runbook in wanted:
         for link in re.findall(r"\]\(([^)]+)\)", runbook.read_text()):
             assert (RUNBOOKS / link).is_file(), f"{runbook.name} links to {link}"
 
 
+def test_the_runbooks_are_where_the_configuration_says() -> None:
+    config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
+    assert MONITORING.parent / config["global"]["external_labels"]["runbooks"] == RUNBOOKS
+
+
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_has_a_rule_test(name: str) -> None:
-    tests = (CONFIG / "tests/alerts.yml").read_text()
-    assert re.search(rf'alertname[=:] ?"?{name}\b', tests), f"no rule test makes {name} fire"
+def test_an_alert_is_tested_firing_with_its_words(name: str) -> None:
+    fired = [alert for test in _rule_tests() for case in _firing(test, name) for alert in case["exp_alerts"]]
+    assert fired
+    assert all(set(alert["exp_annotations"]) == set(ALERTS[name]["annotations"]) for alert in fired)
+
+
+@pytest.mark.parametrize("name", [name for name, rule in ALERTS.items() if "for" in rule])
+def test_an_alert_that_waits_is_tested_to_wait(name: str) -> None:
+    """A minute at most between the sample that finds it pending and the one that finds it firing."""
+    pending = f'count(ALERTS{{alertname="{name}",alertstate="pending"}})'
+    gaps = [
+        _seconds(case["eval_time"]) - _seconds(query["eval_time"])
+        for test in _rule_tests()
+        for case in _firing(test, name)
+        for query in test.get("promql_expr_test", [])
+        if query["expr"] == pending
+    ]
+    assert any(0 < gap <= 60 for gap in gaps)
+
+
+@pytest.mark.parametrize("name", [name for name in ALERTS if name != "Watchdog"])
+def test_an_alert_is_tested_silent_although_its_metrics_are_there(name: str) -> None:
+    (well,) = [test for test in _rule_tests() if test["name"] == "everything is well, under load"]
+    assert well["promql_expr_test"] == [
+        {"expr": 'ALERTS{alertname!="Watchdog"}', "eval_time": "45m", "exp_samples": []}
+    ]
+    present = {series["series"].partition("{")[0] for series in well["input_series"]}
+    assert _metrics(ALERTS[name]["expr"]) <= present
 
 
 def test_each_job_finds_its_targets_in_a_file_of_its_own() -> None:
