@@ -112,6 +112,7 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
     from prometheus_client import CollectorRegistry
 
     from app.models.errors import ModelError
+    from app.observability.gpu_watch import GpuWatch
     from app.observability.logging import configure_logging
     from app.observability.metrics import Metrics
     from app.observability.request_log import LogObserver
@@ -120,7 +121,9 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
     try:
         settings = load_settings()
         configure_logging(settings)
-        metrics = Metrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
+        GpuWatch(registry).start()
         traces = to_collector(settings)
         observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
         engine, folder = make_engine(settings, observers)
