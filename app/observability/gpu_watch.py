@@ -115,11 +115,14 @@ class GpuWatch:
         _log.error("a GPU reported an error", extra={"gpu": name[0], "uuid": uuid, "xid": xid})
 
     def _load(self, name: tuple[str, str], handle: Any) -> None:
-        self._families.utilization.labels(*name).set(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+        busy = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+        self._families.utilization.labels(*name).set(busy)
 
     def _power(self, name: tuple[str, str], handle: Any) -> None:
-        self._families.power.labels(*name).set(self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
-        self._families.power_limit.labels(*name).set(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000)
+        drawn = self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000  # before `labels`, which makes a series of 0
+        self._families.power.labels(*name).set(drawn)
+        limit = self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+        self._families.power_limit.labels(*name).set(limit)
 
     def _limits(self, name: tuple[str, str], handle: Any) -> None:
         chip = self._nvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
