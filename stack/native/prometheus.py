@@ -11,7 +11,11 @@ from stack.install.packages import program
 
 
 def write(folder: Path, targets: dict[str, str]) -> None:
-    """Copy the configuration and rules to FOLDER; `targets` is job → HOST:PORT."""
+    """Copy the configuration and rules to FOLDER; `targets` is job → HOST:PORT.
+
+    The label `instance` is the job's name: the inner ports are others at each start, and by default each would begin
+    new series.
+    """
     source = ROOT / "monitoring" / "prometheus"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "prometheus.yml", folder / "prometheus.yml")
@@ -21,7 +25,7 @@ def write(folder: Path, targets: dict[str, str]) -> None:
     (folder / "targets").mkdir()
     for job, address in targets.items():
         path = folder / "targets" / f"{job}.json"
-        path.write_text(json.dumps([{"targets": [address]}]), encoding="utf-8")
+        path.write_text(json.dumps([{"targets": [address], "labels": {"instance": job}}]), encoding="utf-8")
 
 
 def command(folder: Path, data: Path, address: str) -> list[str]:

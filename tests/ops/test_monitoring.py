@@ -1,5 +1,6 @@
 """Prometheus' configuration, rules and alerts, by promtool; every alert leads to a runbook."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from app.observability.metrics import Metrics
+from stack.native import prometheus
 from tests.support.events import one_of_every_kind
 from tests.support.prometheus import CONFIG, MONITORING, tool
 
@@ -29,8 +31,8 @@ RUNBOOK_URL = re.compile(r"\{\{ \$externalLabels\.runbooks \}\}/([a-z-]+\.md)")
 
 
 def _rule_tests() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load((CONFIG / "tests/alerts.yml").read_text())["tests"]
-    return found
+    files = sorted((CONFIG / "tests").glob("alerts*.yml"))
+    return [test for file in files for test in yaml.safe_load(file.read_text())["tests"]]
 
 
 def _runbook(name: str) -> Path:
@@ -142,3 +144,14 @@ def test_each_job_finds_its_targets_in_a_file_of_its_own() -> None:
     config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
     files = {job["job_name"]: job["file_sd_configs"][0]["files"] for job in config["scrape_configs"]}
     assert files == {job: [f"targets/{job}.json"] for job in ("app", "nginx", "prometheus")}
+
+
+def test_a_restart_begins_no_new_series(tmp_path: Path) -> None:
+    """The inner ports are others at each start; natively and in containers `instance` is the job's name."""
+    for address in ("127.0.0.1:40001", "127.0.0.1:40002"):
+        prometheus.write(tmp_path, dict.fromkeys(("app", "nginx", "prometheus"), address))
+        for folder in (tmp_path / "targets", MONITORING.parent / "docker/targets"):
+            found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+            assert {job: [each["labels"] for each in targets] for job, targets in found.items()} == {
+                job: [{"instance": job}] for job in ("app", "nginx", "prometheus")
+            }

@@ -68,7 +68,8 @@ def running_prometheus(folder: Path, targets: Mapping[str, str], interval: str) 
     (folder / "config/prometheus.yml").write_text(yaml.safe_dump(config))
     (folder / "config/targets").mkdir()
     for job, address in {**targets, "prometheus": f"127.0.0.1:{port}"}.items():
-        (folder / f"config/targets/{job}.json").write_text(json.dumps([{"targets": [address]}]))
+        target = {"targets": [address], "labels": {"instance": job}}
+        (folder / f"config/targets/{job}.json").write_text(json.dumps([target]))
     command = [tool("prometheus"), f"--config.file={folder}/config/prometheus.yml"]
     command += [f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
     with running(command, folder / "prometheus.log"):
