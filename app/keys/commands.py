@@ -97,6 +97,8 @@ def _add(options: argparse.Namespace, settings: Settings, console: Console) -> N
         append(lines, record)
     console.print(key, markup=False)
     until = "" if record.expires is None else f", until {said(record.expires)}"
+    if (ended := record.ended(datetime.now(UTC))) is not None:
+        _tell(f"No server accepts this key: it {ended}. Remove its line, or change its date, in {file}.")
     _tell(
         f"This is the key of {record.name}{until}. It is shown only now: {file} has its hash. Clients send it as "
         "`Authorization: Bearer KEY`. A running server accepts it within seconds."

@@ -89,6 +89,11 @@ def test_what_harmless_fields_say_is_heard_and_changes_nothing(client: TestClien
     assert stream(client, **harmless, stream_options={"include_obfuscation": False})
 
 
+def test_answers_are_text_alone(client: TestClient) -> None:
+    error = refused(client, {"messages": [USER], "modalities": ["text", "audio"]})
+    assert (error.param, error.message) == ("modalities[1]", "modalities[1] must be 'text'.")
+
+
 def test_an_answer_can_be_sent_back_as_it_is(client: TestClient, recorder: Recorder) -> None:
     message = client.post(PATH, json={"messages": [USER]}).json()["choices"][0]["message"]
     ask(client, messages=[USER, message, USER])

@@ -83,8 +83,9 @@ def test_a_stream(client: TestClient) -> None:
     assert all(chunk.usage is None for chunk in (*content, last))
 
 
-def test_token_ids_are_the_prompt_itself(client: TestClient, recorder: Recorder) -> None:
-    ask(client, [100, 101, 102])
+@pytest.mark.parametrize("tokens", [[100, 101, 102], [[100.0, 101, 102.0]]])
+def test_token_ids_are_the_prompt_itself(client: TestClient, recorder: Recorder, tokens: Any) -> None:
+    ask(client, tokens)
     told = recorder.request()
     assert told.request is not None
     assert told.request.prompt == (100, 101, 102)
@@ -281,6 +282,7 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
         ({"logprobs": 1, "echo": True, "suffix": "x"}, "logprobs"),
         ({"best_of": 2}, "best_of"),
         ({"best_of": 1, "n": 2}, "best_of"),
+        ({"prompt": [1.0, 1.5]}, "prompt"),
         ({"suffix": 5}, "suffix"),
         ({"prompt": [1, 2], "suffix": "x"}, "suffix"),
         ({"echo": "yes"}, "echo"),

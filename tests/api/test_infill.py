@@ -144,6 +144,10 @@ def test_every_answer_is_as_the_document_says(case: Case[Any], address: str) -> 
     conforms(case, address)
 
 
+def test_samplers_may_be_letters(client: TestClient) -> None:
+    assert ask(client, GAP | {"samplers": "edskypmxt"})["content"] == ANSWER
+
+
 def test_a_stream_is_pieces_and_an_end(client: TestClient, script: list[int]) -> None:
     response = client.post("/infill", json=GAP | {"stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -169,6 +173,8 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
         ({"input_suffix": 5}, "input_suffix"),
         ({"input_extra": [{"filename": "a"}]}, "input_extra[0].text"),
         ({"n": 2}, "n"),
+        ({"samplers": [0]}, "samplers[0]"),
+        ({"samplers": 0}, "samplers"),
         ({"lora": [{"id": 0, "scale": 0.5}]}, "lora"),
         ({"grammar": "root ::= x"}, "grammar"),
         ({"repeat_penalty": 1.1}, "repeat_penalty"),
@@ -191,4 +197,4 @@ def test_a_model_without_tokens_for_a_gap_says_so(
     monkeypatch.setattr(prompts, "_infill", None)
     error = read_error(make_client(ControlledEngine(model=MODEL)).post("/infill", json=GAP).json())
     assert (error.param, error.code) == ("input_suffix", "unsupported_field")
-    assert "cannot fill in the middle" in error.message
+    assert error.message.startswith("input_suffix is not supported: the served model cannot fill in the middle")

@@ -41,6 +41,7 @@ def test_token_strings_are_the_vocabularys_names(client: TestClient) -> None:
 def test_control_strings_stay_text_and_control_ids_have_their_names(client: TestClient) -> None:
     assert len(tokenize(client, prompt="<|im_end|>")["tokens"]) > 1
     assert client.post("/detokenize", json={"tokens": [1, 2]}).json() == {"prompt": "<|im_start|><|im_end|>"}
+    assert client.post("/detokenize", json={"tokens": [1, 2.0]}).json() == {"prompt": "<|im_start|><|im_end|>"}
 
 
 def test_null_messages_are_no_conversation(client: TestClient) -> None:
@@ -101,6 +102,7 @@ REFUSED = [
     ("/detokenize", {}, "tokens", "is required"),
     ("/detokenize", {"tokens": "a"}, "tokens", "must be a list"),
     ("/detokenize", {"tokens": [1, True]}, "tokens[1]", "must be an integer"),
+    ("/detokenize", {"tokens": [1.0, 1.5]}, "tokens[1]", "must be an integer"),
     ("/detokenize", {"tokens": [-1]}, "tokens[0]", "greater than or equal to 0"),
     ("/detokenize", {"tokens": [1, 49_152]}, "tokens", "0 to 49151"),
     ("/detokenize", {"tokens": [2**70]}, "tokens[0]", "less than"),

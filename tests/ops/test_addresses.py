@@ -17,6 +17,19 @@ def test_every_address_may_end_in_a_slash(proxy: Proxy, upstream: Upstream, meth
     assert upstream.seen.get_nowait()[0] == f"{method} {path}?a=b"
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("//v1//chat/completions", "/v1/chat/completions"),
+        ("/v1//chat///completions?a=//", "/v1/chat/completions?a=//"),
+        ("/v1//chat/completions//", "/v1/chat/completions"),
+    ],
+)
+def test_two_slashes_are_one(proxy: Proxy, upstream: Upstream, path: str, meant: str) -> None:
+    assert proxy.ask("POST", path, b"{}")[0] == 200
+    assert upstream.seen.get_nowait()[0] == f"POST {meant}"
+
+
 def said(proxy: Proxy, path: str) -> str:
     status, headers, body = proxy.ask("POST", path, b"{}")
     assert status == 404

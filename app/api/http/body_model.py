@@ -68,6 +68,13 @@ class TolerantBody(NullableBody):
     model_config = ConfigDict(extra="ignore")
 
 
+def whole_items(value: Any) -> Any:
+    """Of a list what `_whole` makes of each, for lists that may be long."""
+    if isinstance(value, list) and float in set(map(type, value)):
+        return [_whole(item) for item in value]
+    return value
+
+
 def _whole(value: Any) -> Any:
     """A float without a fraction is a whole number, in JSON too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

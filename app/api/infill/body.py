@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from app.api.http.body_model import Items, TolerantBody
-from app.api.http.field_json_schemas import accepts
+from app.api.http.field_json_schemas import accepts, text_or_list
 from app.api.openai.bodies.sampling_fields import SamplingFields
 from app.contract.engine import ModelInfo
 from app.contract.requests import GenerationRequest, LineLimits, Operation
@@ -17,6 +17,7 @@ NAMES = {"prompt": "input_prefix", "suffix": "input_suffix"}
 _MOST_SNIPPETS = 1024
 _MOST_SAMPLERS = 32
 _MOST_FIELDS = 64
+_LONGEST_NAME = 64
 _LONGEST_WAIT = 86_400_000  # milliseconds
 
 
@@ -24,9 +25,19 @@ def _limit(value: Any) -> Any:
     return None if value == -1 else value
 
 
+def _samplers(value: Any) -> Any:
+    """A list, or one letter for each."""
+    return [value] if isinstance(value, str) else value
+
+
 Milliseconds = Annotated[int, Field(ge=-1, le=_LONGEST_WAIT)]
-Name = Annotated[str, Field(max_length=64)]
-Samplers = Annotated[Items[Name], Field(max_length=_MOST_SAMPLERS)] | Name
+Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
+Samplers = Annotated[
+    Items[Name],
+    Field(max_length=_MOST_SAMPLERS),
+    BeforeValidator(_samplers),
+    accepts(text_or_list(0, _LONGEST_NAME, _MOST_SAMPLERS)),
+]
 
 
 class Snippet(TolerantBody):

@@ -108,7 +108,7 @@ class Prompts:
             return self._text(prompt)
         if self._infill is None:
             raise UnsupportedField(
-                "The served model cannot fill in the middle: its tokenizer lacks the tokens for a suffix.",
+                "suffix is not supported: the served model cannot fill in the middle.",
                 param="suffix",
             )
         shield = self._tokenizer.shield

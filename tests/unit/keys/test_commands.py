@@ -39,6 +39,13 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(file: Path, capsys:
     assert key not in capsys.readouterr().out
 
 
+def test_a_key_that_has_expired_already_is_made_with_a_warning(file: Path, capsys: Captured) -> None:
+    assert main(["keys", "add", "old", "--expires", "2024-01-31"]) == 0
+    assert "No server accepts this key: it expired at 2024-01-31 00:00 UTC" in capsys.readouterr().err
+    assert main(["keys", "add", "dated", "--expires", "2999-01-31"]) == 0
+    assert "No server" not in capsys.readouterr().err
+
+
 def test_a_revoked_key_has_ended_and_every_other_line_is_as_it_was(file: Path, capsys: Captured) -> None:
     file.write_text("# teams\n\nblue: plain-key \nred:other-key\n")
     assert main(["keys", "revoke", "blue"]) == 0

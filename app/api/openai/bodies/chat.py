@@ -57,7 +57,7 @@ class ChatBody(SamplingFields):
         description="Whether the model calls tools: never, if it wants to, at least one, or the named one.",
     )
     parallel_tool_calls: bool = Field(True, description="False: at most one call in an answer.")
-    modalities: Items[Literal["text"]] = Field(default_factory=list, max_length=1, description="Only text.")
+    modalities: Items[Literal["text"]] = Field(default_factory=list, max_length=8, description="Only text.")
 
     @model_validator(mode="after")
     def _logprobs_agree(self) -> Self:

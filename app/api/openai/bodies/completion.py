@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.http.body_model import Items
+from app.api.http.body_model import Items, whole_items
 from app.api.http.field_json_schemas import LOGPROBS, PROMPT, TOKEN_LIMIT_OR_ZERO, accepts
 from app.api.openai.bodies.sampling_fields import MOST_CHOICES, SamplingFields, limit_or_none
 from app.contract.engine import ModelInfo
@@ -23,6 +23,7 @@ RawPrompt = str | tuple[int, ...]
 
 
 def _prompts(value: Any) -> list[RawPrompt]:
+    value = whole_items(value)
     if isinstance(value, str) or _is_tokens(value):
         value = [value]
     if not isinstance(value, list):
@@ -33,8 +34,9 @@ def _prompts(value: Any) -> list[RawPrompt]:
         raise PydanticCustomError("prompt", "must not be empty")
     if all(isinstance(one, str) for one in value):
         return value
-    if all(_is_tokens(one) for one in value):
-        return [tuple(one) for one in value]
+    lists = [whole_items(one) for one in value]
+    if all(_is_tokens(one) for one in lists):
+        return [tuple(one) for one in lists]
     raise PydanticCustomError("prompt", _FORMS)
 
 

@@ -58,6 +58,11 @@ class TextPart(TolerantBody):
     type: Literal["text"]
     text: str
 
+    @classmethod
+    def is_absent(cls, name: str, value: Any, *, known: bool) -> bool:
+        """A text that is null is wrong: it is there, and nobody knows what was said."""
+        return name != "text" and super().is_absent(name, value, known=known)
+
 
 class FunctionCall(TolerantBody):
     name: str = Field(min_length=1, max_length=_LONGEST_ID)

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from app.api.http.body_model import Items
+from app.api.http.body_model import Items, whole_items
 from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.model_field import ForModel
 
@@ -29,4 +29,8 @@ class ConversationToTokens(ChatBody):
 
 
 class TokensToText(ForModel):
-    tokens: Annotated[Items[Token], Field(max_length=1_000_000, description="Ids of the model's vocabulary.")]
+    tokens: Annotated[
+        Items[Token],
+        BeforeValidator(whole_items),
+        Field(max_length=1_000_000, description="Ids of the model's vocabulary."),
+    ]

@@ -109,6 +109,7 @@ class TestMessages:
                 "must be 'text'",
             ),
             (of("user", [{"type": "text"}]), "content[0].text", "is required"),
+            (of("user", [{"type": "text", "text": None}]), "content[0].text", "must be a string"),
             (of("user", [{"type": "refusal", "refusal": 5}]), "content[0].text", "must be a string"),
             (of("user", name=["secret"]), "name", "must be a string"),
             (of("assistant", prefix=True), "prefix", "must be false"),
