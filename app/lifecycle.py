@@ -11,12 +11,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 from app.contract.engine import Engine, Phase
 from app.contract.readiness import loss
+from app.contract.telemetry import LoopLagged, Observers
 from app.settings import Settings
 
 EXIT_CODE = 3
@@ -34,8 +36,11 @@ def exit_process(code: int) -> NoReturn:
 
 
 class Lifecycle:
-    def __init__(self, engine: Engine, settings: Settings, leave: Callable[[int], None] = exit_process) -> None:
+    def __init__(
+        self, engine: Engine, observers: Observers, settings: Settings, leave: Callable[[int], None] = exit_process
+    ) -> None:
         self._engine = engine
+        self._observers = observers
         self._startup_deadline = settings.startup_deadline
         self._drain_seconds = settings.drain_seconds
         self._leave = leave
@@ -75,8 +80,11 @@ class Lifecycle:
             self._stuck = True
 
     async def _watch(self) -> None:
-        while (reason := self._fatal()) is None:  # noqa: ASYNC110  # a stuck engine sets no event
+        while (reason := self._fatal()) is None:
+            slept_at = time.monotonic()
             await asyncio.sleep(_WATCH_SECONDS)
+            lag = time.monotonic() - slept_at - _WATCH_SECONDS
+            self._observers.notify(LoopLagged(max(0.0, lag)))
         _log.critical("the engine is lost, the process ends: %s", reason)
         self._leave(EXIT_CODE)
 

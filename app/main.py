@@ -55,7 +55,7 @@ def create_app(
     keys = KeyBook(settings.api_keys_file, observers)
     service = GenerationService(engine, prompts, observers, settings, keys.terms)
     tokenization = Tokenization(prompts)
-    lifecycle = Lifecycle(engine, settings)
+    lifecycle = Lifecycle(engine, observers, settings)
     page = load_page()
     public = PUBLIC_PATHS | public_paths(page) | {OPENAPI}
 

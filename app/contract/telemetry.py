@@ -206,6 +206,13 @@ class AttentionChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopLagged:
+    """How much later than it asked for a task of the event loop went on."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeysRead:
     """The file of API keys was read, or could not be. Then the keys in force are older than the file."""
 
@@ -222,6 +229,7 @@ Event = (
     | StepDone
     | PhaseChanged
     | AttentionChosen
+    | LoopLagged
     | KeysRead
 )
 

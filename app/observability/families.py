@@ -2,7 +2,7 @@
 
 The `gen_ai_server_…` histograms and their buckets are OpenTelemetry's GenAI conventions in Prometheus form; the rest
 carries the prefix `serving_`. Base units, `_total` on counters, ratios from 0 to 1, and few values in every label:
-never a prompt, a key, a path or a request id.
+never a prompt, a secret, a path or a request id.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -27,6 +27,8 @@ PER_TOKEN_BUCKETS = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
     *(5.0, 10.0, 30.0, 120.0, 600.0, 3_600.0),
 )
+USED_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
+LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 GAP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 SPEED_BUCKETS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0)
 # The powers of 4 are those of gen_ai.client.token.usage; the rest makes long contexts tell apart.
@@ -95,6 +97,12 @@ class RequestFamilies:
             registry=registry,
             buckets=FIRST_TOKEN_BUCKETS,
         )
+        self.used = Histogram(
+            "serving_request_max_tokens_used_ratio",
+            "New tokens of an answer by what its max_tokens came to, for answers that asked for a max_tokens.",
+            registry=registry,
+            buckets=USED_BUCKETS,
+        )
         self.between_tokens = Histogram(
             "serving_time_between_tokens_seconds",
             "From each token of an answer to its next.",
@@ -123,6 +131,24 @@ class RequestFamilies:
             "serving_wasted_completion_tokens",
             "Of the generated tokens, those of answers that nobody got whole, by cause.",
             ("cause",),
+            registry=registry,
+        )
+
+
+class KeyFamilies:
+    """What each API key used. The keys' file bounds the label's values; without one there is `anonymous` alone."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "serving_key_requests",
+            "Requests of an API key that ended, by outcome (answered, cancelled, error, refused).",
+            ("key", "outcome"),
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "serving_key_tokens",
+            "Tokens of ended requests of an API key: of prompts, and generated ones.",
+            ("key", "kind"),
             registry=registry,
         )
 
@@ -163,6 +189,18 @@ class EngineFamilies:
         )
         self.phase = Gauge(
             "serving_engine_phase", "1 for the phase that the engine is in.", ("phase",), registry=registry
+        )
+        self.phase_seconds = Gauge(
+            "serving_engine_phase_seconds",
+            "How long the start stayed in each of its phases, once it left it.",
+            ("phase",),
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "serving_event_loop_lag_seconds",
+            "How much later than it asked for a task of the event loop went on, measured twice a second.",
+            registry=registry,
+            buckets=LAG_BUCKETS,
         )
         self.startup = Gauge(
             "serving_engine_startup_seconds", "From the start until the engine was ready.", registry=registry

@@ -29,6 +29,7 @@ from app.contract.telemetry import (
     FirstToken,
     KeysRead,
     KvTokens,
+    LoopLagged,
     MemoryRead,
     PhaseChanged,
     Preemptions,
@@ -44,7 +45,13 @@ from app.observability.derived import (
     succeeded,
     time_per_output_token,
 )
-from app.observability.families import EngineFamilies, KeysFamilies, MemoryFamilies, RequestFamilies
+from app.observability.families import (
+    EngineFamilies,
+    KeyFamilies,
+    KeysFamilies,
+    MemoryFamilies,
+    RequestFamilies,
+)
 from app.settings import SettingsError
 
 REFUSED = "refused"
@@ -63,7 +70,9 @@ class Metrics:
         self._engine = EngineFamilies(registry)
         self._memory = MemoryFamilies(registry)
         self._keys = KeysFamilies(registry)
+        self._used = KeyFamilies(registry)
         self._totals: dict[tuple[str, str], int] = {}
+        self._entered = PhaseChanged(Phase.STARTING, "", 0.0)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -85,13 +94,12 @@ class Metrics:
                 self._step(event)
             case EngineLoad():
                 self._load(event)
-            case MemoryRead():
-                for device in event.devices:
-                    self._device(device)
-            case CleanedUp():
-                self._cleaned_up(event)
+            case MemoryRead() | CleanedUp():
+                self._of_memory(event)
             case PhaseChanged():
                 self._phase(event)
+            case LoopLagged():
+                self._engine.loop_lag.observe(event.seconds)
             case KeysRead():
                 self._keys.outdated.set(event.outdated)
             case AttentionChosen():
@@ -107,7 +115,18 @@ class Metrics:
                 self._requests.requests.labels(REFUSED, str(event.status)).inc()
                 self._refused(event)
             case RequestEnded(request=GenerationRequest() as request):
+                self._of_key(event, request)
                 self._ended(event, (request.operation, event.model or ""))
+
+    def _of_key(self, event: RequestEnded, request: GenerationRequest) -> None:
+        self._used.requests.labels(request.tenant, outcome_of(event)).inc()
+        if event.finished is None:
+            return
+        usage = event.finished.usage
+        self._used.tokens.labels(request.tenant, "prompt").inc(usage.prompt_tokens)
+        self._used.tokens.labels(request.tenant, "completion").inc(usage.completion_tokens)
+        if request.max_tokens and event.max_tokens and not event.choices and succeeded(event):
+            self._requests.used.observe(usage.completion_tokens / event.max_tokens)
 
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""
@@ -129,7 +148,7 @@ class Metrics:
             self._engine.waiting.labels(reason)
         for cause in fields(Preemptions):
             self._engine.preemptions.labels(cause.name)
-        self._phase(PhaseChanged(Phase.STARTING, "", 0.0))
+        self._phase(self._entered)
 
     def _step(self, event: StepDone) -> None:
         self._engine.step.labels(event.kind).observe(event.duration)
@@ -155,6 +174,9 @@ class Metrics:
             self._engine.kv_utilization.set(tokens.used / tokens.total)
 
     def _phase(self, event: PhaseChanged) -> None:
+        before, self._entered = self._entered, event
+        if before.phase != event.phase and Phase(before.phase).is_startup:
+            self._engine.phase_seconds.labels(before.phase).set(event.elapsed - before.elapsed)
         for phase in Phase:
             self._engine.phase.labels(phase).set(phase == event.phase)
         if event.phase == Phase.READY:
@@ -201,10 +223,13 @@ class Metrics:
         if speed is not None:
             self._requests.speed.observe(speed)
 
-    def _cleaned_up(self, event: CleanedUp) -> None:
+    def _of_memory(self, event: MemoryRead | CleanedUp) -> None:
+        for memory in event.devices:
+            self._device(memory)
+        if isinstance(event, MemoryRead):
+            return
         self._memory.cleanup.observe(event.duration)
         for before, after in zip(event.before, event.devices, strict=True):
-            self._device(after)
             self._memory.before_cleanup.labels(after.device).set(before.reserved)
             self._memory.after_cleanup.labels(after.device).set(after.reserved)
         for device, freed in event.freed().items():

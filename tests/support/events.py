@@ -16,6 +16,7 @@ from app.contract.telemetry import (
     FirstToken,
     KeysRead,
     KvTokens,
+    LoopLagged,
     MemoryRead,
     PhaseChanged,
     Preemptions,
@@ -139,5 +140,6 @@ def one_of_every_kind() -> list[Event]:
         BAD_BODY,
         CLEANED_UP,
         MemoryRead(CLEANED_UP.devices),
+        LoopLagged(0.002),
         KeysRead(outdated=False),
     ]

@@ -8,6 +8,7 @@ from app.contract.engine import Phase
 from app.contract.errors import ShuttingDown
 from app.contract.events import Finished
 from app.contract.requests import EngineRequest, SamplingParams
+from app.contract.telemetry import Observers
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.settings import Settings
 from tests.support.controlled import ControlledEngine
@@ -31,7 +32,7 @@ async def test_a_lost_engine_ends_the_process(
     codes: asyncio.Queue[int] = asyncio.Queue()
     engine = ControlledEngine(ready=False)
     settings = Settings(startup_deadline=startup_deadline)
-    await Lifecycle(engine, settings, leave=codes.put_nowait).start()
+    await Lifecycle(engine, Observers(), settings, leave=codes.put_nowait).start()
     engine.become(phase, 0.5, "the reason", alive=alive)
     assert await asyncio.wait_for(codes.get(), 30) == EXIT_CODE
     assert "the reason" in caplog.text
@@ -40,7 +41,7 @@ async def test_a_lost_engine_ends_the_process(
 async def test_a_healthy_engine_is_left_alone() -> None:
     codes: asyncio.Queue[int] = asyncio.Queue()
     engine = ControlledEngine(ready=False)
-    lifecycle = Lifecycle(engine, Settings(), leave=codes.put_nowait)
+    lifecycle = Lifecycle(engine, Observers(), Settings(), leave=codes.put_nowait)
     await lifecycle.start()
     for phase in (Phase.LOADING, Phase.WARMING, Phase.READY):
         engine.become(phase)
@@ -54,7 +55,7 @@ async def test_a_healthy_engine_is_left_alone() -> None:
 async def test_a_running_answer_finishes_within_the_drain() -> None:
     gate = asyncio.Event()
     engine = ControlledEngine(gates={1: gate})
-    lifecycle = Lifecycle(engine, Settings(drain_seconds=60))
+    lifecycle = Lifecycle(engine, Observers(), Settings(drain_seconds=60))
     await lifecycle.start()
     events = await engine.open(REQUEST)
     await anext(events)
@@ -71,7 +72,7 @@ async def test_a_running_answer_finishes_within_the_drain() -> None:
 
 async def test_one_that_takes_longer_ends_with_an_error() -> None:
     engine = ControlledEngine(gates={1: asyncio.Event()})
-    lifecycle = Lifecycle(engine, Settings(drain_seconds=0))
+    lifecycle = Lifecycle(engine, Observers(), Settings(drain_seconds=0))
     await lifecycle.start()
     events = await engine.open(REQUEST)
     await anext(events)
@@ -89,7 +90,7 @@ async def test_an_engine_that_does_not_stop_is_left_behind(monkeypatch: pytest.M
 
     monkeypatch.setattr("app.lifecycle._STOP_SECONDS", 0.01)
     codes: asyncio.Queue[int] = asyncio.Queue()
-    lifecycle = Lifecycle(Wedged(), Settings(), leave=codes.put_nowait)
+    lifecycle = Lifecycle(Wedged(), Observers(), Settings(), leave=codes.put_nowait)
     await lifecycle.start()
     await lifecycle.shut_down()
     assert codes.get_nowait() == EXIT_CODE

@@ -16,6 +16,7 @@ from app.contract.telemetry import (
     FirstToken,
     KeysRead,
     KvTokens,
+    LoopLagged,
     MemoryRead,
     PhaseChanged,
     StepDone,
@@ -184,6 +185,9 @@ def test_one_phase_at_a_time_and_the_start_up_time_when_it_is_ready(exposed: Exp
     assert exposed.value("serving_engine_phase", phase="ready") == 1
     assert exposed.value("serving_engine_phase", phase="loading") == 0
     assert exposed.value("serving_engine_startup_seconds") == 3.5
+    assert exposed.value("serving_engine_phase_seconds", phase="starting") == 1.0
+    assert exposed.value("serving_engine_phase_seconds", phase="loading") == 2.5
+    assert exposed.value("serving_engine_phase_seconds", phase="ready") is None
 
 
 def test_steps_by_kind(exposed: Exposed) -> None:
@@ -195,6 +199,28 @@ def test_steps_by_kind(exposed: Exposed) -> None:
     assert exposed.value("serving_engine_step_sequences_sum", kind="mixed") == 5
     assert exposed.value("serving_engine_step_sequences_sum", kind="decode") == 48
     assert exposed.value("serving_engine_step_duration_seconds_sum", kind="decode") == pytest.approx(0.09)
+
+
+def test_each_key_has_its_requests_and_tokens(exposed: Exposed) -> None:
+    asked = replace(REQUEST, tenant="blue")
+    exposed.after(replace(ANSWERED, request=asked), replace(REFUSED, request=asked), CANCELLED, BAD_BODY)
+    assert exposed.value("serving_key_requests_total", key="blue", outcome="answered") == 1
+    assert exposed.value("serving_key_requests_total", key="blue", outcome="refused") == 1
+    assert exposed.value("serving_key_tokens_total", key="blue", kind="prompt") == 100
+    assert exposed.value("serving_key_tokens_total", key="blue", kind="completion") == 21
+    assert exposed.value("serving_key_tokens_total", key="anonymous", kind="completion") == 9
+
+
+def test_how_much_of_max_tokens_answers_use(exposed: Exposed) -> None:
+    exposed.after(ANSWERED, replace(ANSWERED, request=replace(REQUEST, max_tokens=None)), CANCELLED)
+    assert exposed.value("serving_request_max_tokens_used_ratio_count") == 1
+    assert exposed.value("serving_request_max_tokens_used_ratio_sum") == 21 / 512
+
+
+def test_a_late_event_loop_is_seen(exposed: Exposed) -> None:
+    exposed.after(LoopLagged(0.3))
+    assert exposed.value("serving_event_loop_lag_seconds_bucket", le="0.25") == 0
+    assert exposed.value("serving_event_loop_lag_seconds_bucket", le="0.5") == 1
 
 
 def test_each_devices_memory_is_set_after_each_cleanup(exposed: Exposed) -> None:
@@ -276,7 +302,7 @@ def test_which_attention_runs_is_known_once_the_model_is_ready(exposed: Exposed)
 
 def test_no_label_holds_what_a_client_wrote(exposed: Exposed) -> None:
     body = exposed.after(*one_of_every_kind()).metrics.render("")[0].decode()
-    for text in ("second question", "second answer", "req-1", "anonymous"):
+    for text in ("second question", "second answer", "req-1", "192.0.2.7"):
         assert text not in body
 
 
