@@ -113,6 +113,7 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
 
     from app.models.errors import ModelError
     from app.observability.gpu_watch import GpuWatch
+    from app.observability.log_output import LogOutputCollector
     from app.observability.logging import configure_logging
     from app.observability.metrics import Metrics
     from app.observability.request_log import LogObserver
@@ -120,8 +121,8 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
 
     try:
         settings = load_settings()
-        configure_logging(settings)
         registry = CollectorRegistry()
+        registry.register(LogOutputCollector(configure_logging(settings)))
         metrics = Metrics(registry)
         GpuWatch(registry).start()
         traces = to_collector(settings)

@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     log_content_limit: int = Field(
         20_000, ge=0, le=10_000_000, description="most characters of a prompt or answer in the log"
     )
+    log_folder: Path = Field(
+        Path("/"),
+        description="a folder on the disk that keeps the log: its free room is a metric, and without room lines "
+        "count as lost. `make up` sets it",
+    )
     log_hash_key: SecretStr | None = Field(
         None,
         min_length=16,

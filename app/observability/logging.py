@@ -14,6 +14,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.observability.log_output import LogOutput
 from app.observability.plain import plain, shorten_middle
 from app.settings import Settings
 
@@ -47,8 +48,8 @@ class _LibraryLogger(logging.Logger):
         """Ignored."""
 
 
-def configure_logging(settings: Settings) -> None:
-    """May be called again; the last call counts."""
+def configure_logging(settings: Settings) -> LogOutput:
+    """May be called again; the last call counts. What it returns knows how many lines were lost."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -75,12 +76,13 @@ def configure_logging(settings: Settings) -> None:
     )
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # independent of the locale: prompts have every language
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
-    logging.root.handlers = [handler]
+    output = LogOutput(sys.stdout, settings.log_folder)
+    output.setFormatter(formatter)
+    logging.root.handlers = [output]
     logging.root.setLevel(settings.log_level.upper())
     logging.captureWarnings(capture=True)
     _adopt_libraries()
+    return output
 
 
 def _adopt_libraries() -> None:

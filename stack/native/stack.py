@@ -146,5 +146,6 @@ class NativeStack:
             "HTTP_HOST": self._config.http_host,
             "MODELS_DIR": str(self._config.models_dir),
             "CACHE_DIR": str(self._config.cache_dir),
+            "LOG_FOLDER": str(self._logs),
             "PYTHONUNBUFFERED": "1",
         }

@@ -14,7 +14,10 @@ def test_it_answers_and_is_measured(embedded_model: Path, monkeypatch: pytest.Mo
     with TestClient(build_scripted()) as client:
         answer = client.post("/v1/chat/completions", json=body).json()
         assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 8)
-        assert "serving_requests_total" in client.get("/metrics").text
+        exposition = client.get("/metrics").text
+        assert "serving_requests_total" in exposition
+        assert 'serving_log_lines_lost_total{reason="write_failed"} ' in exposition
+        assert "serving_log_disk_free_bytes " in exposition
 
 
 def test_without_the_tokenizer_it_says_what_is_missing(

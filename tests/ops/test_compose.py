@@ -167,7 +167,7 @@ def _seconds(duration: str) -> int:
 
 
 def test_every_setting_reaches_the_app() -> None:
-    stack_decides = {"APP_HOST", "APP_PORT", "MODELS_DIR", "CACHE_DIR", "API_KEYS_FILE"}
+    stack_decides = {"APP_HOST", "APP_PORT", "MODELS_DIR", "CACHE_DIR", "LOG_FOLDER", "API_KEYS_FILE"}
     names = {name.upper() for name in Settings.model_fields}
     given = {name: f"from-{name}" for name in names - stack_decides} | {"STARTUP_DEADLINE": "7", "HTTP_HOST": "::1"}
     environment = _compose(CPU, **given)["services"]["app"]["environment"]
