@@ -79,6 +79,17 @@ def test_openais_package_for_node(run_program: RunProgram) -> None:
     assert (seen["first"], seen["last"]) == ("response.created", "response.incomplete")
 
 
+def test_anthropics_package_for_node(run_program: RunProgram) -> None:
+    seen = run_program("anthropic.mjs")
+    assert seen["whole"].startswith(COUNTED)
+    assert seen["streamed"] == seen["final"] == seen["whole"]
+    assert seen["counted"] == seen["used"]
+    name, arguments = seen["call"]
+    assert (name, set(arguments), seen["stop"]) == ("get_weather", {"town"}, "tool_use")
+    assert seen["after"] in ("end_turn", "max_tokens", "tool_use")
+    assert seen["refused"] == "not_found_error"
+
+
 def test_the_ai_sdk(run_program: RunProgram) -> None:
     """Over both of OpenAI's APIs."""
     by_api = run_program("ai-sdk.mjs")
