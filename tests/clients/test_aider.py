@@ -1,20 +1,20 @@
 """aider works on a repository through the stack: it is answered. What the small model says is of no use to it."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from stack.smoke import await_true
-from tests.clients.conftest import ENVIRONMENTS, RunProgram
+from tests.clients.conftest import RunProgram
 from tests.e2e.conftest import Running
 
 pytestmark = [pytest.mark.long, pytest.mark.model]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="aider has no release for this Python")
 def test_a_change_in_a_repository(run_program: RunProgram, stack: Running) -> None:
-    if not (ENVIRONMENTS / "aider" / "bin" / "aider").exists():
-        pytest.skip("aider has no release for this Python")
     runs = run_program("aider_package.py", "aider")
     assert [_the_request(stack, run["word"])["stream"] for run in runs] == [True, False]
     for run in runs:
