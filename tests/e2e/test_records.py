@@ -34,7 +34,7 @@ def test_one_id_finds_a_request_in_both_logs(stack: Running) -> None:
 
     access = await_true(lambda: find_line(stack.stack, "nginx", "access", request_id), "nginx's log line")
     assert (access["method"], access["path"], access["status"]) == ("POST", "/", 200)
-    assert access["upstream_response"] > 0
+    assert access["upstream_response_s"] > 0
     assert prompt not in str(access)
 
 
