@@ -20,6 +20,7 @@ from app.api.http.middleware.caller import FromHeaders
 from app.api.http.middleware.errors import Errors, raise_to_middleware
 from app.api.http.middleware.keys import Keys
 from app.api.http.middleware.request_id import RequestId
+from app.api.http.middleware.unreadable import Unreadable
 from app.api.infill.routes import infill_router
 from app.api.openai.chat import chat_router
 from app.api.openai.completions import completions_router
@@ -74,6 +75,7 @@ def create_app(
             Middleware(FromHeaders, traced=settings.otel_exporter_otlp_endpoint is not None),
             *cors(settings.cors_origins or ()),
             Middleware(Errors, observers=observers, error_body=error_body),
+            Middleware(Unreadable),
             Middleware(Keys, keys=keys, public_paths=public),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],

@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
+from app.api.http.protocol import Protocol
+
 LAST_BYTES_SECONDS = 5
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker has no types
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **UvicornWorker.CONFIG_KWARGS,
+        "http": Protocol,
         "timeout_graceful_shutdown": LAST_BYTES_SECONDS,
     }

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.http.protocol import Protocol
+
 
 class LiveServer:
     """A real uvicorn on a free port, in a thread: for what a test client cannot do, such as leaving."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, http=Protocol))
         self._loop = asyncio.new_event_loop()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run)
