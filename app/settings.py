@@ -21,6 +21,8 @@ STACK_VARIABLES = {
     "PROMETHEUS_PORT": "Prometheus' port on loopback",
     "GRAFANA_PORT": "Grafana's port on loopback (containers only)",
     "STATE_DIR": "where everything that is not in the repository lives: models, logs, sockets, metrics",
+    "LOG_MEGABYTES": "size of a service's log, in MB, at which a new one is begun",
+    "LOG_FILES": "logs that are kept of each service, the current one included",
     "HF_ENDPOINT": "the address of a mirror of the Hugging Face hub",
     "HF_TOKEN": "a token for the Hugging Face hub",
     "MODELSCOPE_DOMAIN": "another host of ModelScope",

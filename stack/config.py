@@ -42,6 +42,8 @@ class Config:
     prometheus_port: int
     grafana_port: int
     state_dir: Path
+    log_megabytes: int
+    log_files: int
     models_dir: Path
     cache_dir: Path
     models_dir_given: bool
@@ -81,6 +83,8 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         prometheus_port=_port(values, "PROMETHEUS_PORT", 9090),
         grafana_port=_port(values, "GRAFANA_PORT", 3000),
         state_dir=state_dir,
+        log_megabytes=_count(values, "LOG_MEGABYTES", 50),
+        log_files=_count(values, "LOG_FILES", 5),
         models_dir=_path(values["MODELS_DIR"]) if "MODELS_DIR" in values else state_dir / "models",
         cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
         models_dir_given="MODELS_DIR" in values,
@@ -147,6 +151,13 @@ def _number(values: Mapping[str, str], name: str, default: float) -> float:
     if number < 0:
         raise StackError(f"{name}={values[name]}: must not be negative.")
     return number
+
+
+def _count(values: Mapping[str, str], name: str, default: int) -> int:
+    number = _number(values, name, default)
+    if number != int(number) or number < 1:
+        raise StackError(f"{name}={values[name]}: must be a whole number from 1 on.")
+    return int(number)
 
 
 def _port(values: Mapping[str, str], name: str, default: int) -> int:

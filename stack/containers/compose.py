@@ -55,6 +55,8 @@ def environment(config: Config) -> dict[str, str]:
         "HTTP_PORT": str(config.http_port),
         "PROMETHEUS_PORT": str(config.prometheus_port),
         "GRAFANA_PORT": str(config.grafana_port),
+        "LOG_MEGABYTES": str(config.log_megabytes),
+        "LOG_FILES": str(config.log_files),
         **_keys(config.api_keys_file),
         "CORS_ORIGINS": values["CORS_ORIGINS"],
         "MAX_BODY_BYTES": values["MAX_BODY_BYTES"],

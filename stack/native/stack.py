@@ -110,7 +110,9 @@ class NativeStack:
         config, folder = self._config, self._folder
         self._make_private_folders()
         app, programs = lay_out(config, folder)
-        settings = supervisor.write_config(folder, self._logs, programs)
+        settings = supervisor.write_config(
+            folder, self._logs, programs, megabytes=config.log_megabytes, files=config.log_files
+        )
         self._fingerprint.write_text(fingerprint(config), encoding="ascii")
         print(f"Starting {', '.join(program.name for program in programs)}", flush=True)
         supervisor.start(venvs.PYTHON, settings, self._environment(app))

@@ -41,8 +41,11 @@ def socket_path(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"serving-{os.getuid()}-{digest}" / "supervisor.sock"
 
 
-def write_config(folder: Path, logs: Path, programs: list[Program]) -> Path:
-    """FOLDER/supervisord.conf. Raises StackError when the socket's folder is somebody else's."""
+def write_config(folder: Path, logs: Path, programs: list[Program], *, megabytes: int, files: int) -> Path:
+    """FOLDER/supervisord.conf; each program keeps at most `files` logs of that size.
+
+    Raises StackError when the socket's folder is somebody else's.
+    """
     control = socket_path(folder)
     control.parent.mkdir(mode=0o700, exist_ok=True)
     if control.parent.stat().st_uid != os.getuid():
@@ -64,7 +67,7 @@ def write_config(folder: Path, logs: Path, programs: list[Program]) -> Path:
             umask="077",  # every log, after a rotation too: they hold prompts
             **({"user": "root"} if os.getuid() == 0 else {}),
         ),
-        *(_program(program, logs) for program in programs),
+        *(_program(program, logs, megabytes, files) for program in programs),
     ]
     path = folder / "supervisord.conf"
     path.write_text("\n".join(sections), encoding="utf-8")
@@ -136,7 +139,7 @@ class _UnixTransport(Transport):
         return connection
 
 
-def _program(program: Program, logs: Path) -> str:
+def _program(program: Program, logs: Path, megabytes: int, files: int) -> str:
     return _section(
         f"program:{program.name}",
         command=shlex.join(program.command),
@@ -150,8 +153,8 @@ def _program(program: Program, logs: Path) -> str:
         killasgroup="true",
         redirect_stderr="true",
         stdout_logfile=str(logs / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
-        stdout_logfile_maxbytes="50MB",
-        stdout_logfile_backups=5,
+        stdout_logfile_maxbytes=f"{megabytes}MB",
+        stdout_logfile_backups=files - 1,
     )
 
 

@@ -175,6 +175,22 @@ def test_every_setting_reaches_the_app() -> None:
     assert {name: environment[name] for name in given} == given
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {"max-size": "50m", "max-file": "5"}),
+        ({"LOG_MEGABYTES": "7", "LOG_FILES": "2"}, {"max-size": "7m", "max-file": "2"}),
+    ],
+)
+def test_logs_are_kept_as_the_settings_say(given: dict[str, str], kept: dict[str, str]) -> None:
+    made = compose.environment(_config(**given))
+    services = _compose(GPU, LOG_MEGABYTES=made["LOG_MEGABYTES"], LOG_FILES=made["LOG_FILES"])["services"]
+    assert {name: service["logging"]["options"] for name, service in services.items()} == dict.fromkeys(
+        services, kept
+    )
+    assert _compose(CPU)["services"]["app"]["logging"]["options"] == {"max-size": "50m", "max-file": "5"}
+
+
 def test_a_setting_that_nobody_made_is_left_to_the_app(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
     environment = stacks[CPU]["services"]["app"]["environment"]
     assert environment["DTYPE"] is None

@@ -64,7 +64,8 @@ class TestConfig:
         assert (config.http_port, config.prometheus_port, config.model) == (7002, 7001, "x # y")
 
     @pytest.mark.parametrize(
-        ("name", "value"), [("HTTP_PORT", "0"), ("HTTP_PORT", "web"), ("MODE", "magic"), ("DRAIN_SECONDS", "-1")]
+        ("name", "value"),
+        [("HTTP_PORT", "0"), ("HTTP_PORT", "web"), ("MODE", "magic"), ("DRAIN_SECONDS", "-1"), ("LOG_FILES", "0")],
     )
     def test_a_wrong_value_is_named(self, tmp_path: Path, name: str, value: str) -> None:
         with pytest.raises(StackError, match=f"{name}={value}"):
@@ -311,6 +312,11 @@ class TestEnvFile:
         assert os.environ == {"HF_ENDPOINT": "the shell's", "https_proxy": "the shell's", "HF_TOKEN": "mine"}
 
 
+def end_of(log: Path) -> bytes:
+    """Its last five bytes; none while it is being rotated."""
+    return subprocess.run(["tail", "--bytes=5", log], check=False, capture_output=True).stdout
+
+
 class TestSupervisor:
     def test_a_long_path_still_has_a_socket(self, folder: Path) -> None:
         """Also with characters that supervisor's own format would read otherwise."""
@@ -319,7 +325,7 @@ class TestSupervisor:
         logs.mkdir(parents=True)
         assert len(os.fsencode(socket_path(deep))) < 108
         sleeper = Program(name="sleeper", command=["sleep", "1000"], directory=deep, priority=1)
-        config = write_config(deep, logs, [sleeper])
+        config = write_config(deep, logs, [sleeper], megabytes=50, files=5)
         start(PYTHON, config, {**os.environ, processes.MARKER: str(deep)})
         control = Supervisor(deep)
         try:
@@ -331,6 +337,24 @@ class TestSupervisor:
         assert processes.wait([pid], PATIENCE)
         assert not control.alive()
         assert processes.of_stack(deep) == []
+
+    def test_no_more_logs_are_kept_than_the_settings_say(self, folder: Path) -> None:
+        logs = folder / "logs"
+        logs.mkdir()
+        endless = ["sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x | fold; echo; echo last; exec sleep 1000"]
+        talker = Program(name="talker", command=endless, directory=folder, priority=1)
+        config = write_config(folder, logs, [talker], megabytes=1, files=3)
+        start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
+        control = Supervisor(folder)
+        try:
+            await_true(lambda: end_of(logs / "talker.log") == b"last\n", "the last line", PATIENCE)
+            pid = control.pid()
+        finally:
+            control.shut_down()
+        assert processes.wait([pid], PATIENCE)
+        kept = sorted(logs.glob("talker.log*"))
+        assert [log.name for log in kept] == ["talker.log", "talker.log.1", "talker.log.2"]
+        assert all(log.stat().st_size < 2 << 20 for log in kept)
 
 
 class TestProcesses:
