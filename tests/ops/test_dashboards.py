@@ -18,7 +18,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability.metrics import Metrics
 from tests.support.events import one_of_every_kind
-from tests.support.prometheus import CONFIG, MONITORING, free_port, running, running_prometheus, tool, wait_for
+from tests.support.patience import PATIENCE
+from tests.support.prometheus import (
+    CONFIG,
+    MONITORING,
+    Prometheus,
+    free_port,
+    running,
+    running_prometheus,
+    tool,
+    wait_for,
+)
 
 GRAFANA = MONITORING / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
@@ -58,12 +68,30 @@ def _rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def _annotation_expressions() -> dict[str, str]:
+    return {
+        f"{path.stem}: annotation {each['name']}": each["expr"]
+        for path in DASHBOARDS
+        for each in _dashboard(path)["annotations"]["list"]
+    }
+
+
 PANELS = _panel_expressions()
-EXPRESSIONS = PANELS | {rule.get("alert", rule.get("record")): rule["expr"] for rule in _rules()}
+EXPRESSIONS = (
+    PANELS | _annotation_expressions() | {rule.get("alert", rule.get("record")): rule["expr"] for rule in _rules()}
+)
+
+
+def _filled(expression: str, interval: str) -> str:
+    """With Grafana's variables replaced, as for "All"."""
+    for name, value in {"$__rate_interval": interval, "$job": ".*", "$instance": ".*"}.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
 
 
 def _selectors(expression: str) -> list[promql_parser.VectorSelector]:
-    """Parses the expression, with Grafana's variables replaced. Raises ValueError if it is none."""
+    """Raises ValueError if it is no expression."""
     found: list[promql_parser.VectorSelector] = []
 
     def visit(node: promql_parser.Expr) -> bool:
@@ -71,8 +99,17 @@ def _selectors(expression: str) -> list[promql_parser.VectorSelector]:
             found.append(node)
         return True
 
-    promql_parser.walk(promql_parser.parse(expression.replace("$__rate_interval", "1m")), visit)
+    promql_parser.walk(promql_parser.parse(_filled(expression, "1m")), visit)
     return found
+
+
+def _panels_of(kind: str) -> list[Any]:
+    return [
+        pytest.param(panel, id=f"{path.stem}: {panel['title']}")
+        for path in DASHBOARDS
+        for panel in _panels(path)
+        if panel["type"] == kind
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +151,17 @@ def test_a_dashboard_is_well_formed(path: Path) -> None:
     assert dashboard["title"]
     assert dashboard["description"]
     assert dashboard["editable"] is False
-    (variable,) = dashboard["templating"]["list"]
+    variable, *others = dashboard["templating"]["list"]
     assert (variable["name"], variable["type"], variable["query"]) == ("datasource", "datasource", "prometheus")
     sources = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert variable["current"]["value"] in {source["uid"] for source in sources}
+    assert [(each["name"], each["includeAll"], each["current"]["value"]) for each in others] == [
+        ("job", True, "$__all"),
+        ("instance", True, "$__all"),
+    ]
+    assert [each["name"] for each in dashboard["annotations"]["list"]] == ["Restarts", "Alerts"]
+    (link,) = dashboard["links"]
+    assert (link["tags"], link["keepTime"], link["includeVars"]) == (dashboard["tags"], True, True)
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
 
@@ -135,7 +179,40 @@ def test_a_panel_says_what_it_shows_in_which_unit(panel: dict[str, Any]) -> None
     for target in panel["targets"]:
         assert target["legendFormat"]
         ranges = re.findall(r"\[([^\]]+)\]", target["expr"])
-        assert set(ranges) <= {"$__rate_interval"}, "a fixed range shows nothing when it is shorter than a pixel"
+        if not target.get("instant"):
+            assert set(ranges) <= {"$__rate_interval"}, "a fixed range shows nothing when it is shorter than a pixel"
+
+
+@pytest.mark.parametrize("panel", _panels_of("stat"))
+def test_a_single_figure_is_of_now_or_says_that_there_is_none(panel: dict[str, Any]) -> None:
+    """A range query's last value may be of a quarter of an hour ago."""
+    assert all((target["instant"], target["range"]) == (True, False) for target in panel["targets"])
+    assert all("$__rate_interval" not in target["expr"] for target in panel["targets"])
+    defaults = panel["fieldConfig"]["defaults"]
+    (nothing,) = [each["options"] for each in defaults["mappings"] if each["type"] == "special"]
+    assert (nothing["match"], nothing["result"]["text"]) == ("null+nan", defaults["noValue"])
+    traffic = (
+        any("rate(" in target["expr"] for target in panel["targets"]) and "cpu" not in panel["targets"][0]["expr"]
+    )
+    assert defaults["noValue"] == "no traffic" or not traffic
+
+
+@pytest.mark.parametrize("panel", _panels_of("stat"))
+def test_a_single_figure_of_an_app_without_traffic_is_none(panel: dict[str, Any], idle: Prometheus) -> None:
+    """0 / 0 and quantiles of nothing are NaN, and a rate of nothing is empty: both are said in words."""
+    if panel["fieldConfig"]["defaults"]["noValue"] == "no traffic":
+        assert not _has_data(idle.query(_filled(panel["targets"][0]["expr"], "1m")))
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_the_panels_of_the_app_follow_the_variables(path: Path) -> None:
+    """A dashboard of one instance must not show another's figures."""
+    for panel in _panels(path):
+        for target in panel["targets"]:
+            for selector in _selectors(target["expr"]):
+                name = selector.name or ""
+                if name.startswith(("serving_", "gen_ai_", "process_", "python_")):
+                    assert {"job", "instance"} <= {each.name for each in selector.matchers.matchers}, panel["title"]
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
@@ -192,6 +269,20 @@ def _page(pages: dict[str, Any]) -> Iterator[str]:
             server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It has scraped an app that nobody has asked anything, three times at least."""
+    folder = tmp_path_factory.mktemp("idle")
+    with ExitStack() as stack:
+        app = stack.enter_context(_page({"/metrics": Metrics(CollectorRegistry()).render}))
+        prometheus = stack.enter_context(running_prometheus(folder, {"app": app}, interval="250ms"))
+        end = time.monotonic() + PATIENCE
+        while not prometheus.query('count_over_time(up{job="app"}[1m]) >= 3'):
+            assert time.monotonic() < end
+            time.sleep(0.1)  # Prometheus tells nobody when it has scraped
+        yield prometheus
+
+
 def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path: Path) -> None:
     metrics = Metrics(CollectorRegistry())
     with ExitStack() as stack:
@@ -204,7 +295,7 @@ def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path:
         targets = {"app": app, "nginx": nginx}
         prometheus = stack.enter_context(running_prometheus(tmp_path, targets, interval="250ms"))
 
-        pending = {source: text.replace("$__rate_interval", "5s") for source, text in PANELS.items()}
+        pending = {source: _filled(text, "5s") for source, text in PANELS.items()}
         end = time.monotonic() + 60
         while pending and time.monotonic() < end:
             for event in one_of_every_kind():
