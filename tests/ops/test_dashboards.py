@@ -1,5 +1,6 @@
 """Dashboards are well formed, name only what is exported, and show data from a real Prometheus."""
 
+import io
 import json
 import re
 import threading
@@ -16,6 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.observability.log_output import LogOutput, LogOutputCollector
 from app.observability.metrics import Metrics
 from tests.support.events import one_of_every_kind
 from tests.support.patience import PATIENCE
@@ -112,10 +114,17 @@ def _panels_of(kind: str) -> list[Any]:
     ]
 
 
+def _observed() -> Metrics:
+    """What the app exports, as app/main.py puts it together."""
+    registry = CollectorRegistry()
+    registry.register(LogOutputCollector(LogOutput(io.StringIO(), Path())))
+    return Metrics(registry)
+
+
 @pytest.fixture(scope="module")
 def exported() -> dict[str, list[dict[str, str]]]:
     """What the app exports when everything has happened once: each name's label sets."""
-    metrics = Metrics(CollectorRegistry())
+    metrics = _observed()
     for event in one_of_every_kind():
         metrics.notify(event)
     found: dict[str, list[dict[str, str]]] = {}
@@ -274,7 +283,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """It has scraped an app that nobody has asked anything, three times at least."""
     folder = tmp_path_factory.mktemp("idle")
     with ExitStack() as stack:
-        app = stack.enter_context(_page({"/metrics": Metrics(CollectorRegistry()).render}))
+        app = stack.enter_context(_page({"/metrics": _observed().render}))
         prometheus = stack.enter_context(running_prometheus(folder, {"app": app}, interval="250ms"))
         end = time.monotonic() + PATIENCE
         while not prometheus.query('count_over_time(up{job="app"}[1m]) >= 3'):
@@ -284,7 +293,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 
 def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path: Path) -> None:
-    metrics = Metrics(CollectorRegistry())
+    metrics = _observed()
     with ExitStack() as stack:
         app = stack.enter_context(_page({"/metrics": metrics.render}))
         status = stack.enter_context(_page({"/status": STUB_STATUS}))

@@ -1,0 +1,92 @@
+"""`make dashboards`: pictures of all dashboards under a mixed load, for a person to look at.
+
+There is no Grafana without containers: its own components, from npm, draw our JSON in Debian's Chromium from the
+Prometheus of a native stack. Layout, units, legends and empty panels are as in Grafana; heatmaps and tables are ours.
+"""
+
+import argparse
+import asyncio
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlencode
+
+from bench.servers.stack import running_stack
+from tests.pictures.load import put_load
+from tests.support.browser import chromium
+from tests.support.prometheus import MONITORING
+
+ROOT = MONITORING.parent
+NODE = Path(__file__).parent / "node"
+DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
+PATIENCE = 60  # seconds
+LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("svg", "woff2", "woff", "ttf")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.pictures", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=240, help="how long the load lasts")
+    parser.add_argument("--prometheus", help="the address of one that runs already; no stack is started")
+    parser.add_argument("--out", type=Path, default=ROOT / "test-output/dashboards", help="folder for the pictures")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dashboards-") as folder:
+        _bundle(Path(folder))
+        if arguments.prometheus:
+            asyncio.run(_draw(Path(folder), arguments.prometheus, arguments.seconds, arguments.out))
+            return
+        with running_stack() as stack:
+            put_load(stack.base, arguments.seconds)
+            asyncio.run(_draw(Path(folder), stack.prometheus, arguments.seconds, arguments.out))
+
+
+def _bundle(folder: Path) -> None:
+    """The page, its script and the dashboards, as files below FOLDER."""
+    subprocess.run([ROOT / "requirements/node.sh", sys.executable, NODE], check=True, cwd=ROOT)
+    command = [f"{NODE}/node_modules/.bin/esbuild", "view.jsx", "--bundle", "--minify", "--jsx=automatic"]
+    command += [f"--outfile={folder / 'view.js'}", '--define:process.env.NODE_ENV="production"']
+    subprocess.run([*command, *LOADERS, "--log-level=error"], check=True, cwd=NODE)
+    for path in (NODE / "index.html", *DASHBOARDS):
+        shutil.copy(path, folder)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
+        """Not on the terminal."""
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+async def _draw(folder: Path, prometheus: str, seconds: float, out: Path) -> None:
+    step = 5  # seconds, Prometheus' scrape interval
+    end = int(time.time()) // step * step
+    span = {"prometheus": prometheus, "from": end - int(seconds + 60) // step * step, "to": end, "step": step}
+    with _served(folder) as base:
+        async with chromium() as browser:
+            page = await browser.new_page(viewport={"width": 1600, "height": 900})
+            for path in DASHBOARDS:
+                await page.goto(f"{base}/index.html?{urlencode({'dashboard': path.name, **span})}")
+                drawn = await page.wait_for_function("window.drawn", timeout=PATIENCE * 1000)
+                picture = out / f"{path.stem}.png"
+                await page.screenshot(path=picture, full_page=True)
+                print(f"{picture}: without data: {', '.join(await drawn.json_value()) or 'none'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
