@@ -85,8 +85,8 @@ EXPRESSIONS = (
 
 
 def _filled(expression: str, interval: str) -> str:
-    """With Grafana's variables replaced, as for "All"."""
-    for name, value in {"$__rate_interval": interval, "$job": ".*", "$instance": ".*"}.items():
+    """With Grafana's variables replaced: "All" is all values of the variable, which are of apps alone."""
+    for name, value in {"$__rate_interval": interval, "$job": "app", "$instance": "app"}.items():
         expression = expression.replace(name, value)
     assert "$" not in expression
     return expression
@@ -164,10 +164,11 @@ def test_a_dashboard_is_well_formed(path: Path) -> None:
     assert (variable["name"], variable["type"], variable["query"]) == ("datasource", "datasource", "prometheus")
     sources = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert variable["current"]["value"] in {source["uid"] for source in sources}
-    assert [(each["name"], each["includeAll"], each["current"]["value"]) for each in others] == [
-        ("job", True, "$__all"),
-        ("instance", True, "$__all"),
+    assert [(each["name"], each["query"]["query"], each["current"]["value"]) for each in others] == [
+        ("job", "label_values(serving_engine_phase, job)", "$__all"),
+        ("instance", 'label_values(serving_engine_phase{job=~"$job"}, instance)', "$__all"),
     ]
+    assert not any("allValue" in each for each in others), "it would match Prometheus' own process_ metrics too"
     assert [each["name"] for each in dashboard["annotations"]["list"]] == ["Restarts", "Alerts"]
     (link,) = dashboard["links"]
     assert (link["tags"], link["keepTime"], link["includeVars"]) == (dashboard["tags"], True, True)
