@@ -97,6 +97,10 @@ bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; 
 gpu-check: ## Measure what this machine's GPUs make of the engine, with random weights: OUT=DIR
 	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m bench.gpu_check --out $(or $(OUT),gpu-check)
 
+.PHONY: dashboards
+dashboards: prepare ## Draw pictures of the dashboards under a mixed load, to be looked at: OUT=DIR
+	$(VENV)/bin/python -m tests.pictures $(if $(OUT),--out $(OUT))
+
 .PHONY: lint
 lint: ## Style, imports between packages, shell scripts, YAML, the page: what .pre-commit-config.yaml lists
 	$(VENV)/bin/pre-commit run --all-files
@@ -118,6 +122,7 @@ lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv)
 	requirements/node.sh $(VENV)/bin/python requirements/lint lock
 	requirements/node.sh $(VENV)/bin/python tests/e2e/node lock
 	requirements/node.sh $(VENV)/bin/python tests/clients/node lock
+	requirements/node.sh $(VENV)/bin/python tests/pictures/node lock
 	tests/clients/compile.sh
 
 .PHONY: vendor
@@ -126,5 +131,5 @@ vendor: prepare ## Write app/api/playground/vendor anew, from the packages that 
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
-	rm -rf $(VENV) .coverage tests/e2e/node/node_modules tests/clients/node/node_modules var/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
+	rm -rf $(VENV) .coverage tests/e2e/node/node_modules tests/clients/node/node_modules tests/pictures/node/node_modules var/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,6 +30,10 @@ class RunningStack:
         """nginx' address."""
         return self._config.address
 
+    @property
+    def prometheus(self) -> str:
+        return f"http://127.0.0.1:{self._config.prometheus_port}"
+
     def app_processes(self) -> list[psutil.Process]:
         """gunicorn's master and its worker."""
         found = processes.of_stack(self._config.state_dir)

@@ -35,7 +35,9 @@ def test_the_files_are_those_that_were_recorded() -> None:
     assert _files(VENDOR) == recorded
 
 
-@pytest.mark.parametrize("folder", ["requirements/page", "requirements/lint", "tests/e2e/node"])
+@pytest.mark.parametrize(
+    "folder", ["requirements/page", "requirements/lint", "tests/e2e/node", "tests/pictures/node"]
+)
 def test_the_lock_pins_everything_and_names_no_registry(folder: str) -> None:
     lock = json.loads((ROOT / folder / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}

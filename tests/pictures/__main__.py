@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,10 +23,11 @@ from urllib.parse import urlencode
 from bench.servers.stack import running_stack
 from tests.pictures.load import put_load
 from tests.support.browser import chromium
+from tests.support.node import NODE
 from tests.support.prometheus import MONITORING
 
 ROOT = MONITORING.parent
-NODE = Path(__file__).parent / "node"
+PAGE = Path(__file__).parent / "node"
 DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
 PATIENCE = 60  # seconds
 LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("svg", "woff2", "woff", "ttf")]
@@ -43,18 +45,30 @@ def main() -> None:
         if arguments.prometheus:
             asyncio.run(_draw(Path(folder), arguments.prometheus, arguments.seconds, arguments.out))
             return
-        with running_stack() as stack:
-            put_load(stack.base, arguments.seconds)
+        with running_stack() as stack, _load(stack.base):
+            time.sleep(arguments.seconds)
             asyncio.run(_draw(Path(folder), stack.prometheus, arguments.seconds, arguments.out))
+
+
+@contextmanager
+def _load(base: str) -> Iterator[None]:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(put_load, base, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+        load.result()
 
 
 def _bundle(folder: Path) -> None:
     """The page, its script and the dashboards, as files below FOLDER."""
-    subprocess.run([ROOT / "requirements/node.sh", sys.executable, NODE], check=True, cwd=ROOT)
-    command = [f"{NODE}/node_modules/.bin/esbuild", "view.jsx", "--bundle", "--minify", "--jsx=automatic"]
+    subprocess.run([ROOT / "requirements/node.sh", sys.executable, PAGE], check=True, cwd=ROOT)
+    command = [str(NODE), "node_modules/esbuild/bin/esbuild", "view.jsx", "--bundle", "--minify", "--jsx=automatic"]
     command += [f"--outfile={folder / 'view.js'}", '--define:process.env.NODE_ENV="production"']
-    subprocess.run([*command, *LOADERS, "--log-level=error"], check=True, cwd=NODE)
-    for path in (NODE / "index.html", *DASHBOARDS):
+    subprocess.run([*command, *LOADERS, "--log-level=error"], check=True, cwd=PAGE)
+    for path in (PAGE / "index.html", *DASHBOARDS):
         shutil.copy(path, folder)
 
 

@@ -1,7 +1,6 @@
 """A mixed load: answers, streams, clients that leave, and requests that are refused."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,20 +8,19 @@ from itertools import count
 
 import requests
 
-CLIENTS = 5
+CLIENTS = 6
 PATIENCE = 120  # seconds
 SYSTEM = "You are a careful reviewer of Python code. Point out defects, then say how to mend them. " * 6
 TOPICS = ("quicksort", "a trie", "an LRU cache", "binary search", "a rate limiter", "topological order")
 
 
-def put_load(base: str, seconds: float) -> None:
-    """CLIENTS at once, until `seconds` are over; each takes the next kind of request in turn."""
+def put_load(base: str, stop: threading.Event) -> None:
+    """CLIENTS at once, until `stop` is set; each takes the next kind of request in turn."""
     model = requests.get(f"{base}/v1/models", timeout=PATIENCE).json()["data"][0]["id"]
-    end = time.monotonic() + seconds
     turns, lock = count(), threading.Lock()
 
     def client() -> None:
-        while time.monotonic() < end:
+        while not stop.is_set():
             with lock:
                 turn = next(turns)
             with suppress(requests.RequestException):  # those that leave, and those that are turned away

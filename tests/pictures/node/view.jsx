@@ -20,7 +20,7 @@ const [from, to, step] = [given.from, given.to, given.step].map(Number);
 const theme = createTheme({ colors: { mode: "dark" } });
 const UNIT = { width: 66, height: 36, gap: 8 };
 // As Grafana chooses them for a scrape interval of 5 s.
-const VARIABLES = { $__rate_interval: `${Math.max(20, step + 5)}s`, $job: ".*", $instance: ".*" };
+const VARIABLES = { $__rate_interval: `${Math.max(20, step + 5)}s`, $job: "app", $instance: "app" };
 const FIELD_OPTIONS = ["unit", "min", "max", "decimals", "thresholds", "mappings", "color", "noValue"];
 const LINE_OPTIONS = {
   drawStyle: "line",
@@ -33,6 +33,7 @@ const LINE_OPTIONS = {
   spanNulls: false,
   stacking: { mode: "none", group: "A" },
   axisPlacement: "auto",
+  axisSoftMax: undefined,
   scaleDistribution: { type: "linear" },
   thresholdsStyle: { mode: "off" },
 };
@@ -60,7 +61,11 @@ async function ask(target) {
 
 function frame(target, series) {
   const samples = new Map((series.values ?? [series.value]).map(([time, value]) => [time, Number(value)]));
-  const times = target.instant ? [to] : Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, n) => from + n * step);
+  // A quantile or a share of nothing is NaN: a gap in a line.
+  if (!target.instant) for (const [time, value] of samples) if (Number.isNaN(value)) samples.delete(time);
+  const times = target.instant
+    ? [to]
+    : Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, n) => from + n * step);
   const values = times.map((time) => (target.instant ? [...samples.values()][0] : (samples.get(time) ?? null)));
   const name = target.legendFormat.replace(/{{\s*(\w+)\s*}}/g, (_, label) => series.metric[label] ?? "");
   return toDataFrame({
@@ -96,7 +101,11 @@ function Stat({ panel, frames, width, height }) {
     theme,
     timeZone: "utc",
   });
-  const nothing = { text: panel.fieldConfig.defaults.noValue, numeric: Number.NaN, color: theme.colors.text.secondary };
+  const nothing = {
+    text: panel.fieldConfig.defaults.noValue,
+    numeric: Number.NaN,
+    color: theme.colors.text.secondary,
+  };
   const { colorMode, graphMode, justifyMode, textMode } = panel.options;
   const value = frames.length ? found.display : nothing;
   return <BigValue {...{ value, width, height, theme, colorMode, graphMode, justifyMode, textMode }} />;
@@ -142,7 +151,16 @@ function Heatmap({ panel, frames, width, height }) {
           </text>
           {row.cells.map((cell, at) => {
             const time = from + at * step;
-            return <rect fill="#5794f2" height={tall - 1} key={time} opacity={cell / most} width={wide} x={70 + at * wide} />;
+            return (
+              <rect
+                fill="#5794f2"
+                height={tall - 1}
+                key={time}
+                opacity={cell / most}
+                width={wide}
+                x={70 + at * wide}
+              />
+            );
           })}
         </g>
       ))}
@@ -153,16 +171,26 @@ function Heatmap({ panel, frames, width, height }) {
 function Table({ panel, frames }) {
   const organized = panel.transformations.find((each) => each.id === "organize");
   const hidden = Object.keys(organized.options.excludeByName);
-  const rows = frames.map((each) => each.fields[1].labels);
+  // Grafana's "merge" makes one row of what several queries tell of one instance.
+  const labels = frames.map((each) => each.fields[1].labels);
+  const rows = panel.targets.length > 1 ? [Object.assign({}, ...labels)] : labels;
   const columns = [...new Set(rows.flatMap(Object.keys))].filter((name) => !hidden.includes(name));
   return (
     <table style={{ width: "100%" }}>
       <thead>
-        <tr>{columns.map((name) => <th key={name}>{name}</th>)}</tr>
+        <tr>
+          {columns.map((name) => (
+            <th key={name}>{name}</th>
+          ))}
+        </tr>
       </thead>
       <tbody>
         {rows.map((row) => (
-          <tr key={JSON.stringify(row)}>{columns.map((name) => <td key={name}>{row[name]}</td>)}</tr>
+          <tr key={JSON.stringify(row)}>
+            {columns.map((name) => (
+              <td key={name}>{row[name]}</td>
+            ))}
+          </tr>
         ))}
       </tbody>
     </table>
@@ -218,14 +246,16 @@ async function draw() {
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
       <main style={{ position: "relative", width: 24 * UNIT.width, height }}>
-        {filled.map(({ panel, frames }) => <Panel frames={frames} key={panel.id} panel={panel} />)}
+        {filled.map(({ panel, frames }) => (
+          <Panel frames={frames} key={panel.id} panel={panel} />
+        ))}
       </main>
     </ThemeContext.Provider>,
   );
   const empty = filled.filter(({ panel, frames }) => panel.type !== "row" && !frames.length);
   setTimeout(() => {
     window.drawn = empty.map(({ panel }) => panel.title);
-  }, 1500);  // the charts are drawn on canvases, which tell nobody when they are done
+  }, 1500); // the charts are drawn on canvases, which tell nobody when they are done
 }
 
 draw().catch((error) => {
