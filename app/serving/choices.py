@@ -36,7 +36,8 @@ def each_choice(requests: Sequence[GenerationRequest]) -> list[GenerationRequest
 
 
 class MergedEnd:
-    """Merges the RequestEnded events of all answers of one request into one, for the observers."""
+    """Merges the RequestEnded events of all answers of one request into one, for the observers. Their other events
+    pass."""
 
     def __init__(self, observers: Observers, per_prompt: int) -> None:
         self._observers = observers
@@ -46,6 +47,8 @@ class MergedEnd:
     def notify(self, event: Event) -> None:
         if isinstance(event, RequestEnded):
             self._ends.append(event)
+        else:
+            self._observers.notify(event)
 
     def tell(self, requests: Sequence[GenerationRequest]) -> None:
         """Call it when every answer has ended."""

@@ -99,6 +99,7 @@ def expected_counters(lines: list[dict[str, Any]]) -> dict[str, float]:
             sums[f"refusals {line['error_code']}"] += 1
         for stage in STAGES:
             sums[f"stage {stage}"] += line.get(f"{stage}_s", 0) if "operation" in line else 0
+        sums["first tokens"] += line.get("time_to_first_token_s") is not None
     return {name: value for name, value in sums.items() if value}
 
 
@@ -116,6 +117,7 @@ def counters(stack: Running) -> dict[str, float]:
     found = by("sum by (outcome, status) (serving_requests_total)", "requests", "outcome", "status")
     found |= by("sum by (code) (serving_refusals_total)", "refusals", "code")
     found |= by("sum by (stage) (serving_request_stage_seconds_sum)", "stage", "stage")
+    found |= by("sum(gen_ai_server_time_to_first_token_seconds_count)", "first tokens")
     for field, metric in COUNTERS.items():
         found |= by(f"sum({metric})", field)
     return found

@@ -17,9 +17,11 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.observability.gpu_watch import GpuWatch
 from app.observability.log_output import LogOutput, LogOutputCollector
 from app.observability.metrics import Metrics
 from tests.support.events import one_of_every_kind
+from tests.support.nvml import Nvml
 from tests.support.patience import PATIENCE
 from tests.support.prometheus import (
     CONFIG,
@@ -118,6 +120,9 @@ def _observed() -> Metrics:
     """What the app exports, as app/main.py puts it together."""
     registry = CollectorRegistry()
     registry.register(LogOutputCollector(LogOutput(io.StringIO(), Path())))
+    watched = Nvml()
+    assert GpuWatch(registry, watched).start()
+    assert watched.waits.acquire(timeout=PATIENCE), "the first figures"
     return Metrics(registry)
 
 

@@ -8,11 +8,12 @@ from tests.support.patience import PATIENCE
 
 
 class Recorder:
-    """Its events can be awaited from any thread. `refused` never became a GenerationRequest."""
+    """Ends can be awaited from any thread. `refused` never became a GenerationRequest; `others` are no ends."""
 
     def __init__(self) -> None:
         self.requests: queue.Queue[RequestEnded] = queue.Queue()
         self.refused: list[RequestEnded] = []
+        self.others: list[Event] = []
 
     def notify(self, event: Event) -> None:
         if isinstance(event, RequestEnded):
@@ -20,6 +21,8 @@ class Recorder:
                 self.refused.append(event)
             else:
                 self.requests.put(event)
+        else:
+            self.others.append(event)
 
     def request(self) -> RequestEnded:
         """The next request that ended."""

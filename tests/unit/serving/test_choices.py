@@ -22,7 +22,7 @@ from app.contract.events import (
     Usage,
 )
 from app.contract.requests import ANONYMOUS, EngineRequest, GenerationRequest, Operation, SamplingParams
-from app.contract.telemetry import Observers
+from app.contract.telemetry import FirstToken, Observers, TokenGap
 from app.engine.grammars.constraint import Constraint
 from app.serving.choices import Choices, each_choice, overall, summed_usage
 from app.serving.prompt.prompts import Prompts
@@ -95,6 +95,16 @@ async def test_one_request_is_told_once_with_all_its_choices(prompts: Prompts, r
     assert [choice.request.sampling.seed for choice in told.choices] == [
         choice.sampling.seed for choice in each_choice([REQUEST])
     ]
+
+
+async def test_the_first_token_of_a_request_is_told_once_and_every_gap(prompts: Prompts, recorder: Recorder) -> None:
+    service = await serve(ControlledEngine(), prompts, recorder)
+    await read(await service.open(REQUEST))
+    told = recorder.request()
+    (first,) = [event for event in recorder.others if isinstance(event, FirstToken)]
+    assert first.seconds == told.time_to_first_token
+    gaps = [event for event in recorder.others if isinstance(event, TokenGap)]
+    assert len(gaps) == 12 - 3, "four tokens in each of three answers"
 
 
 async def test_one_choice_is_told_as_it_always_was(prompts: Prompts, recorder: Recorder) -> None:
