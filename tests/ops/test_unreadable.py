@@ -13,6 +13,7 @@ from app.engine.scripted import SCRIPTED_MODEL
 from app.main import create_app
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
+from tests.api.test_shutdown import free_port, gunicorn, wait_until
 from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.patience import PATIENCE
@@ -100,3 +101,12 @@ def test_a_second_request_of_a_connection_is_told_by_its_own_head(app: LiveServe
         client.sendall(b"GET /v1/models?\xff HTTP/1.1\r\nHost: x\r\nX-Request-ID: second\r\n\r\n")
         assert b"x-request-id: second" in b"".join(iter(lambda: client.recv(65_536), b""))
     assert [(each.id, each.status) for each in recorder.refused] == [("second", 400)]
+
+
+def test_under_gunicorn_too(embedded_model: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with gunicorn(embedded_model, tmp_path / "log", port) as process:
+        wait_until(f"http://127.0.0.1:{port}/readyz", 200, process)
+        head, body = send(port, b"GET /v1/models?q=\xff HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"\r\nx-request-id: " in head.lower()
+    assert json.loads(body)["error"]["code"] == "invalid_request"
