@@ -51,8 +51,13 @@ def create_app(
     prompts: Prompts,
     observers: Observers,
     render_metrics: Render | None = None,
+    *,
+    close: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The application on top of the given engine. Raises SettingsError for an unusable API_KEYS_FILE."""
+    """The application on top of the given engine. `close` is called when it has shut down.
+
+    Raises SettingsError for an unusable API_KEYS_FILE.
+    """
     keys = KeyBook(settings.api_keys_file, observers)
     service = GenerationService(engine, prompts, observers, settings, keys.terms)
     tokenization = Tokenization(prompts)
@@ -65,6 +70,7 @@ def create_app(
         await lifecycle.start()  # returns at once; until the model is loaded, requests get a 503
         yield
         await lifecycle.shut_down()
+        close()
 
     app = FastAPI(
         openapi_url=None,
@@ -130,7 +136,10 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
         traces = to_collector(settings)
         observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
         engine, folder = make_engine(settings, observers)
-        return create_app(settings, engine, Prompts(folder, engine.model), observers, metrics.render)
+        prompts = Prompts(folder, engine.model)
+        if traces is None:
+            return create_app(settings, engine, prompts, observers, metrics.render)
+        return create_app(settings, engine, prompts, observers, metrics.render, close=traces.close)
     except (SettingsError, ModelError, TokenizerUnusable) as error:
         _log.critical("cannot start: %s", error)
         raise SystemExit(EXIT_CODE) from None

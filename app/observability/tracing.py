@@ -4,6 +4,7 @@ All of them are made when the request ends, from the same figures as its log lin
 OpenTelemetry's GenAI conventions; none has content of a prompt or an answer.
 """
 
+import threading
 import time
 
 from opentelemetry.context import Context
@@ -45,12 +46,14 @@ def to_collector(settings: Settings) -> "TraceObserver | None":
 
 
 class TraceObserver:
-    """Sends what ended every few seconds, on a thread of its own, and the rest when the process exits. A collector
-    that does not answer costs spans and no request."""
+    """Sends what ended every few seconds, on a thread of its own, and the rest when it is closed. A collector that
+    does not answer costs spans and no request."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._ids = _CallersIds()
-        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: PROVIDER}), id_generator=self._ids)
+        self._provider = TracerProvider(
+            resource=Resource.create({SERVICE_NAME: PROVIDER}), id_generator=self._ids, shutdown_on_exit=False
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("app")
 
@@ -58,9 +61,11 @@ class TraceObserver:
         if isinstance(event, RequestEnded):
             self._trace(event, time.time_ns())
 
-    def flush(self) -> None:
-        """Send now what has ended."""
-        self._provider.force_flush()
+    def close(self, patience: float = 2.0) -> None:
+        """Send what is left. A collector that does not answer holds nothing up for longer than that, in seconds."""
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(patience)
 
     def _trace(self, event: RequestEnded, ended_at: int) -> None:
         """Moments are nanoseconds of the system's clock, lengths those of the monotonic one."""

@@ -80,7 +80,7 @@ def test_a_planted_marker_is_in_no_line_metric_span_or_error(
     observers = Observers([LogObserver(settings), metrics, traces])
 
     engine = ControlledEngine(grammars=grammars)
-    client = TestClient(create_app(settings, engine, prompts, observers, metrics.render))
+    client = TestClient(create_app(settings, engine, prompts, observers, metrics.render, close=traces.close))
     refusals: list[str] = []
     with client:
         for path, body, status in REQUESTS:
@@ -90,7 +90,6 @@ def test_a_planted_marker_is_in_no_line_metric_span_or_error(
             if status >= 400:
                 refusals.append(answer.text)
         exposition = client.get("/metrics").text
-    traces.flush()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(line["event"] == "request" for line in lines) == len(REQUESTS)
     assert MARKER not in json.dumps(lines)

@@ -35,7 +35,7 @@ def traces(collecting: Collector) -> TraceObserver:
 
 def spans(traces: TraceObserver, collecting: Collector, event: Event, count: int) -> dict[str, Span]:
     traces.notify(event)
-    traces.flush()
+    traces.close()
     found = collecting.spans(count)
     assert collecting.empty
     return found
@@ -108,9 +108,16 @@ def test_no_content_leaves_with_a_span(traces: TraceObserver, collecting: Collec
     traces.notify(replace(ANSWERED, request=asked, response=secret))
     for event in one_of_every_kind():
         traces.notify(event)
-    traces.flush()
+    traces.close()
     assert collecting.bodies
     assert not any(secret.encode() in body for body in collecting.bodies)
+
+
+def test_a_collector_that_does_not_answer_holds_nothing_up() -> None:
+    observer = to_collector(Settings(otel_exporter_otlp_endpoint="http://127.0.0.1:9"))
+    assert observer is not None
+    observer.notify(ANSWERED)
+    observer.close(patience=0.01)
 
 
 def test_without_a_collector_there_are_no_traces() -> None:
