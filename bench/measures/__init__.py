@@ -7,6 +7,7 @@ from bench.measures import (
     gap,
     memory,
     mla,
+    neighbours,
     no_limit,
     overcommit,
     page_size,
@@ -33,4 +34,5 @@ MEASUREMENTS = (
     Measurement("step", "A step without its model", step.measure),
     Measurement("page-size", "The size of a page", page_size.measure),
     Measurement("memory", "Memory", memory.measure, rounds=1),
+    Measurement("neighbours", "Beside what strangers do", neighbours.measure, rounds=3),
 )

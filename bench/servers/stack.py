@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack() -> Iterator[RunningStack]:
+def running_stack(settings: Mapping[str, str] | None = None) -> Iterator[RunningStack]:
     """A stack with the embedded model, until the context ends. Raises Failed with the output of `make up`."""
     http, prometheus, grafana = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
@@ -76,6 +76,7 @@ def running_stack() -> Iterator[RunningStack]:
             "PROMETHEUS_PORT": str(prometheus),
             "GRAFANA_PORT": str(grafana),
             "DRAIN_SECONDS": "2",
+            **(settings or {}),
         }
         try:
             _stack("up", environment)
