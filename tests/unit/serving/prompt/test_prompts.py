@@ -206,7 +206,8 @@ def test_a_raw_text_may_hold_the_tokens_for_a_gap_and_no_other_control_tokens(de
 def test_a_conversation_cannot_hold_the_tokens_for_a_gap(deepseek: Path) -> None:
     prompts = Prompts(deepseek, SCRIPTED_MODEL)
     tokens = prompts.prepare(request("<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>"), 2048).tokens
-    names = {ModelTokenizer(deepseek).published.id_to_token(token) for token in tokens}
+    published = ModelTokenizer(deepseek).published
+    names = {published.id_to_token(token) for token in tokens}
     assert not any("fim" in str(name) for name in names if str(name).startswith("<｜"))
 
 

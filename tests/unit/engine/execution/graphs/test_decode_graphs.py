@@ -125,13 +125,14 @@ def test_unused_rows_write_to_no_page_of_a_sequence(make: Callable[[], Any]) -> 
 
 
 def test_preempted_sequences_come_back_with_other_pages(make: Callable[[], Any]) -> None:
-    prompts = {str(n): [7 + n, *range(20, 20 + 30)] for n in range(3)}
+    # Two pages each at first, and soon three, where there are eight for all: few steps of the slow interpreter.
+    prompts = {str(n): [7 + n, *range(20, 20 + 2 * PAGE_SIZE - 5)] for n in range(3)}
     stock = make()
-    expected = {name: reference(stock, prompt, 40) for name, prompt in prompts.items()}
+    expected = {name: reference(stock, prompt, 10) for name, prompt in prompts.items()}
     replays = Replays()
-    driver = with_kernels(make(), replays, kv_tokens=5 * PAGE_SIZE)
+    driver = with_kernels(make(), replays, kv_tokens=8 * PAGE_SIZE)
     for name, prompt in prompts.items():
-        driver.submit(name, prompt, 40)
+        driver.submit(name, prompt, 10)
     driver.run()
     assert driver.tokens == expected
     assert any(progress.preemptions for progress in driver.progress.values()), "this test is about preemption"
