@@ -49,6 +49,7 @@ def measure(run: Run) -> Finding:
             for number in range(rounds):  # the first one warms up
                 for name, neighbour in neighbours.items():
                     run.bar.say(f"{name}, round {number} of {run.rounds}")
+                    time.sleep(HEAD_START)  # what the one before left behind ends
                     alone = asyncio.run(_ask(stack, [next(fresh) for _ in range(asked)]))
                     beside = asyncio.run(_beside(stack, neighbour, [next(fresh) for _ in range(asked)]))
                     if number:
