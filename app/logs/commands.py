@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from app.logs.conversation import conversation
 from app.logs.line import RequestLine
@@ -18,7 +17,7 @@ from app.logs.replay import differences, replay
 from app.logs.selection import Selection, moment, status
 from app.logs.source import LogsError, followed, requests
 from app.logs.summary import summaries, summary_table
-from app.logs.table import HEADINGS, requests_table, row
+from app.logs.table import aligned, requests_table
 from app.settings import Settings
 
 
@@ -113,12 +112,12 @@ def _list(options: argparse.Namespace, _settings: Settings, console: Console) ->
 def _follow(options: argparse.Namespace, console: Console) -> None:
     """Until it is interrupted."""
     if not options.json:
-        console.print(HEADINGS)
+        console.print(aligned(None, console.width))
     for line in _selection(options).of(followed(_files(options)[-1])):
         if options.json:
             _print_json([line.fields])
         else:
-            console.print(Text("  ").join(row(line, console.width)))
+            console.print(aligned(line, console.width))
 
 
 def _show(options: argparse.Namespace, _settings: Settings, console: Console) -> None:

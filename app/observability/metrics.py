@@ -15,11 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from app.contract.caller import Caller
 from app.contract.engine import Phase
-from app.contract.errors import every_error
-from app.contract.events import SUCCESSES, FinishReason, Usage
-from app.contract.requests import GenerationRequest
 from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,
@@ -38,25 +34,9 @@ from app.contract.telemetry import (
     TokenGap,
     WaitsFor,
 )
-from app.observability.derived import (
-    outcome_of,
-    output_tokens_per_second,
-    stages,
-    succeeded,
-    time_per_output_token,
-)
-from app.observability.families import (
-    EngineFamilies,
-    KeyFamilies,
-    KeysFamilies,
-    MemoryFamilies,
-    RequestFamilies,
-)
+from app.observability.families import EngineFamilies, KeysFileFamilies, MemoryFamilies
+from app.observability.request_metrics import RequestMetrics
 from app.settings import SettingsError
-
-REFUSED = "refused"
-"""The outcome of a request that never reached the engine; the other outcomes are the finish reasons."""
-_EXEMPLAR_LIMIT = 128  # characters of names and values together, by OpenMetrics
 
 
 class Metrics:
@@ -66,11 +46,10 @@ class Metrics:
         _one_process()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would double the number of series for no use
         self._registry = registry
-        self._requests = RequestFamilies(registry)
+        self._requests = RequestMetrics(registry)
         self._engine = EngineFamilies(registry)
         self._memory = MemoryFamilies(registry)
-        self._keys = KeysFamilies(registry)
-        self._used = KeyFamilies(registry)
+        self._keys = KeysFileFamilies(registry)
         self._totals: dict[tuple[str, str], int] = {}
         self._entered = PhaseChanged(Phase.STARTING, "", 0.0)
         ProcessCollector(registry=registry)
@@ -89,7 +68,7 @@ class Metrics:
     def notify(self, event: Event) -> None:
         match event:
             case TokenGap() | FirstToken() | RequestEnded():
-                self._of_request(event)
+                self._requests.notify(event)
             case StepDone():
                 self._step(event)
             case EngineLoad():
@@ -105,43 +84,8 @@ class Metrics:
             case AttentionChosen():
                 self._engine.attention.info({"prefill": event.prefill, "decode": event.decode})
 
-    def _of_request(self, event: TokenGap | FirstToken | RequestEnded) -> None:
-        match event:
-            case TokenGap():
-                self._requests.between_tokens.observe(event.seconds)
-            case FirstToken():
-                self._first_token(event)
-            case RequestEnded(request=None):
-                self._requests.requests.labels(REFUSED, str(event.status)).inc()
-                self._refused(event)
-            case RequestEnded(request=GenerationRequest() as request):
-                self._of_key(event, request)
-                self._ended(event, (request.operation, event.model or ""))
-
-    def _of_key(self, event: RequestEnded, request: GenerationRequest) -> None:
-        self._used.requests.labels(request.tenant, outcome_of(event)).inc()
-        if event.finished is None:
-            return
-        usage = event.finished.usage
-        self._used.tokens.labels(request.tenant, "prompt").inc(usage.prompt_tokens)
-        self._used.tokens.labels(request.tenant, "completion").inc(usage.completion_tokens)
-        if request.max_tokens and event.max_tokens and not event.choices and succeeded(event):
-            self._requests.used.observe(usage.completion_tokens / event.max_tokens)
-
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""
-        errors = list(every_error())
-        for reason in SUCCESSES:
-            self._requests.requests.labels(reason, "200")
-        for status in ("499", "503"):  # the client disconnected, or the server stopped
-            self._requests.requests.labels(FinishReason.CANCELLED, status)
-        for error in errors:
-            self._requests.requests.labels(REFUSED, str(error.status))
-            self._requests.refusals.labels(error.code, "")
-            if error.status >= 500:
-                self._requests.requests.labels(FinishReason.ERROR, str(error.status))
-        for reason in (FinishReason.CANCELLED, FinishReason.ERROR):
-            self._requests.wasted_tokens.labels(reason)
         for kind in ("prefill", "decode"):
             self._engine.step_tokens.labels(kind)
         for reason in get_args(WaitsFor):
@@ -182,47 +126,6 @@ class Metrics:
         if event.phase == Phase.READY:
             self._engine.startup.set(event.elapsed)
 
-    def _ended(self, event: RequestEnded, served: tuple[str, str]) -> None:
-        """`served` are two label values: the operation and the model."""
-        for stage, seconds in stages(event).items():
-            self._requests.stage.labels(stage, outcome_of(event)).observe(seconds)
-        outcome = REFUSED if event.finished is None else event.finished.reason
-        self._requests.requests.labels(outcome, str(event.status)).inc()
-        error = event.error_code or ("" if succeeded(event) else outcome)
-        self._requests.duration.labels(*served, error).observe(event.duration, _exemplar(event.id, event.caller))
-        if event.finished is None:
-            self._refused(event)
-            return
-        self._usage(event.finished.usage)
-        if succeeded(event):
-            self._success(event, served)
-        else:
-            self._requests.wasted_tokens.labels(outcome).inc(event.finished.usage.completion_tokens)
-
-    def _usage(self, usage: Usage) -> None:
-        self._requests.prompt_tokens.inc(usage.prompt_tokens)
-        self._requests.cached_tokens.inc(usage.cached_tokens)
-        self._requests.completion_tokens.inc(usage.completion_tokens)
-        self._requests.prompt_length.observe(usage.prompt_tokens)
-        self._requests.answer_length.observe(usage.completion_tokens)
-
-    def _first_token(self, event: FirstToken) -> None:
-        request = event.request
-        family = self._requests.first_token.labels(request.operation, event.model)
-        family.observe(event.seconds, _exemplar(request.id, event.caller))
-
-    def _refused(self, event: RequestEnded) -> None:
-        if event.error is not None:
-            self._requests.refusals.labels(event.error.code, event.error.reason).inc()
-
-    def _success(self, event: RequestEnded, served: tuple[str, str]) -> None:
-        per_token = time_per_output_token(event)
-        if per_token is not None:
-            self._requests.per_token.labels(*served).observe(per_token, _exemplar(event.id, event.caller))
-        speed = output_tokens_per_second(event)
-        if speed is not None:
-            self._requests.speed.observe(speed)
-
     def _of_memory(self, event: MemoryRead | CleanedUp) -> None:
         for memory in event.devices:
             self._device(memory)
@@ -250,14 +153,6 @@ class Metrics:
         before = self._totals.get((what, device), 0)
         self._totals[what, device] = total
         return total - before if total >= before else total
-
-
-def _exemplar(request_id: str, caller: Caller | None) -> dict[str, str] | None:
-    """What leads from a slow bucket to a log line and to a trace."""
-    ids = {"request_id": request_id}
-    if caller is not None and caller.trace_id is not None:
-        ids["trace_id"] = caller.trace_id
-    return ids if sum(len(name) + len(value) for name, value in ids.items()) <= _EXEMPLAR_LIMIT else None
 
 
 def _one_process() -> None:

@@ -42,7 +42,7 @@ class AnswerLengths:
 class Speed:
     """What one answer gets while it shares the engine with the others of its time: of the last ones that succeeded.
 
-    The engine's own times, so that a client that reads slowly does not count as a slow engine.
+    Times until the service had an answer and not until its client had read it: a slow reader is no slow engine.
     """
 
     def __init__(self) -> None:

@@ -177,5 +177,6 @@ def _finding(seconds: dict[str, list[tuple[float, float]]], failures: dict[str, 
     notes = [
         f"{QUESTIONS} questions of {TOKENS} tokens, one after another, through nginx with keys; medians of rounds.",
         f"The neighbour has {AT_ONCE} requests at once, {SLOW} slow connections, and another key.",
+        "Its program runs on the same cores, and takes its part of them.",
     ]
     return Finding(rows=rows, table=Table(columns=columns, rows=lines), notes=notes)

@@ -50,7 +50,7 @@ async def test_json_is_held_to_its_schema_and_a_bad_schema_is_refused(
     await collect(service, request())  # the refused one holds no place
 
 
-async def test_a_request_that_would_wait_too_long_is_refused_by_the_engines_own_times(
+async def test_a_request_that_would_wait_too_long_is_refused_by_measured_times(
     prompts: Prompts, recorder: Recorder
 ) -> None:
     class Slow(ControlledEngine):

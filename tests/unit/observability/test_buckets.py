@@ -7,10 +7,10 @@ from pathlib import Path
 import annotated_types
 import pytest
 
-from app.observability import families
+from app.observability import buckets
 from app.settings import Settings
 
-CONFIGS = Path(families.__file__).parents[1] / "models/configs"
+CONFIGS = Path(buckets.__file__).parents[1] / "models/configs"
 
 # open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-metrics.md
 CONVENTIONS = {
@@ -24,7 +24,7 @@ CONVENTIONS = {
 
 
 def _buckets(name: str) -> tuple[float, ...]:
-    found: tuple[float, ...] = getattr(families, name)
+    found: tuple[float, ...] = getattr(buckets, name)
     return found
 
 
@@ -68,13 +68,13 @@ def test_up_to_the_default_a_quantile_is_known_to_a_factor_of_five(name: str, se
 def test_tokens_reach_the_longest_context_and_tell_its_quarters_apart() -> None:
     longest = _longest_context()
     assert longest == 163_840
-    assert families.TOKEN_BUCKETS[-1] >= longest
-    quarters = [sum(bound <= longest * part / 4 for bound in families.TOKEN_BUCKETS) for part in (1, 2, 3, 4)]
+    assert buckets.TOKEN_BUCKETS[-1] >= longest
+    quarters = [sum(bound <= longest * part / 4 for bound in buckets.TOKEN_BUCKETS) for part in (1, 2, 3, 4)]
     assert len(set(quarters)) == 4
 
 
 def test_sequences_reach_the_most_that_may_run_at_once() -> None:
-    assert families.SEQUENCE_BUCKETS[-1] >= _limit("max_sequences")
+    assert buckets.SEQUENCE_BUCKETS[-1] >= _limit("max_sequences")
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -82,6 +82,6 @@ def test_the_conventions_bounds_are_inside(name: str) -> None:
     assert set(CONVENTIONS[name]) <= set(_buckets(name))
 
 
-@pytest.mark.parametrize("name", [name for name in vars(families) if name.endswith("_BUCKETS")])
+@pytest.mark.parametrize("name", [name for name in vars(buckets) if name.endswith("_BUCKETS")])
 def test_bounds_rise(name: str) -> None:
     assert all(low < high for low, high in pairwise(_buckets(name)))
