@@ -21,8 +21,16 @@ class Progress:
     started_at: float | None = None  # its first prompt token was computed
     cached_tokens: int = 0  # prompt tokens that were found in the cache and not computed
     preemptions: int = 0  # times that it gave up its KV memory and was computed again
+    first_step: int | None = None  # the number, since the engine's start, of the first forward pass that computed it
+    last_step: int | None = None
     steps: int = 0  # forward passes that gave it a token
     neighbours: int = 0  # sequences in these, itself among them, in all
+
+    def computed_in(self, step: int) -> None:
+        """Called by the engine with the number of each forward pass that computed tokens of it."""
+        if self.first_step is None:
+            self.first_step = step
+        self.last_step = step
 
     @property
     def mean_batch(self) -> float | None:

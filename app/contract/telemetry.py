@@ -55,6 +55,8 @@ class RequestEnded:
     largest_gap: float | None = None  # the longest time between two tokens, seconds
     mean_batch: float | None = None  # sequences that its forward passes computed, on average
     preemptions: int = 0  # times that it gave up its KV memory and was computed again
+    first_step: int | None = None  # numbers of the first and the last forward pass that computed it
+    last_step: int | None = None
     choices: tuple[Choice, ...] = ()
 
     @property

@@ -49,6 +49,7 @@ class ScriptedEngine:
         self._started_at = time.monotonic()
         self._slots = asyncio.Semaphore(capacity.sequences)
         self._running = 0
+        self._step = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._timers: set[asyncio.Timeout] = set()
@@ -108,6 +109,8 @@ class ScriptedEngine:
                         break
                     token = wanted if constraint is None else _allowed(wanted, constraint, request.stop_tokens)
                     count += 1
+                    self._step += 1
+                    request.progress.computed_in(self._step)
                     request.progress.steps += 1
                     request.progress.neighbours += self._running
                     yield _token_event(token, request.sampling.top_logprobs)

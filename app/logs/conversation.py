@@ -67,7 +67,8 @@ def _beside(line: RequestLine, others: Sequence[RequestLine]) -> Iterator[str]:
     yield from ("", f"{len(beside)} requests ran beside it")
     for shared, other in beside[:_NEIGHBOURS]:
         tokens = f"{other.number('prompt_tokens') or 0:.0f} + {other.number('completion_tokens') or 0:.0f} tokens"
-        yield f"  {seconds(shared):>9} s together  {printable(other.id)}  key {printable(other.tenant)}  {tokens}"
+        together = f"{seconds(shared):>9} s and {line.steps_shared(other):>5} steps together"
+        yield f"  {together}  {printable(other.id)}  key {printable(other.tenant)}  {tokens}"
     if len(beside) > _NEIGHBOURS:
         yield f"  and {len(beside) - _NEIGHBOURS} more"
 

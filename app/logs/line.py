@@ -49,6 +49,19 @@ class RequestLine:
         value = self.fields.get(name)
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
+    @property
+    def steps(self) -> range:
+        """The engine's forward passes from the first to the last that computed it; empty where none did."""
+        first, last = self.number("first_step"), self.number("last_step")
+        return range(0) if first is None or last is None else range(int(first), int(last) + 1)
+
+    def steps_shared(self, other: "RequestLine") -> int:
+        """Forward passes within which both ran. The numbers begin anew when the engine does."""
+        if self.overlap(other) <= 0:
+            return 0
+        mine, theirs = self.steps, other.steps
+        return len(range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)))
+
     def overlap(self, other: "RequestLine") -> float:
         """Seconds in which both ran; at most 0 when they did not."""
         return (min(self.ended, other.ended) - max(self.began, other.began)).total_seconds()

@@ -84,6 +84,8 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
         "output_tokens_per_second": _round(output_tokens_per_second(event)),
         "mean_batch": None if event.mean_batch is None else round(event.mean_batch, 1),
         "preemptions": event.preemptions,
+        "first_step": event.first_step,
+        "last_step": event.last_step,
         "most_tokens": event.max_tokens,
     }
     return outcome

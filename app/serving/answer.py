@@ -217,5 +217,7 @@ class Answer:
                 largest_gap=self._largest_gap,
                 mean_batch=progress.mean_batch,
                 preemptions=progress.preemptions,
+                first_step=progress.first_step,
+                last_step=progress.last_step,
             )
         )

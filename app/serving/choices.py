@@ -147,6 +147,8 @@ def together(ends: Sequence[RequestEnded], worst: RequestEnded, per_prompt: int)
         largest_gap=max((end.largest_gap for end in ends if end.largest_gap is not None), default=None),
         mean_batch=_mean([end.mean_batch for end in ends if end.mean_batch is not None]),
         preemptions=sum(end.preemptions for end in ends),
+        first_step=min((end.first_step for end in ends if end.first_step is not None), default=None),
+        last_step=max((end.last_step for end in ends if end.last_step is not None), default=None),
         choices=tuple(Choice(_asked(end), end.response, _ended(end).reason) for end in ends),
     )
 

@@ -58,6 +58,9 @@ async def test_the_progress_is_known_before_the_events_that_follow_from_it(engin
         if isinstance(event, Finished):
             assert event.usage.cached_tokens == progress.cached_tokens
             assert progress.steps == 8
+            assert progress.first_step is not None
+            assert progress.last_step is not None
+            assert progress.last_step - progress.first_step >= 7
         else:
             seen.append(progress.cached_tokens)
         assert progress.mean_batch == 1

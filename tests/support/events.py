@@ -57,6 +57,8 @@ ANSWERED = RequestEnded(
     largest_gap=0.5,
     mean_batch=3.25,
     preemptions=1,
+    first_step=41,
+    last_step=63,
 )
 
 SEVERAL = replace(

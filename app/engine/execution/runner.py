@@ -63,6 +63,7 @@ class Runner:
         self._outbox: Emission = []
         self._load: EngineLoad | None = None
         self._cleaned_for_memory = False
+        self._steps = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -123,9 +124,15 @@ class Runner:
         else:
             self._cleaned_for_memory = False
             self._scheduler.advance(decision)
+            self._number(decision)
             self._accept_scores(computed.scores)
             self._accept(computed.chunks, sampled, len(decision.decode) + len(decision.prefill))
             self._report(decision, time.monotonic() - begun)
+
+    def _number(self, decision: Decision) -> None:
+        self._steps += 1
+        for chunk in (*decision.decode, *decision.prefill):
+            self._requests[chunk.sequence.id].request.progress.computed_in(self._steps)
 
     def _failure(self, error: Exception, decision: Decision) -> ServingError:
         """The error of the failed step's requests. Raises DevicePoisonedError when no later step could succeed."""

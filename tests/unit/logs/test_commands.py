@@ -77,11 +77,18 @@ def test_a_request_is_read_as_a_conversation_with_its_stages(ask: Ask) -> None:
 
 
 def test_what_ran_beside_it_is_told(write: Write, capsys: Captured) -> None:
-    file = write([named(ANSWERED, f"{name}-x", duration=100.0) for name in ("one", "two", "three")])
+    file = write(
+        [
+            named(ANSWERED, "one-x", duration=100.0, first_step=3, last_step=20),
+            named(ANSWERED, "two-x", duration=100.0, first_step=11, last_step=30),
+            named(ANSWERED, "three-x", duration=100.0, first_step=31, last_step=40),
+        ]
+    )
     assert main(["logs", "show", "two", "--file", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "2 requests ran beside it" in shown
-    assert "40.0 s together  one-x" in shown
+    assert "40.0 s and    10 steps together  one-x" in shown
+    assert "40.0 s and     0 steps together  three-x" in shown
 
 
 def test_a_failure_is_read_with_its_cause(ask: Ask) -> None:

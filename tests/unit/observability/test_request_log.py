@@ -66,6 +66,8 @@ def test_the_canonical_line(configure: Configure) -> None:
         "completion_tokens": 21,
         "cached_tokens": 64,
         "preemptions": 1,
+        "first_step": 41,
+        "last_step": 63,
         "time_to_first_token_s": 0.25,
         "prepare_s": 0.0625,
         "grammar_s": 0.03125,

@@ -190,3 +190,14 @@ def test_timings_and_usage_add_up(driver: Driver) -> None:
     assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (9, 4, 0)
     assert driver.progress["a"].steps == 4
     assert driver.progress["a"].mean_batch == 1
+
+
+def test_requests_know_the_steps_that_they_shared(driver: Driver) -> None:
+    driver.ask("alone", PROMPT, 4)
+    driver.submit("a", PROMPT, 6)
+    driver.submit("b", PROMPT, 3)
+    driver.run()
+    alone, first, second = (driver.progress[name] for name in ("alone", "a", "b"))
+    assert (alone.first_step, alone.last_step) == (1, 4)
+    assert first.first_step == second.first_step == 5
+    assert (first.last_step, second.last_step) == (10, 7)
