@@ -101,6 +101,10 @@ gpu-check: ## Measure what this machine's GPUs make of the engine, with random w
 dashboards: prepare ## Draw pictures of the dashboards under a mixed load, to be looked at: OUT=DIR
 	$(VENV)/bin/python -m tests.pictures $(if $(OUT),--out $(OUT))
 
+.PHONY: reference
+reference: prepare ## Write docs/metrics.md anew, from what the app declares
+	$(VENV)/bin/python -m tests.support.metrics_reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+
 .PHONY: lint
 lint: ## Style, imports between packages, shell scripts, YAML, the page: what .pre-commit-config.yaml lists
 	$(VENV)/bin/pre-commit run --all-files

@@ -199,6 +199,26 @@ class PhaseChanged:
     elapsed: float  # seconds since the start
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseProgress:
+    """How much of the engine's phase is done, from 0 to 1."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """What the engine that became ready runs with. Empty: there is none, or it is not known."""
+
+    model: str
+    source: str  # where its files came from, with their revision
+    dtype: str
+    context_tokens: int
+    sequences: int
+    gpus: tuple[str, ...]
+    driver: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionChosen:
     """The names of the attention kernels of the model that became ready."""
@@ -230,6 +250,8 @@ Event = (
     | CleanedUp
     | StepDone
     | PhaseChanged
+    | PhaseProgress
+    | Configured
     | AttentionChosen
     | LoopLagged
     | KeysRead

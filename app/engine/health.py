@@ -4,7 +4,7 @@ import threading
 import time
 
 from app.contract.engine import Capacity, EngineStatus, Phase
-from app.contract.telemetry import Observers, PhaseChanged
+from app.contract.telemetry import Observers, PhaseChanged, PhaseProgress
 
 _ENDS = {Phase.FAILED, Phase.STOPPED}
 
@@ -47,6 +47,7 @@ class Health:
 
     def set_progress(self, share: float) -> None:
         self._progress = share
+        self._observers.notify(PhaseProgress(share))
 
     def fail(self, reason: str) -> None:
         self._alive = False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from app.contract.engine import Capacity, Phase
-from app.contract.telemetry import Observers
+from app.contract.telemetry import Configured, Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
 from app.engine.config import EngineConfig
 from app.engine.execution.decoder import Decoder
@@ -21,6 +21,8 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.loading.startup import load_decoder
 from app.engine.scheduling.scheduler import ALONE, Scheduler
+from app.models.driver import ask_driver
+from app.models.manifest import source_of
 
 CPU_CHUNK = 128
 GPU_CHUNK = 512
@@ -39,8 +41,22 @@ def run_inference(
     health.enter(Phase.WARMING, "measuring the memory that is left for the KV cache")
     runner = build_runner(config, decoder, observers, emit)
     health.set_capacity(Capacity(config.capacity.sequences, runner.kv_tokens))
+    observers.notify(_configured(config, decoder))
     health.enter(Phase.READY, "serving")
     _work(runner, commands, health)
+
+
+def _configured(config: EngineConfig, decoder: Decoder) -> Configured:
+    driver = ask_driver()
+    return Configured(
+        model=config.model.name,
+        source=source_of(config.folder),
+        dtype=str(decoder.dtype).removeprefix("torch."),
+        context_tokens=config.model.context_tokens,
+        sequences=config.capacity.sequences,
+        gpus=tuple(share.gpu.name for share in config.plan.shares),
+        driver=driver.version or "",
+    )
 
 
 def build_runner(

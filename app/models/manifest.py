@@ -62,6 +62,14 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
+def source_of(folder: Path) -> str:
+    """Where the folder's files came from, with their revision; empty for a folder that was not fetched."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["origin"]["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _check(path: Path, sha256: str, checksum: Checksum | None) -> None:
     if checksum is None:
         return

@@ -7,6 +7,9 @@ from app.contract.errors import ClientClosed
 from app.contract.events import SUCCESSES, FinishReason
 from app.contract.telemetry import RequestEnded
 
+PROVIDER = "two-gpu-serving"
+"""`gen_ai.provider.name` and the service's name: no name of the conventions fits a server of one's own."""
+
 Outcome = Literal["answered", "cancelled", "error", "refused"]
 
 

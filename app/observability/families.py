@@ -26,7 +26,7 @@ class RequestFamilies:
     """Metrics of requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        served = ("gen_ai_operation_name", "gen_ai_request_model")
+        served = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From a request's arrival to its last event; error_type is empty for a success.",
@@ -172,6 +172,17 @@ class EngineFamilies:
             "serving_engine_phase_seconds",
             "How long the start stayed in each of its phases, once it left it.",
             ("phase",),
+            registry=registry,
+        )
+        self.phase_progress = Gauge(
+            "serving_engine_phase_progress_ratio",
+            "How much of its phase is done, from 0 to 1: of loading, the weights that are on their devices.",
+            registry=registry,
+        )
+        self.configuration = Info(
+            "serving_configuration",
+            "What the engine runs with, from when it is ready: model, source (with its revision), dtype, "
+            "context_tokens, sequences, gpus, driver.",
             registry=registry,
         )
         self.loop_lag = Histogram(

@@ -41,7 +41,7 @@ class GpuFamilies:
         self.temperature = gauge("temperature_celsius", "Of the chip.")
         self.throttled = gauge("throttled", "1 while clocks are held down for this reason, else 0.", "reason")
         self.memory = gauge("memory_used_bytes", "In use on the card, by whomever.")
-        self.others = gauge("memory_of_others_bytes", "Of that, what other processes use.")
+        self.others = gauge("memory_of_others_bytes", "In use on the card by other processes.")
         self.pcie = gauge("pcie_bytes_per_second", "Over the bus, sent and received by the card.", "direction")
         self.errors = Counter("serving_gpu_errors", "XID errors that the driver reported.", labels, registry=registry)
         self.last_xid = gauge("last_xid", "NVIDIA's number of the last of them; 0: there was none.")

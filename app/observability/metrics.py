@@ -19,6 +19,7 @@ from app.contract.engine import Phase
 from app.contract.telemetry import (
     AttentionChosen,
     CleanedUp,
+    Configured,
     DeviceMemory,
     EngineLoad,
     Event,
@@ -28,12 +29,14 @@ from app.contract.telemetry import (
     LoopLagged,
     MemoryRead,
     PhaseChanged,
+    PhaseProgress,
     Preemptions,
     RequestEnded,
     StepDone,
     TokenGap,
     WaitsFor,
 )
+from app.contract.version import VERSION
 from app.observability.families import EngineFamilies, KeysFileFamilies, MemoryFamilies
 from app.observability.request_metrics import RequestMetrics
 from app.settings import SettingsError
@@ -55,8 +58,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        Info("serving_build", "The libraries that answers depend on.", registry=registry).info(
-            {name: version(name) for name in ("torch", "transformers")}
+        Info("serving_build", "Its version, and the libraries that answers depend on.", registry=registry).info(
+            {"version": VERSION, **{name: version(name) for name in ("torch", "transformers")}}
         )
         self._begin_at_zero()
 
@@ -75,8 +78,8 @@ class Metrics:
                 self._load(event)
             case MemoryRead() | CleanedUp():
                 self._of_memory(event)
-            case PhaseChanged():
-                self._phase(event)
+            case PhaseChanged() | PhaseProgress() | Configured():
+                self._of_start(event)
             case LoopLagged():
                 self._engine.loop_lag.observe(event.seconds)
             case KeysRead():
@@ -117,12 +120,32 @@ class Metrics:
         if tokens.total > 0:
             self._engine.kv_utilization.set(tokens.used / tokens.total)
 
+    def _of_start(self, event: PhaseChanged | PhaseProgress | Configured) -> None:
+        match event:
+            case PhaseChanged():
+                self._phase(event)
+            case PhaseProgress():
+                self._engine.phase_progress.set(event.share)
+            case Configured():
+                self._engine.configuration.info(
+                    {
+                        "model": event.model,
+                        "source": event.source,
+                        "dtype": event.dtype,
+                        "context_tokens": str(event.context_tokens),
+                        "sequences": str(event.sequences),
+                        "gpus": ", ".join(event.gpus),
+                        "driver": event.driver,
+                    }
+                )
+
     def _phase(self, event: PhaseChanged) -> None:
         before, self._entered = self._entered, event
         if before.phase != event.phase and Phase(before.phase).is_startup:
             self._engine.phase_seconds.labels(before.phase).set(event.elapsed - before.elapsed)
         for phase in Phase:
             self._engine.phase.labels(phase).set(phase == event.phase)
+        self._engine.phase_progress.set(event.phase == Phase.READY)
         if event.phase == Phase.READY:
             self._engine.startup.set(event.elapsed)
 

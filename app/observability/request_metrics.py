@@ -8,6 +8,7 @@ from app.contract.events import SUCCESSES, FinishReason, Usage
 from app.contract.requests import GenerationRequest
 from app.contract.telemetry import FirstToken, RequestEnded, TokenGap
 from app.observability.derived import (
+    PROVIDER,
     outcome_of,
     output_tokens_per_second,
     stages,
@@ -40,7 +41,7 @@ class RequestMetrics:
                 self._refused(event)
             case RequestEnded(request=GenerationRequest() as request):
                 self._of_key(event, request)
-                self._ended(event, (request.operation, event.model or ""))
+                self._ended(event, (request.operation, PROVIDER, event.model or ""))
 
     def _of_key(self, event: RequestEnded, request: GenerationRequest) -> None:
         self._use.requests.labels(request.tenant, outcome_of(event)).inc()
@@ -52,8 +53,8 @@ class RequestMetrics:
         if request.max_tokens and event.max_tokens and not event.choices and succeeded(event):
             self._families.used.observe(usage.completion_tokens / event.max_tokens)
 
-    def _ended(self, event: RequestEnded, served: tuple[str, str]) -> None:
-        """`served` are two label values: the operation and the model."""
+    def _ended(self, event: RequestEnded, served: tuple[str, str, str]) -> None:
+        """`served` are label values: the operation, the provider and the model."""
         for stage, seconds in stages(event).items():
             self._families.stage.labels(stage, outcome_of(event)).observe(seconds)
         outcome = REFUSED if event.finished is None else event.finished.reason
@@ -78,14 +79,14 @@ class RequestMetrics:
 
     def _first_token(self, event: FirstToken) -> None:
         request = event.request
-        family = self._families.first_token.labels(request.operation, event.model)
+        family = self._families.first_token.labels(request.operation, PROVIDER, event.model)
         family.observe(event.seconds, _exemplar(request.id, event.caller))
 
     def _refused(self, event: RequestEnded) -> None:
         if event.error is not None:
             self._families.refusals.labels(event.error.code, event.error.reason).inc()
 
-    def _success(self, event: RequestEnded, served: tuple[str, str]) -> None:
+    def _success(self, event: RequestEnded, served: tuple[str, str, str]) -> None:
         per_token = time_per_output_token(event)
         if per_token is not None:
             self._families.per_token.labels(*served).observe(per_token, _exemplar(event.id, event.caller))

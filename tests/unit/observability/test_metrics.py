@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,6 +13,7 @@ from app.contract.errors import every_error
 from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.telemetry import (
     AttentionChosen,
+    Configured,
     Event,
     FirstToken,
     KeysRead,
@@ -19,9 +21,11 @@ from app.contract.telemetry import (
     LoopLagged,
     MemoryRead,
     PhaseChanged,
+    PhaseProgress,
     StepDone,
     TokenGap,
 )
+from app.contract.version import VERSION
 from app.observability.metrics import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
@@ -39,7 +43,11 @@ from tests.support.events import (
 )
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-SERVED = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "smollm2-135m"}
+SERVED = {
+    "gen_ai_operation_name": "chat",
+    "gen_ai_provider_name": "two-gpu-serving",
+    "gen_ai_request_model": "smollm2-135m",
+}
 
 CALLER = Caller(path="/", trace_id="4bf92f3577b34da6a3ce929d0e0e4736")
 FIRST_TOKEN = FirstToken(REQUEST, CALLER, "smollm2-135m", 0.25)
@@ -292,7 +300,34 @@ def test_plain_text_for_everybody_else_without_created_series(exposed: Exposed) 
 def test_the_process_and_the_libraries_are_exported(exposed: Exposed) -> None:
     body = exposed.metrics.render("")[0].decode()
     assert "process_resident_memory_bytes " in body
-    assert 'serving_build_info{torch="' in body
+    assert f'serving_build_info{{torch="{version("torch")}"' in body
+    assert f'version="{VERSION}"' in body
+
+
+def test_how_far_the_start_is_can_be_watched(exposed: Exposed) -> None:
+    name = "serving_engine_phase_progress_ratio"
+    assert exposed.after(PhaseChanged("loading", "weights", 0.5)).value(name) == 0
+    assert exposed.after(PhaseProgress(0.25)).value(name) == 0.25
+    assert exposed.after(PhaseChanged("warming", "first steps", 1.5)).value(name) == 0
+    assert exposed.after(PhaseChanged("ready", "serving", 2.5)).value(name) == 1
+
+
+def test_what_the_engine_runs_with_is_known_once_it_is_ready(exposed: Exposed) -> None:
+    exposed.after(
+        Configured(
+            model="deepseek-coder-v2-lite",
+            source="deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct at e434a23f",
+            dtype="bfloat16",
+            context_tokens=163_840,
+            sequences=64,
+            gpus=("NVIDIA A10", "NVIDIA A10"),
+            driver="580.95",
+        )
+    )
+    told = {"dtype": "bfloat16", "gpus": "NVIDIA A10, NVIDIA A10", "driver": "580.95", "sequences": "64"}
+    more = {"model": "deepseek-coder-v2-lite", "context_tokens": "163840"}
+    source = "deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct at e434a23f"
+    assert exposed.value("serving_configuration_info", **told, **more, source=source) == 1
 
 
 def test_which_attention_runs_is_known_once_the_model_is_ready(exposed: Exposed) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from app.contract.engine import Phase
 from app.contract.options import Compile, DType
-from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged
+from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged, PhaseProgress
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.errors import LoadError
 from app.engine.health import Health
@@ -80,6 +80,9 @@ def test_without_a_gpu_the_file_of_the_weights_leaves_memory(make: Callable[[], 
     stock.save_pretrained(tmp_path)
     expected = reference(stock, PROMPT)
     started = Started(tmp_path, 0)
+    shares = [event.share for event in started.heard.events if isinstance(event, PhaseProgress)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert started.ask(PROMPT) == expected
 
