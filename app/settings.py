@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     app_port: int = Field(8000, ge=1, le=65_535, description="the port that gunicorn listens on, behind nginx")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
     log_content: LogContent = Field(
-        LogContent.FULL, description="prompts and answers in the log: full, redacted, hash or off"
+        LogContent.FULL, description="prompts and answers in the log: full, masked, hash, redacted or off"
     )
     log_content_limit: int = Field(
         20_000, ge=0, le=10_000_000, description="most characters of a prompt or answer in the log"

@@ -40,9 +40,14 @@ class LogContent(StrEnum):
     """What the log has of prompts and answers, from the most to the least."""
 
     FULL = "full"
+    MASKED = "masked"
     HASH = "hash"
     REDACTED = "redacted"
     OFF = "off"
+
+
+CONTENT_OF_KEY = "log_content"
+"""In the log's context: what the request's API key allows, where its file says so."""
 
 
 def least_content(*modes: LogContent | None) -> LogContent:

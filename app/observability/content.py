@@ -8,10 +8,12 @@ from collections.abc import Callable
 from app.contract.options import LogContent, least_content
 from app.contract.requests import GenerationRequest, Message
 from app.contract.telemetry import RequestEnded
+from app.observability.masking import masked
 from app.observability.plain import Plain, shorten
 from app.settings import Settings
 
 _HASH_DIGITS = 16
+_BEHIND = 8_192  # characters: more than a key or a token has
 _Render = Callable[[str, int], str]
 
 
@@ -69,6 +71,8 @@ class ContentFields:
         match least_content(self._mode, request.terms.log_content):
             case LogContent.FULL:
                 return shorten
+            case LogContent.MASKED:
+                return _masked
             case LogContent.HASH:
                 return self._digest
             case LogContent.REDACTED:
@@ -108,6 +112,12 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message], int]:
         if turns[index].role == "user":
             return turns.pop(index).content, turns, index
     return "", turns, len(turns)
+
+
+def _masked(text: str, limit: int) -> str:
+    """A secret at the limit is seen whole, and what is far behind it costs nothing."""
+    shown = masked(text[: limit + _BEHIND])
+    return shorten(shown + text[limit + _BEHIND :], limit)
 
 
 def _length(text: str, _limit: int) -> str:

@@ -14,6 +14,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.observability.exceptions import Exceptions
 from app.observability.log_output import LogOutput
 from app.observability.plain import plain, shorten_middle
 from app.settings import Settings
@@ -69,7 +70,7 @@ def configure_logging(settings: Settings) -> LogOutput:
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
+            Exceptions(settings.log_content),
             _Bounded(settings.log_content_limit),
             _render,
         ],

@@ -4,14 +4,17 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from app.contract.options import LogContent
 from app.contract.telemetry import Observers
 from app.engine.grammars.compiler import Grammars
+from app.keys.record import hash_of
 from app.main import create_app
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
@@ -97,3 +100,36 @@ def test_a_planted_marker_is_in_no_line_metric_span_or_error(
     assert MARKER not in exposition
     assert collecting.bodies
     assert not any(MARKER.encode() in body for body in collecting.bodies)
+
+
+@pytest.mark.usefixtures("quiet_again")
+@pytest.mark.parametrize(("server", "key"), [("off", None), ("full", "off")])
+def test_a_library_that_quotes_a_prompt_is_not_quoted(
+    server: str,
+    key: str | None,
+    *,
+    prompts: Prompts,
+    grammars: Grammars,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "keys"
+    said = {"name": "anna", "sha256": hash_of("the-key"), **({"log_content": key} if key else {})}
+    file.write_text(json.dumps(said) + "\n", encoding="utf-8")
+    settings = Settings(log_content=LogContent(server), api_keys_file=file, _env_file=None)
+    configure_logging(settings)
+
+    def fail(*_: object) -> None:
+        raise ValueError(f"cannot render {MARKER}")
+
+    monkeypatch.setattr(prompts, "prepare", fail)
+    app = create_app(settings, ControlledEngine(grammars=grammars), prompts, Observers([LogObserver(settings)]))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        body = {"model": "scripted", "messages": [USER]}
+        answer = client.post(CHAT, json=body, headers={"authorization": "Bearer the-key"})
+    assert answer.status_code == 500
+    told = capsys.readouterr().out
+    assert "in fail" in told, "the way to the error is in the log"
+    assert MARKER not in told
+    assert MARKER not in answer.text

@@ -61,7 +61,7 @@ class TestExample:
         ("MAX_SEQUENCES", "-1", "greater than or equal to 0"),
         ("MAX_SEQUENCES", "many", "integer"),
         ("APP_PORT", "70000", "less than or equal to 65535"),
-        ("LOG_CONTENT", "some", "'full', 'hash', 'redacted' or 'off'"),
+        ("LOG_CONTENT", "some", "'full', 'masked', 'hash', 'redacted' or 'off'"),
         ("CLEANUP", "always", "'idle', 'request' or 'off'"),
         ("REQUEST_TIMEOUT", "-1", "greater than 0"),
         ("SERVED_NAMES", "modèle", "match pattern"),

@@ -12,6 +12,8 @@ from app.contract.options import LogContent, least_content
         (("off", "full"), "off"),
         (("hash", "redacted"), "redacted"),
         (("hash", "full"), "hash"),
+        (("full", "masked"), "masked"),
+        (("masked", "hash"), "hash"),
         (("redacted", None), "redacted"),
         ((None, None), "full"),
     ],

@@ -244,6 +244,20 @@ def test_full_content_is_the_default(configure: Configure) -> None:
     assert _contents(Told(configure).line(CONFIDENTIAL)) == [SECRET] * 5
 
 
+def test_masked_content_is_what_was_said_without_its_secrets(configure: Configure) -> None:
+    said = [Message(role="user", content="x = 1\npassword = 'hunter2'")]
+    event = replace(CONFIDENTIAL, request=replace(REQUEST, messages=tuple(said)))
+    line = Told(configure, log_content="masked").line(event)
+    assert line["prompt"] == "x = 1\npassword = '[masked]'"
+
+
+def test_a_secret_at_the_limit_is_masked_whole(configure: Configure) -> None:
+    said = [Message(role="user", content=f"{'x' * 15} ghp_{'a' * 36} {'y' * 9000}")]
+    event = replace(CONFIDENTIAL, request=replace(REQUEST, messages=tuple(said)))
+    line = Told(configure, log_content="masked", log_content_limit=30).line(event)
+    assert line["prompt"].startswith("x" * 15 + " [masked] yyyyy…")
+
+
 def test_redacted_content_is_its_length(configure: Configure) -> None:
     assert _contents(Told(configure, log_content="redacted").line(CONFIDENTIAL)) == ["[6 characters]"] * 5
 

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.contract.errors import Unauthorized
+from app.contract.options import CONTENT_OF_KEY
 from app.contract.requests import ANONYMOUS
 from app.keys.book import KeyBook
 
@@ -42,6 +44,8 @@ class Keys:
             raise Unauthorized(
                 f"This API key {ended}. Ask the operator of this server for another one.", reason="ended_key"
             )
+        if record.log_content is not None:
+            structlog.contextvars.bind_contextvars(**{CONTENT_OF_KEY: record.log_content})
         return record.name
 
     def _is_public(self, scope: Scope) -> bool:
