@@ -44,6 +44,7 @@ class Config:
     state_dir: Path
     log_megabytes: int
     log_files: int
+    log_days: int
     models_dir: Path
     cache_dir: Path
     models_dir_given: bool
@@ -85,6 +86,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         state_dir=state_dir,
         log_megabytes=_count(values, "LOG_MEGABYTES", 50),
         log_files=_count(values, "LOG_FILES", 5),
+        log_days=int(_number(values, "LOG_DAYS", 30)),
         models_dir=_path(values["MODELS_DIR"]) if "MODELS_DIR" in values else state_dir / "models",
         cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
         models_dir_given="MODELS_DIR" in values,

@@ -18,7 +18,7 @@ from stack.native.fingerprint import fingerprint
 from stack.native.follow import follow_files
 from stack.native.programs import EXPORTER_PATIENCE, SERVICES, SIDECARS, lay_out, not_installed
 from stack.native.ready import wait_until_ready
-from stack.native.supervisor import Supervisor
+from stack.native.supervisor import Retention, Supervisor
 from stack.native.watch import Watch
 from stack.protocol import ESSENTIAL, StackError
 
@@ -110,9 +110,8 @@ class NativeStack:
         config, folder = self._config, self._folder
         self._make_private_folders()
         app, programs = lay_out(config, folder)
-        settings = supervisor.write_config(
-            folder, self._logs, programs, megabytes=config.log_megabytes, files=config.log_files
-        )
+        retention = Retention(config.log_megabytes, config.log_files, config.log_days)
+        settings = supervisor.write_config(folder, self._logs, programs, retention)
         self._fingerprint.write_text(fingerprint(config), encoding="ascii")
         print(f"Starting {', '.join(program.name for program in programs)}", flush=True)
         supervisor.start(venvs.PYTHON, settings, self._environment(app))

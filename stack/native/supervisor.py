@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy, Transport
 
+from stack.config import ROOT
+from stack.install import venvs
 from stack.protocol import StackError
 
 _SOCKET_PATH_LIMIT = 100  # bytes; the kernel's is 107
@@ -32,6 +34,15 @@ class Program:
     stop_seconds: int = 15
 
 
+@dataclass(frozen=True)
+class Retention:
+    """How much is kept of each program's log."""
+
+    megabytes: int  # of one file
+    files: int  # with the current one
+    days: int  # 0: whatever their age
+
+
 def socket_path(folder: Path) -> Path:
     """In the stack's own folder, or where that path is too long for a socket, in a short private one."""
     preferred = folder / "supervisor.sock"
@@ -41,8 +52,8 @@ def socket_path(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"serving-{os.getuid()}-{digest}" / "supervisor.sock"
 
 
-def write_config(folder: Path, logs: Path, programs: list[Program], *, megabytes: int, files: int) -> Path:
-    """FOLDER/supervisord.conf; each program keeps at most `files` logs of that size.
+def write_config(folder: Path, logs: Path, programs: list[Program], retention: Retention) -> Path:
+    """FOLDER/supervisord.conf.
 
     Raises StackError when the socket's folder is somebody else's.
     """
@@ -67,7 +78,8 @@ def write_config(folder: Path, logs: Path, programs: list[Program], *, megabytes
             umask="077",  # every log, after a rotation too: they hold prompts
             **({"user": "root"} if os.getuid() == 0 else {}),
         ),
-        *(_program(program, logs, megabytes, files) for program in programs),
+        *(_program(program, logs, retention) for program in programs),
+        *([_listener(logs, retention)] if retention.days else []),
     ]
     path = folder / "supervisord.conf"
     path.write_text("\n".join(sections), encoding="utf-8")
@@ -139,7 +151,7 @@ class _UnixTransport(Transport):
         return connection
 
 
-def _program(program: Program, logs: Path, megabytes: int, files: int) -> str:
+def _program(program: Program, logs: Path, retention: Retention) -> str:
     return _section(
         f"program:{program.name}",
         command=shlex.join(program.command),
@@ -153,8 +165,29 @@ def _program(program: Program, logs: Path, megabytes: int, files: int) -> str:
         killasgroup="true",
         redirect_stderr="true",
         stdout_logfile=str(logs / f"{program.name}.log").replace("%", "%%"),  # supervisor expands this one twice
-        stdout_logfile_maxbytes=f"{megabytes}MB",
-        stdout_logfile_backups=files - 1,
+        stdout_logfile_maxbytes=f"{retention.megabytes}MB",
+        stdout_logfile_backups=retention.files - 1,
+    )
+
+
+def _listener(logs: Path, retention: Retention) -> str:
+    command = [
+        str(venvs.PYTHON),
+        "-m",
+        "stack.native.retention",
+        str(logs),
+        str(retention.days),
+        str(retention.files),
+    ]
+    return _section(
+        "eventlistener:retention",
+        command=shlex.join(command),
+        directory=ROOT,
+        events="TICK_3600",
+        priority=50,
+        stderr_logfile=str(logs / "retention.log").replace("%", "%%"),
+        stderr_logfile_maxbytes="1MB",
+        stderr_logfile_backups=0,
     )
 
 

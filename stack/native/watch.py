@@ -37,7 +37,7 @@ class Watch:
             self._states[name] = info["statename"]
             if name in ESSENTIAL:
                 self._refuse_an_end(name, info)
-            else:
+            elif name in SIDECARS:
                 self._starts[name].add(info["start"])
 
     def settling(self) -> list[str]:

@@ -21,7 +21,7 @@ from stack.install import dependencies, packages
 from stack.install.venvs import PYTHON, ensure_venv
 from stack.native import processes
 from stack.native.fingerprint import fingerprint
-from stack.native.supervisor import Program, Supervisor, socket_path, start, write_config
+from stack.native.supervisor import Program, Retention, Supervisor, socket_path, start, write_config
 from stack.protocol import StackError
 from stack.smoke import await_true
 from tests.support.driver import driver_environment
@@ -317,6 +317,11 @@ def end_of(log: Path) -> bytes:
     return subprocess.run(["tail", "--bytes=5", log], check=False, capture_output=True).stdout
 
 
+def words(log: Path) -> set[str]:
+    """Of its lines; none while it is put aside."""
+    return set(log.read_text().split()) if log.exists() else set()
+
+
 class TestSupervisor:
     def test_a_long_path_still_has_a_socket(self, folder: Path) -> None:
         """Also with characters that supervisor's own format would read otherwise."""
@@ -325,7 +330,7 @@ class TestSupervisor:
         logs.mkdir(parents=True)
         assert len(os.fsencode(socket_path(deep))) < 108
         sleeper = Program(name="sleeper", command=["sleep", "1000"], directory=deep, priority=1)
-        config = write_config(deep, logs, [sleeper], megabytes=50, files=5)
+        config = write_config(deep, logs, [sleeper], Retention(50, 5, 30))
         start(PYTHON, config, {**os.environ, processes.MARKER: str(deep)})
         control = Supervisor(deep)
         try:
@@ -343,7 +348,7 @@ class TestSupervisor:
         logs.mkdir()
         endless = ["sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x | fold; echo; echo last; exec sleep 1000"]
         talker = Program(name="talker", command=endless, directory=folder, priority=1)
-        config = write_config(folder, logs, [talker], megabytes=1, files=3)
+        config = write_config(folder, logs, [talker], Retention(1, 3, 0))
         start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
         control = Supervisor(folder)
         try:
@@ -355,6 +360,30 @@ class TestSupervisor:
         kept = sorted(logs.glob("talker.log*"))
         assert [log.name for log in kept] == ["talker.log", "talker.log.1", "talker.log.2"]
         assert all(log.stat().st_size < 2 << 20 for log in kept)
+
+    def test_lines_of_earlier_days_go_with_their_age(self, folder: Path) -> None:
+        """A log that began on an earlier day is put aside while its program writes on; an old one goes."""
+        logs = folder / "logs"
+        logs.mkdir()
+        (logs / "talker.log").write_text('{"timestamp": "2020-02-02T20:20:20Z", "event": "old"}\n')
+        (logs / "talker.log.1").write_text('{"timestamp": "2020-01-31T20:20:20Z", "event": "older"}\n')
+        os.utime(logs / "talker.log.1", (1.58e9, 1.58e9))
+        (logs / "other.log").write_text("no time at all\n")
+        talking = ["sh", "-c", "while sleep 0.1; do echo word; done"]
+        talker = Program(name="talker", command=talking, directory=folder, priority=1)
+        config = write_config(folder, logs, [talker], Retention(1, 5, 30))
+        start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
+        control = Supervisor(folder)
+        try:
+            await_true(lambda: words(logs / "talker.log") == {"word"}, "a log that begins anew", PATIENCE)
+            assert control.programs()["retention"]["statename"] in ("STARTING", "RUNNING")
+            pid = control.pid()
+        finally:
+            control.shut_down()
+        assert processes.wait([pid], PATIENCE)
+        assert '"old"' in (logs / "talker.log.1").read_text()
+        assert not (logs / "talker.log.2").exists()
+        assert (logs / "other.log").read_text() == "no time at all\n"
 
 
 class TestProcesses:
