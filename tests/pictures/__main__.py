@@ -1,7 +1,8 @@
 """`make dashboards`: pictures of all dashboards under a mixed load, for a person to look at.
 
 There is no Grafana without containers: its own components, from npm, draw our JSON in Debian's Chromium from the
-Prometheus of a native stack. Layout, units, legends and empty panels are as in Grafana; heatmaps and tables are ours.
+Prometheus of a native stack; two GPUs that are made up fill the panels of GPUs. Layout, units, legends and empty
+panels are as in Grafana; heatmaps and tables are ours.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from bench.servers.stack import running_stack
+from stack.host.ports import free_ports
+from tests.pictures.gpus import exposed
 from tests.pictures.load import put_load
 from tests.support.browser import chromium
 from tests.support.node import NODE
@@ -45,7 +48,9 @@ def main() -> None:
         if arguments.prometheus:
             asyncio.run(_draw(Path(folder), arguments.prometheus, arguments.seconds, arguments.out))
             return
-        with running_stack() as stack, _load(stack.base):
+        (port,) = free_ports(1)
+        with running_stack() as stack, exposed(port), _load(stack.base):
+            stack.also_scrape("app", f"127.0.0.1:{port}", "made-up-gpus")
             time.sleep(arguments.seconds)
             asyncio.run(_draw(Path(folder), stack.prometheus, arguments.seconds, arguments.out))
 

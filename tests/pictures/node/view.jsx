@@ -20,7 +20,7 @@ const [from, to, step] = [given.from, given.to, given.step].map(Number);
 const theme = createTheme({ colors: { mode: "dark" } });
 const UNIT = { width: 66, height: 36, gap: 8 };
 // As Grafana chooses them for a scrape interval of 5 s.
-const VARIABLES = { $__rate_interval: `${Math.max(20, step + 5)}s`, $job: "app", $instance: "app" };
+const VARIABLES = { $__rate_interval: `${Math.max(20, step + 5)}s`, $job: "app", $instance: "app|made-up-gpus" };
 const FIELD_OPTIONS = ["unit", "min", "max", "decimals", "thresholds", "mappings", "color", "noValue"];
 const LINE_OPTIONS = {
   drawStyle: "line",
