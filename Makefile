@@ -49,6 +49,10 @@ logs: python ## Follow all logs, readably
 requests: python ## Requests in the log: DO="list --slowest 9", DO="show ID", DO=summary; DO="list --help" lists the options
 	@$(STACK) requests $(or $(DO),list --last 20)
 
+.PHONY: report
+report: python ## Charts of the last hour as a page for a browser, where no Grafana runs; LAST=6h for another period
+	@$(STACK) report $(if $(LAST),--last $(LAST))
+
 .PHONY: smoke
 smoke: python ## Ask the running stack a question, and look for it in the logs and metrics
 	@$(STACK) smoke

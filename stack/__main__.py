@@ -1,4 +1,4 @@
-"""`python3 -m stack up|doctor|down|restart|status|logs|requests|smoke|keys|prepare`, from the repository's root."""
+"""`python3 -m stack COMMAND`, from the repository's root: up, doctor, down, logs and so on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from stack.log_format import readable
 from stack.mode import ModeChoice, choose
 from stack.native.stack import NativeStack
 from stack.protocol import Stack, StackError
+from stack.report.command import report
 from stack.requests import requests
 from stack.smoke import smoke
 
@@ -103,7 +104,11 @@ COMMANDS: dict[str, Callable[[Config], None]] = {
     "prepare": prepare,
 }
 
-WITH_ARGUMENTS: dict[str, Callable[[Config, Sequence[str]], None]] = {"keys": keys, "requests": requests}
+WITH_ARGUMENTS: dict[str, Callable[[Config, Sequence[str]], None]] = {
+    "keys": keys,
+    "requests": requests,
+    "report": report,
+}
 
 
 def _stacks(config: Config, choice: ModeChoice) -> tuple[Stack, Stack]:
@@ -127,7 +132,7 @@ def _end(number: int, _frame: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m stack")
     parser.add_argument("command", choices=[*COMMANDS, *WITH_ARGUMENTS])
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="only of `keys` and `requests`")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="only of `keys`, `requests` and `report`")
     options = parser.parse_args()
     if options.arguments and options.command not in WITH_ARGUMENTS:
         parser.error(f"`{options.command}` takes no arguments.")

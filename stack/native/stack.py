@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 from stack.config import Config
 from stack.install import packages, venvs
@@ -76,9 +77,10 @@ class NativeStack:
             yield from follow_files(files, tail)
             return
         for name, path in files.items():
-            if path.exists():
-                with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-                    for line in deque(lines, tail):
+            rotated = _rotated(path) if tail is None else []
+            for file in [*rotated, *([path] if path.exists() else [])]:
+                with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+                    for line in lines if tail is None else deque(lines, tail):
                         yield name, line.rstrip("\n")
 
     def processes(self) -> list[str]:
@@ -150,3 +152,9 @@ class NativeStack:
             "LOG_FOLDER": str(self._logs),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _rotated(path: Path) -> list[Path]:
+    """Those that supervisor put away, oldest first."""
+    found = [each for each in path.parent.glob(f"{path.name}.*") if each.suffix[1:].isdigit()]
+    return sorted(found, key=lambda each: -int(each.suffix[1:]))
