@@ -276,8 +276,8 @@ def _way(outcome: str, status: str) -> str:
     return "client left" if status == "499" else "refused"
 
 
-def _share(parts: Mapping[str, float], most: float, form: units.Format, first: int = 0) -> Markup:
-    """A bar of these parts, as long as their sum is of `most`."""
+def _share(parts: Mapping[str, float], most: float, form: units.Format, first: int = 0) -> Markup | str:
+    """A bar of these parts, as long as their sum is of `most`; no bar where there is nothing."""
     at = 0.0
     bars = []
     for number, (name, value) in enumerate(parts.items(), start=first):
@@ -289,6 +289,8 @@ def _share(parts: Mapping[str, float], most: float, form: units.Format, first: i
             )
             at += wide
     said = ", ".join(f"{name} {form(value)}" for name, value in parts.items() if value)
+    if not said:
+        return "–"
     return element(
         "svg", *bars, class_="share", viewBox="0 0 100 12", preserveAspectRatio="none", role="img", aria_label=said
     )
