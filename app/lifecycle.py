@@ -3,7 +3,7 @@
 The drain begins at the signal and not in the lifespan's shutdown: uvicorn gets there only after it has waited for
 every open connection, and refuses new ones meanwhile. So the server gets the signal only after the engine has
 drained. Meanwhile new requests get a 503, and running answers have `drain_seconds` to finish; those that still run
-then end with the error ShuttingDown.
+then end with the error Interrupted.
 """
 
 import asyncio

@@ -94,7 +94,7 @@ class Engine(Protocol):
         """Refuse new requests; return when no request runs any more."""
 
     async def stop(self) -> None:
-        """End running requests with ShuttingDown, free all memory, and return when the engine's thread has ended."""
+        """End running requests with Interrupted, free all memory, and return when the engine's thread has ended."""
 
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """The request's events as they come; the last one is a Finished, PromptEvents are the first ones.

@@ -16,12 +16,15 @@
     ├── GenerationFailed         500 generation_failed
     │   ├── GrammarExhausted     500 grammar_exhausted    (ends an answer early, which keeps its text)
     │   ├── NoTokenLeft          500 no_token_left
-    │   └── OutOfMemory          503 out_of_memory
+    │   ├── OutOfMemory          500 out_of_memory
+    │   └── Interrupted          500 interrupted
     ├── NotReady                 503 not_ready
     │   ├── ModelLoading         503 model_loading
     │   ├── EngineStalled        503 engine_stalled
     │   └── ShuttingDown         503 shutting_down
     └── DeadlineExceeded         504 deadline_exceeded    (likewise, where there is some text)
+
+A status of 503 says that nothing was computed: a proxy may ask another box, and does (nginx/snippets/proxy.conf).
 
 Messages are written for clients: they name the field and the limit, and never contain a traceback, a path of the
 server, or any part of a prompt.
@@ -147,8 +150,13 @@ class NoTokenLeft(GenerationFailed):
 
 
 class OutOfMemory(GenerationFailed):
-    status = 503
     code = "out_of_memory"
+
+
+class Interrupted(GenerationFailed):
+    """The server ended while it answered."""
+
+    code = "interrupted"
 
 
 class NotReady(ServingError):

@@ -11,7 +11,7 @@ The first row that fits the status decides.
 """
 
 from app.contract.engine import EngineStatus, Phase
-from app.contract.errors import EngineStalled, ModelLoading, NotReady, ShuttingDown
+from app.contract.errors import EngineStalled, Interrupted, ModelLoading, NotReady, ShuttingDown
 
 RESTART_SECONDS = 10.0
 """After which a restarted process listens again."""
@@ -51,8 +51,13 @@ def refuse_unless_ready(status: EngineStatus) -> None:
 
 
 def shutting_down() -> ShuttingDown:
-    """The error of requests that come while the server stops, and of those that it ends."""
+    """The error of requests that come while the server stops."""
     return ShuttingDown("The server is shutting down.", retry_after=RESTART_SECONDS)
+
+
+def interrupted() -> Interrupted:
+    """The error of the requests that a server ends when it stops."""
+    return Interrupted("The server was shut down before the answer was complete.", retry_after=RESTART_SECONDS)
 
 
 def _until_ready(status: EngineStatus) -> float:

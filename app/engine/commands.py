@@ -19,7 +19,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End every request with ShuttingDown, then the thread."""
+    """End every request with Interrupted, then the thread."""
 
 
 Command = Submit | Cancel | Stop

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NoTokenLeft, ServingError
 from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, TokenEvent, Usage
-from app.contract.readiness import refuse_unless_ready, shutting_down
+from app.contract.readiness import interrupted, refuse_unless_ready
 from app.contract.requests import EngineRequest
 from app.engine.grammars.compiler import Grammars
 from app.engine.grammars.constraint import Constraint
@@ -137,13 +137,13 @@ class ScriptedEngine:
                 yield token
 
     async def _pause(self, until: asyncio.Event | asyncio.Semaphore | None, request: EngineRequest) -> bool:
-        """Wait for an event, a slot or, without either, one turn of the loop. Raises ShuttingDown when the engine
+        """Wait for an event, a slot or, without either, one turn of the loop. Raises Interrupted when the engine
         stops, DeadlineExceeded at the deadline."""
         try:
             async with asyncio.timeout_at(request.deadline_at) as timer:
                 self._timers.add(timer)
                 if self._phase is Phase.STOPPED:
-                    raise shutting_down()
+                    raise interrupted()
                 await asyncio.sleep(0)  # lets other requests go on, as between two steps
                 if isinstance(until, asyncio.Semaphore):
                     await until.acquire()
@@ -151,7 +151,7 @@ class ScriptedEngine:
                     await until.wait()
         except TimeoutError:
             if self._phase is Phase.STOPPED:
-                raise shutting_down() from None
+                raise interrupted() from None
             raise DeadlineExceeded from None
         finally:
             self._timers.discard(timer)

@@ -19,7 +19,7 @@ from tests.support.recorder import Recorder
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
     client = make_client(ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
-    error = refused(client, {"messages": [USER]}, 503)
+    error = refused(client, {"messages": [USER]}, 500)
     assert (error.type, error.code) == ("server_error", "out_of_memory")
     response = client.post(PATH, json={"messages": [USER], "stream": True, "stream_options": {"include_usage": True}})
     assert response.status_code == 200

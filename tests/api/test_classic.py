@@ -82,13 +82,13 @@ def test_a_stream_ends_with_the_whole_envelope(client: TestClient, recorder: Rec
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
     client = make_client(ControlledEngine(script, fail=(2, OutOfMemory("The answer did not fit in memory."))))
     whole = client.post("/", json={"prompt": "a"})
-    assert whole.status_code == 503
-    assert_error(whole.json(), 503, "out_of_memory")
+    assert whole.status_code == 500
+    assert_error(whole.json(), 500, "out_of_memory")
     stream = client.post("/", json={"prompt": "a", "stream": True})
     assert stream.status_code == 200
     *deltas, last = events(stream.text)
     assert len(deltas) == 2
-    assert_error(last, 503, "out_of_memory")
+    assert_error(last, 500, "out_of_memory")
 
 
 @pytest.mark.parametrize("stream", [False, True])

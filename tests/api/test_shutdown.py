@@ -65,7 +65,7 @@ def test_sigterm_ends_a_stream_with_an_error_event(embedded_model: Path, tmp_pat
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "shutting_down"
             *_, last = lines
-        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutting_down"
+        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "interrupted"
         assert process.wait(60) == 0
     assert "Application shutdown complete" in (tmp_path / "log").read_text()
 

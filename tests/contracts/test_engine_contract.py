@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.contract.engine import Engine, Phase
-from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NotReady, ShuttingDown
+from app.contract.errors import DeadlineExceeded, GrammarExhausted, Interrupted, InvalidRequest, NotReady
 from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, TokenEvent
 from app.contract.requests import EngineRequest, JsonGrammar, LarkGrammar, SamplingParams
 
@@ -241,7 +241,7 @@ async def test_stopping_ends_what_runs_with_shutting_down(engine: Engine) -> Non
     await engine.stop()
     for end in await asyncio.gather(*readers):
         assert end.reason is FinishReason.ERROR
-        assert isinstance(end.error, ShuttingDown)
+        assert isinstance(end.error, Interrupted)
     assert engine.status().phase is Phase.STOPPED
     with pytest.raises(NotReady):
         await engine.open(ask())

@@ -50,7 +50,7 @@ def test_sigterm_ends_a_stream_properly_and_the_app_comes_back(stack: Running) -
         assert "delta" in first
         stack.terminate_app()
         last = [json.loads(line[5:]) for line in lines][-1]  # a cut connection would raise here
-    assert last["status"] == 200 or last["error"]["code"] == "shutting_down"
+    assert last["status"] == 200 or last["error"]["code"] == "interrupted"
     assert "time" in last
 
     def ready() -> bool:

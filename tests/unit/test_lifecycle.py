@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.contract.engine import Phase
-from app.contract.errors import ShuttingDown
+from app.contract.errors import Interrupted
 from app.contract.events import Finished
 from app.contract.requests import EngineRequest, SamplingParams
 from app.contract.telemetry import Observers
@@ -80,7 +80,7 @@ async def test_one_that_takes_longer_ends_with_an_error() -> None:
     await asyncio.gather(lifecycle.shut_down(), lifecycle.shut_down())  # asked twice, done once
     end = await rest
     assert isinstance(end, Finished)
-    assert isinstance(end.error, ShuttingDown)
+    assert isinstance(end.error, Interrupted)
 
 
 async def test_an_engine_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

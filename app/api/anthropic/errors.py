@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from app.contract.errors import (
     BodyTooLarge,
     DeadlineExceeded,
+    Interrupted,
     InvalidRequest,
     NotFound,
     NotReady,
@@ -30,6 +31,7 @@ TYPES: dict[type[ServingError], str] = {
     BodyTooLarge: "request_too_large",
     Overloaded: "rate_limit_error",
     OutOfMemory: "overloaded_error",
+    Interrupted: "overloaded_error",
     NotReady: "overloaded_error",
     DeadlineExceeded: "timeout_error",
 }

@@ -34,7 +34,7 @@ PROXY = {
     431: "invalid_request",
     500: "internal_error",
     502: "app_unavailable",
-    503: "not_ready",
+    503: "app_unavailable",
     504: "deadline_exceeded",
 }
 """The codes of nginx's own errors, by status (nginx/snippets/errors.conf)."""
@@ -57,8 +57,8 @@ _WORDS = {
     429: "The server is full; `Retry-After` says when to retry.",
     431: "The request's headers are too large.",
     500: "The server failed; see its log for the request id.",
-    502: "The app does not answer; it may be restarting.",
-    503: "The model is not ready, or the engine is out of memory.",
+    502: "The connection to the app was lost before it answered.",
+    503: "The model is not ready, or the app does not answer; nothing was computed.",
     504: "The answer took too long.",
 }
 
@@ -100,7 +100,7 @@ def _sent() -> Iterator[type[ServingError]]:
 
 def _response(status: int, codes: list[str], form: ErrorForm) -> dict[str, Any]:
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
-    if status in (429, 502, 503, 504):
+    if status in (429, 500, 502, 503, 504):
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
     if any(kind.status == status and not kind.retryable for kind in _sent()):
         headers["x-should-retry"] = {"$ref": "#/components/headers/ShouldRetry"}

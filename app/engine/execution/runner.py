@@ -22,7 +22,7 @@ from app.contract.errors import (
     ServingError,
 )
 from app.contract.events import EngineEvent, FinishReason, PromptEvent, TokenEvent
-from app.contract.readiness import shutting_down
+from app.contract.readiness import interrupted
 from app.contract.telemetry import EngineLoad, KvTokens, Observers, Preemptions, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
@@ -102,9 +102,9 @@ class Runner:
         return decision is not None
 
     def end_all(self) -> None:
-        """End every request with ShuttingDown."""
+        """End every request with Interrupted."""
         for running in list(self._requests.values()):
-            self._finish(running, FinishReason.ERROR, shutting_down(), keep=False)
+            self._finish(running, FinishReason.ERROR, interrupted(), keep=False)
         self._flush()
 
     def _run(self, decision: Decision) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.errors import DeadlineExceeded, GenerationFailed, OutOfMemory, ShuttingDown
+from app.contract.errors import DeadlineExceeded, GenerationFailed, Interrupted, OutOfMemory
 from app.contract.events import FinishReason
 from app.contract.requests import SamplingParams
 from app.contract.telemetry import EngineLoad, StepDone
@@ -165,7 +165,7 @@ def test_stopping_ends_everything_with_an_error_that_says_so(driver: Driver) -> 
         driver.submit(str(number), PROMPT, 40)
     driver.runner.step()
     driver.runner.end_all()
-    assert {type(end.error) for end in driver.finished.values()} == {ShuttingDown}
+    assert {type(end.error) for end in driver.finished.values()} == {Interrupted}
     assert len(driver.finished) == 5
 
 
