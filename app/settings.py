@@ -18,6 +18,8 @@ from app.contract.options import Cleanup, Compile, DType, FlashAttn, LogContent
 STACK_VARIABLES = {
     "MODE": "how `make up` starts the stack: docker, native, or empty to choose by itself",
     "HTTP_PORT": "the port that nginx listens on",
+    "UPSTREAMS": "other boxes that nginx asks beside this stack's app: HOST:PORT of their nginx, separated by commas",
+    "UPSTREAM_BALANCE": "which box is asked: least_conn, or key (one box for a key; without one, for an address)",
     "PROMETHEUS_PORT": "Prometheus' port on loopback",
     "GRAFANA_PORT": "Grafana's port on loopback (containers only)",
     "STATE_DIR": "where everything that is not in the repository lives: models, logs, sockets, metrics",

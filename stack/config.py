@@ -19,6 +19,7 @@ from stack.protocol import StackError
 ROOT = Path(__file__).resolve().parents[1]
 ENV_FILE = ROOT / ".env"
 Mode = Literal["", "docker", "native"]
+Balance = Literal["least_conn", "key"]
 INSTALL_SETTINGS = (
     "TORCH_BUILD",
     "TORCH_CPU_INDEX",
@@ -29,6 +30,7 @@ INSTALL_SETTINGS = (
 )
 """What requirements/install.sh reads from its environment; compose.yaml hands the same names to the image's build."""
 _ORIGIN = re.compile(r"(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)\Z")
+_UPSTREAM = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})\Z")
 _LISTED = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
 
 
@@ -51,6 +53,8 @@ class Config:
     model: str
     api_keys_file: Path | None
     cors_origins: str  # separated by commas, without spaces
+    upstreams: tuple[str, ...]  # HOST:PORT of other boxes, beside this stack's own app
+    upstream_balance: Balance
     max_body_bytes: int
     drain_seconds: int
     request_timeout: float
@@ -77,6 +81,9 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
     mode = values.get("MODE", "").lower()
     if mode not in ("", "docker", "native"):
         raise StackError(f"MODE={mode}: use docker, native, or nothing, which means Docker where its engine answers.")
+    balance = values.get("UPSTREAM_BALANCE", "least_conn").lower()
+    if balance not in ("least_conn", "key"):
+        raise StackError(f"UPSTREAM_BALANCE={balance}: use least_conn or key.")
     return Config(
         mode=cast("Mode", mode),
         http_host=values.get("HTTP_HOST", "127.0.0.1"),
@@ -93,6 +100,8 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         model=values.get("MODEL", "auto"),
         api_keys_file=_path(keys_file) if keys_file else None,
         cors_origins=_origins(values.get("CORS_ORIGINS", "")),
+        upstreams=_upstreams(values.get("UPSTREAMS", "")),
+        upstream_balance=cast("Balance", balance),
         max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),
         drain_seconds=int(_number(values, "DRAIN_SECONDS", 30)),
         request_timeout=_number(values, "REQUEST_TIMEOUT", 600),
@@ -143,6 +152,18 @@ def _origins(value: str) -> str:
     if not all(_ORIGIN.match(origin) for origin in origins):
         raise StackError(f"CORS_ORIGINS={value}: use SCHEME://HOST[:PORT], separated by commas, or * for all.")
     return ",".join(origins)
+
+
+def _upstreams(value: str) -> tuple[str, ...]:
+    """nginx' configuration gets them."""
+    addresses = tuple(address.strip() for address in value.split(",") if address.strip())
+    for address in addresses:
+        found = _UPSTREAM.match(address)
+        if found is None or not 1 <= int(found[2]) <= 65_535:
+            raise StackError(f"UPSTREAMS={value}: use HOST:PORT, separated by commas, as in 10.0.0.2:6006.")
+    if len(set(addresses)) < len(addresses):
+        raise StackError(f"UPSTREAMS={value}: names an address twice.")
+    return addresses
 
 
 def _number(values: Mapping[str, str], name: str, default: float) -> float:

@@ -11,6 +11,8 @@ from stack.config import ROOT, Config
 from stack.install.packages import program
 from stack.protocol import StackError
 
+_TURNED_AWAY = " max_fails=1 fail_timeout=2s"
+"""One that refused or did not connect gets its next request after this time, and not every one."""
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
 
 
@@ -19,10 +21,22 @@ def variables(config: Config, *, listen: str, internal: str, app: str) -> dict[s
     return {
         "LISTEN_ADDRESS": listen,
         "INTERNAL_ADDRESS": internal,
-        "APP_ADDRESS": app,
+        **_upstreams(config, app),
         "CORS_ORIGINS": config.cors_origins,
         "MAX_BODY_BYTES": str(config.max_body_bytes),
         "PROXY_READ_TIMEOUT": f"{int(config.request_timeout) + 30}s",
+    }
+
+
+def _upstreams(config: Config, app: str) -> dict[str, str]:
+    """One app, whose bodies pass through, or several, for which they are kept."""
+    addresses = [app, *config.upstreams]
+    several = len(addresses) > 1
+    return {
+        "UPSTREAM_SERVERS": " ".join(f"server {each}{_TURNED_AWAY if several else ''};" for each in addresses),
+        "UPSTREAM_METHOD": "hash $balance_key consistent;" if config.upstream_balance == "key" else "least_conn;",
+        "BUFFER_BODIES": "on" if several else "off",
+        "BODY_BUFFER": str(config.max_body_bytes) if several else "16k",
     }
 
 

@@ -33,13 +33,17 @@ def project_name(config: Config) -> str:
     return f"serving-{hashlib.sha256(str(config.state_dir).encode()).hexdigest()[:8]}"
 
 
-def compose_files(*, gpus: bool = False, weights: bool = False, keys: bool = False) -> list[Path]:
-    """What is laid over one another: the stack, the GPU part, folders of weights and keys, an operator's changes."""
+def compose_files(
+    *, gpus: bool = False, weights: bool = False, keys: bool = False, boxes: bool = False
+) -> list[Path]:
+    """What is laid over one another: the stack, the GPU part, folders of weights and keys, a way to other boxes, an
+    operator's changes."""
     names = [
         "compose.yaml",
         *(["compose.gpu.yaml"] if gpus else []),
         *(["compose.weights.yaml"] if weights else []),
         *(["compose.keys.yaml"] if keys else []),
+        *(["compose.boxes.yaml"] if boxes else []),
         "compose.override.yaml",
     ]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
@@ -47,7 +51,7 @@ def compose_files(*, gpus: bool = False, weights: bool = False, keys: bool = Fal
 
 def environment(config: Config) -> dict[str, str]:
     """What compose.yaml's variables get. The rest of them has defaults there, or is the app's business."""
-    values = nginx.variables(config, listen="", internal="", app="")
+    values = nginx.variables(config, listen="", internal="", app="app:8000")
     return {
         **os.environ,
         "COMPOSE_PROJECT_NAME": project_name(config),
@@ -58,9 +62,8 @@ def environment(config: Config) -> dict[str, str]:
         "LOG_MEGABYTES": str(config.log_megabytes),
         "LOG_FILES": str(config.log_files),
         **_keys(config.api_keys_file),
-        "CORS_ORIGINS": values["CORS_ORIGINS"],
-        "MAX_BODY_BYTES": values["MAX_BODY_BYTES"],
-        "PROXY_READ_TIMEOUT": values["PROXY_READ_TIMEOUT"],
+        **{name: value for name, value in values.items() if not name.endswith("_ADDRESS")},
+        "UPSTREAMS": ",".join(config.upstreams),
         "STOP_GRACE_PERIOD": f"{config.stop_seconds}s",
     }
 
@@ -80,6 +83,7 @@ class Compose:
         self.gpus = False
         self.weights = False
         self.keys = config.api_keys_file is not None
+        self.boxes = bool(config.upstreams)
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
@@ -110,7 +114,7 @@ class Compose:
 
     def command(self, *arguments: str) -> list[str]:
         """To be run with `variables` as its environment."""
-        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self.keys)
+        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self.keys, boxes=self.boxes)
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]
 

@@ -25,6 +25,7 @@ PROGRAM = str(compose.compose_of(BIN.parent))
 CPU = ("compose.yaml",)
 GPU = ("compose.yaml", "compose.gpu.yaml")
 KEYS = "compose.keys.yaml"
+BOXES = "compose.boxes.yaml"
 SERVICES = [
     *((CPU, name) for name in ("app", "nginx", "nginx-exporter", "prometheus", "grafana")),
     *((GPU, name) for name in ("app", "models")),
@@ -52,7 +53,7 @@ def _config(**environment: str) -> Config:
 
 
 def test_the_files_follow_the_compose_specification() -> None:
-    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *GPU, KEYS]
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *GPU, KEYS, BOXES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -213,6 +214,26 @@ def test_without_the_mounted_folder_nobody_is_served_without_keys(
     app = _compose(API_KEYS_FILE="/somewhere/keys")["services"]["app"]
     assert app["environment"]["API_KEYS_FILE"].endswith("needs-compose.keys.yaml"), "the app says this path, and ends"
     assert stacks[CPU]["services"]["app"]["environment"]["API_KEYS_FILE"] == ""
+
+
+def test_other_boxes_get_to_nginx_with_a_way_to_them(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    config = _config(UPSTREAMS="10.0.0.2:6006", UPSTREAM_BALANCE="key")
+    values = nginx.variables(config, listen="6006", internal="8081", app="app:8000")
+    given = compose.environment(config)
+    stack = _compose((*CPU, BOXES), **{name: given[name] for name in ("UPSTREAMS", *values) if name in given})
+    environment = stack["services"]["nginx"]["environment"]
+    # What `config` prints can be read by compose again: its dollars are doubled.
+    assert {name: environment[name].replace("$$", "$") for name in values} == values
+    assert "server 10.0.0.2:6006 " in environment["UPSTREAM_SERVERS"]
+    assert set(stack["services"]["nginx"]["networks"]) == {"backend", "boxes", "edge"}
+    assert not stack["networks"]["boxes"].get("internal")
+    assert set(stacks[CPU]["services"]["nginx"]["networks"]) == {"backend", "edge"}
+    assert compose.compose_files(boxes=True)[1].name == BOXES
+
+
+def test_without_that_file_nobody_is_served_by_fewer_boxes() -> None:
+    environment = _compose(UPSTREAMS="10.0.0.2:6006")["services"]["nginx"]["environment"]
+    assert "needs-compose.boxes.yaml-app:8000" in environment["UPSTREAM_SERVERS"], "nginx says this name, and ends"
 
 
 def test_nginx_templates_get_their_variables(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:

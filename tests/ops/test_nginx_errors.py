@@ -80,19 +80,19 @@ def test_what_is_no_http_is_a_400(proxy: Proxy) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_request"
 
 
-def test_without_the_app_it_is_a_502_with_retry_after(orphan: Proxy) -> None:
+def test_without_the_app_it_is_a_503_with_retry_after(orphan: Proxy) -> None:
     status, headers, body = orphan.ask("POST", "/", b"{}")
-    assert status == 502
+    assert status == 503
     assert int(headers["Retry-After"]) > 0
     answer = json.loads(body)
-    assert (answer["status"], answer["error"]["code"]) == (502, "app_unavailable")
-    assert orphan.access(headers["X-Request-ID"])["status"] == 502
+    assert (answer["status"], answer["error"]["code"]) == (503, "app_unavailable")
+    assert orphan.access(headers["X-Request-ID"])["status"] == 503
 
 
 @pytest.mark.parametrize("path", OPENAI)
 def test_without_the_app_openais_clients_get_their_form(orphan: Proxy, path: str) -> None:
     status, headers, body = orphan.ask("POST", path, b"{}")
-    assert status == 502
+    assert status == 503
     assert int(headers["Retry-After"]) > 0
     error = json.loads(body)["error"]
     assert (error["type"], error["code"], error["param"]) == ("server_error", "app_unavailable", None)
@@ -101,9 +101,9 @@ def test_without_the_app_openais_clients_get_their_form(orphan: Proxy, path: str
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages?beta=true"])
 def test_without_the_app_anthropics_clients_get_their_form(orphan: Proxy, path: str) -> None:
     status, headers, body = orphan.ask("POST", path, b"{}")
-    assert (status, int(headers["Retry-After"]) > 0) == (502, True)
+    assert (status, int(headers["Retry-After"]) > 0) == (503, True)
     told = json.loads(body)
-    assert read_error(told).error.type == "api_error"
+    assert read_error(told).error.type == "overloaded_error"
     assert told["error"]["code"] == "app_unavailable"
     assert told["request_id"] == headers["Request-ID"] == headers["X-Request-ID"]
 
@@ -128,7 +128,7 @@ def test_what_nginx_refuses_has_anthropics_kind(
 def test_every_other_path_has_the_classic_envelope(orphan: Proxy, path: str) -> None:
     status, _, body = orphan.ask("POST", path, b"{}")
     assert json.loads(body)["status"] == status
-    assert status in (404, 502)
+    assert status in (404, 503)
 
 
 def test_an_app_that_does_not_answer_in_time_is_a_504(upstream: Upstream, tmp_path: Path) -> None:

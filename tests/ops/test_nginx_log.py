@@ -131,7 +131,7 @@ PROBES = ["/livez", "/readyz", "/health", "/startupz", "/startupz/", "//livez", 
 
 @pytest.mark.parametrize("path", PROBES)
 def test_probes_have_no_line_while_the_app_starts_either(orphan: Proxy, path: str) -> None:
-    assert orphan.ask("GET", path)[0] == 502
+    assert orphan.ask("GET", path)[0] == 503
     orphan.ask("GET", "/v1/models")
     assert next_line(orphan)["path"] == "/v1/models"
 

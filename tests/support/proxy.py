@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,10 +110,12 @@ def played() -> Iterator[Upstream]:
 
 
 @contextmanager
-def running(folder: Path, app_port: int, **variables: str) -> Iterator[Proxy]:
-    """nginx in front of that port; `variables` replace those of its templates."""
+def running(
+    folder: Path, app_port: int, settings: Mapping[str, str] | None = None, **variables: str
+) -> Iterator[Proxy]:
+    """nginx in front of that port, with the stack's `settings`; `variables` replace those of its templates."""
     port, internal = free_ports(2)
-    config = load_config({"MAX_BODY_BYTES": "100000"}, folder / "no.env")
+    config = load_config({"MAX_BODY_BYTES": "100000", **(settings or {})}, folder / "no.env")
     values = nginx.variables(
         config, listen=f"127.0.0.1:{port}", internal=f"127.0.0.1:{internal}", app=f"127.0.0.1:{app_port}"
     )
