@@ -17,6 +17,7 @@ from stack import nginx
 from stack.config import load_config
 from stack.host.ports import free_ports
 from stack.protocol import StackError
+from stack.smoke import await_true
 from tests.support.patience import PATIENCE
 from tests.support.proxy import NEEDS_NGINX, Answer, Proxy, Upstream, played, reply, running, say_ok
 
@@ -234,8 +235,7 @@ def test_large_bodies_stay_in_memory_and_are_bounded(front: Proxy, boxes: tuple[
     try:
         for client in held:  # nginx waits for their bodies
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 150000\r\n\r\n")
-        refused = [front.ask("POST", "/", b"x" * 150_000)[0] for _ in range(20)]
-        assert refused[-1] == 429
+        await_true(lambda: front.ask("POST", "/", b"x" * 150_000)[0] == 429, "64 bodies that nginx holds", PATIENCE)
         assert front.ask("POST", "/", BODY)[0] == 200
     finally:
         for client in held:
