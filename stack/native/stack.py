@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from stack.config import Config
@@ -77,9 +78,12 @@ class NativeStack:
             yield from follow_files(files, tail)
             return
         for name, path in files.items():
-            rotated = _rotated(path) if tail is None else []
-            for file in [*rotated, *([path] if path.exists() else [])]:
-                with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            for file in [*(_rotated(path) if tail is None else []), path]:
+                # It may be put away or removed at any moment, and a service may have no log yet.
+                with (
+                    suppress(FileNotFoundError),
+                    file.open(encoding="utf-8", errors="replace", newline="\n") as lines,
+                ):
                     for line in lines if tail is None else deque(lines, tail):
                         yield name, line.rstrip("\n")
 
