@@ -59,7 +59,7 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         Info("serving_build", "Its version, and the libraries that answers depend on.", registry=registry).info(
-            {"version": VERSION, **{name: version(name) for name in ("torch", "transformers")}}
+            {"stack": VERSION, **{name: version(name) for name in ("torch", "transformers")}}
         )
         self._begin_at_zero()
 
