@@ -25,6 +25,9 @@ EXIT_CODE = 3
 """The only exit code after which gunicorn's master stops too; after any other it starts the worker again at once."""
 
 _WATCH_SECONDS = 0.5
+_LATE_SECONDS = 0.5
+"""How long requests are still refused, and not met by a closed port, when nothing runs any more. What was taken just
+before the signal begins meanwhile: between the two there are only turns of the event loop."""
 _STOP_SECONDS = 3.0  # enough for one step, or for loading one weight file
 _log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Lifecycle:
             _log.critical("the engine does not stop, the process ends without it")
             self._leave(EXIT_CODE)
 
-    async def _drain_and_stop(self) -> None:
+    async def _drain_and_stop(self, late_seconds: float = 0) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
         if self._engine.status().phase is Phase.READY:
@@ -71,6 +74,9 @@ class Lifecycle:
             try:
                 async with asyncio.timeout(self._drain_seconds):
                     await self._engine.drain()
+                    if late_seconds:
+                        await asyncio.sleep(late_seconds)
+                        await self._engine.drain()
             except TimeoutError:
                 _log.warning("answers still run at the end of the drain: they end with an error")
         try:
@@ -119,5 +125,5 @@ class Lifecycle:
 
     def _drain_then(self, pass_on: Callable[[], object]) -> None:
         if self._shutdown is None:
-            self._shutdown = asyncio.create_task(self._drain_and_stop())
+            self._shutdown = asyncio.create_task(self._drain_and_stop(_LATE_SECONDS))
         self._shutdown.add_done_callback(lambda _: pass_on())

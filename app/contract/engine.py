@@ -100,8 +100,8 @@ class Engine(Protocol):
         """The request's events as they come; the last one is a Finished, PromptEvents are the first ones.
 
         Raises NotReady when the engine takes no requests, and InvalidRequest for a grammar that it cannot enforce.
-        All other errors are in `Finished.error`. The request begins at the first `anext`, which raises NotReady when
-        the engine has stopped taking requests since. Closing the events, or cancelling the task that waits for one,
-        cancels the request and frees its slot within one step.
+        All other errors are in `Finished.error`. The request begins at the first `anext`, also during a drain that
+        began since; it raises NotReady when the engine has stopped or is lost. Closing the events, or cancelling the
+        task that waits for one, cancels the request and frees its slot within one step.
         """
         ...

@@ -50,6 +50,12 @@ def refuse_unless_ready(status: EngineStatus) -> None:
         raise error
 
 
+def refuse_unless_open(status: EngineStatus) -> None:
+    """Raises the same for a request that was taken before, and begins now: a drain lets it."""
+    if status.phase is not Phase.DRAINING or loss(status) is not None:
+        refuse_unless_ready(status)
+
+
 def shutting_down() -> ShuttingDown:
     """The error of requests that come while the server stops."""
     return ShuttingDown("The server is shutting down.", retry_after=RESTART_SECONDS)

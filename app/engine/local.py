@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase
 from app.contract.events import EngineEvent, Finished
-from app.contract.readiness import refuse_unless_ready
+from app.contract.readiness import refuse_unless_open, refuse_unless_ready
 from app.contract.requests import EngineRequest
 from app.contract.telemetry import Observers
 from app.engine.commands import Cancel, Command, Stop, Submit
@@ -91,7 +91,7 @@ class LocalEngine:
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
-        refuse_unless_ready(self._health.status())
+        refuse_unless_open(self._health.status())
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()
         self._listeners[request.id] = events
         self._commands.put(Submit(request, constraint))

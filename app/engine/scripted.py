@@ -14,7 +14,7 @@ from contextlib import aclosing
 from app.contract.engine import Capacity, EngineStatus, ModelInfo, Phase, SamplingDefaults
 from app.contract.errors import DeadlineExceeded, GrammarExhausted, InvalidRequest, NoTokenLeft, ServingError
 from app.contract.events import EngineEvent, Finished, FinishReason, PromptEvent, TokenEvent, Usage
-from app.contract.readiness import interrupted, refuse_unless_ready
+from app.contract.readiness import interrupted, refuse_unless_open, refuse_unless_ready
 from app.contract.requests import EngineRequest
 from app.engine.grammars.compiler import Grammars
 from app.engine.grammars.constraint import Constraint
@@ -82,7 +82,7 @@ class ScriptedEngine:
     async def _events(
         self, request: EngineRequest, constraint: Constraint | None
     ) -> AsyncGenerator[EngineEvent, None]:
-        refuse_unless_ready(self.status())
+        refuse_unless_open(self.status())
         self._running += 1
         self._idle.clear()
         try:

@@ -247,6 +247,19 @@ async def test_stopping_ends_what_runs_with_shutting_down(engine: Engine) -> Non
         await engine.open(ask())
 
 
+async def test_what_was_taken_before_a_drain_begins_during_it(engine: Engine) -> None:
+    """Its client may have been told already that an answer comes."""
+    events = await engine.open(ask(max_tokens=5))
+    await engine.drain()
+    assert engine.status().phase is Phase.DRAINING
+    assert isinstance(await anext(events), TokenEvent)
+    drain = asyncio.create_task(engine.drain())
+    *_, end = [event async for event in events]
+    assert isinstance(end, Finished)
+    assert (end.error, end.usage.completion_tokens) == (None, 5)
+    await asyncio.wait_for(drain, 60)
+
+
 async def test_draining_finishes_what_runs_and_takes_nothing_new(engine: Engine) -> None:
     events = await engine.open(ask(max_tokens=20))
     await anext(events)
