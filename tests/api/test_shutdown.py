@@ -51,17 +51,6 @@ def wait_until(url: str, status: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{url} never answered {status}")
 
 
-def test_an_idle_app_refuses_for_a_moment_before_its_port_closes(embedded_model: Path, tmp_path: Path) -> None:
-    """A proxy in front of several boxes then sends the next requests elsewhere, and loses none to a closed port."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
-    with gunicorn(embedded_model, tmp_path / "log", port) as process:
-        wait_until(url + "readyz", 200, process)
-        process.send_signal(signal.SIGTERM)
-        wait_until(url + "readyz", 503, process)
-        assert process.wait(60) == 0
-
-
 def test_sigterm_ends_a_stream_with_an_error_event(embedded_model: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/"

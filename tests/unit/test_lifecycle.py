@@ -1,6 +1,8 @@
 """The process ends when its engine is lost, and an orderly shutdown gives running answers their time."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -13,6 +15,7 @@ from app.lifecycle import EXIT_CODE, Lifecycle
 from app.settings import Settings
 from tests.support.controlled import ControlledEngine
 
+TAKE_SIGNALS = Lifecycle._take_signals  # the other tests leave them to pytest
 REQUEST = EngineRequest(id="r", tokens=(1, 2), max_tokens=3, sampling=SamplingParams(seed=1))
 
 
@@ -68,6 +71,30 @@ async def test_a_running_answer_finishes_within_the_drain() -> None:
     assert rest[-1].error is None
     await shutdown
     assert engine.status().phase is Phase.STOPPED
+
+
+async def test_after_a_signal_an_idle_engine_refuses_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in front of several boxes learns of it before the port closes; what was taken just before begins."""
+    monkeypatch.setattr(Lifecycle, "_take_signals", TAKE_SIGNALS)
+    passed_on = asyncio.Event()
+    monkeypatch.setattr("app.lifecycle._LATE_SECONDS", 3600)
+    before = signal.signal(signal.SIGTERM, lambda *_: passed_on.set())
+    try:
+        engine = ControlledEngine()
+        await Lifecycle(engine, Observers(), Settings(drain_seconds=1)).start()
+        events = await engine.open(REQUEST)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert engine.status().phase is Phase.DRAINING
+        *_, end = [event async for event in events]
+        assert isinstance(end, Finished)
+        assert end.error is None
+        assert not passed_on.is_set()
+        await asyncio.wait_for(passed_on.wait(), 30)
+        assert engine.status().phase is Phase.STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def test_one_that_takes_longer_ends_with_an_error() -> None:
