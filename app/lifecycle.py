@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from app.contract.engine import Engine, Phase
+from app.contract.engine import Phase, Runs
 from app.contract.readiness import loss
 from app.contract.telemetry import LoopLagged, Observers
 from app.settings import Settings
@@ -40,7 +40,7 @@ def exit_process(code: int) -> NoReturn:
 
 class Lifecycle:
     def __init__(
-        self, engine: Engine, observers: Observers, settings: Settings, leave: Callable[[int], None] = exit_process
+        self, engine: Runs, observers: Observers, settings: Settings, leave: Callable[[int], None] = exit_process
     ) -> None:
         self._engine = engine
         self._observers = observers

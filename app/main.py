@@ -3,7 +3,9 @@
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -31,37 +33,65 @@ from app.api.playground.files import load_page
 from app.api.playground.routes import playground_router, public_paths
 from app.api.probes import PUBLIC_PATHS, Render, probes_router
 from app.api.responses.routes import responses_router
-from app.contract.engine import Capacity, Engine
+from app.contract.engine import Capacity, Engine, ModelInfo, Runs
 from app.contract.telemetry import Observers
+from app.contract.terms import TermsOf
 from app.keys.book import KeyBook
 from app.lifecycle import EXIT_CODE, Lifecycle
-from app.serving.prompt.prompts import Prompts
-from app.serving.prompt.tokenization import Tokenization
-from app.serving.prompt.tokenizer import TokenizerUnusable
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
+from app.serving.tokenizing import Tokenizing
 from app.settings import Settings, SettingsError, load_settings
 from app.work_pool import WorkPool
 
+if TYPE_CHECKING:
+    from app.serving.prompt.prompts import Prompts
+
 _log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    pass
 
 
 def create_app(
     settings: Settings,
     engine: Engine,
-    prompts: Prompts,
+    prompts: "Prompts",
     observers: Observers,
     render_metrics: Render | None = None,
     *,
-    close: Callable[[], None] = lambda: None,
+    close: Callable[[], None] = _nothing,
 ) -> FastAPI:
     """The application on top of the given engine. `close` is called when it has shut down.
 
     Raises SettingsError for an unusable API_KEYS_FILE.
     """
     keys = KeyBook(settings.api_keys_file, observers)
-    service = GenerationService(engine, prompts, observers, settings, keys.terms)
-    tokenization = Tokenization(prompts)
-    lifecycle = Lifecycle(engine, observers, settings)
+    parts = _over_engine(settings, engine, prompts, observers, keys.terms)
+    return assemble(settings, keys, parts, observers, render_metrics, close=close)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What answers: something that starts and stops with the process, and what the routes ask."""
+
+    runs: Runs
+    service: Service
+    tokenization: Tokenizing
+
+
+def assemble(
+    settings: Settings,
+    keys: KeyBook,
+    parts: Parts,
+    observers: Observers,
+    render_metrics: Render | None,
+    *,
+    close: Callable[[], None],
+) -> FastAPI:
+    """The application on top of what answers."""
+    service, tokenization = parts.service, parts.tokenization
+    lifecycle = Lifecycle(parts.runs, observers, settings)
     page = load_page()
     public = PUBLIC_PATHS | public_paths(page) | {OPENAPI}
 
@@ -113,10 +143,12 @@ def build_scripted() -> FastAPI:
     return _build(_scripted)
 
 
-def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) -> FastAPI:
-    """Ends the process, with the reason in the log, when it cannot start. `make_engine` also gives the folder with
-    the model's tokenizer."""
-    # Imported here and below, because the tests need none of it.
+MakeParts = Callable[[Settings, Observers, TermsOf], Parts]
+
+
+def _build(make_parts: MakeParts) -> FastAPI:
+    """Ends the process, with the reason in the log, when it cannot start."""
+    # Imported here and below, because the tests need none of it, or because not every engine does.
     from prometheus_client import CollectorRegistry
 
     from app.models.errors import ModelError
@@ -135,26 +167,48 @@ def _build(make_engine: Callable[[Settings, Observers], tuple[Engine, Path]]) ->
         GpuWatch(registry).start()
         traces = to_collector(settings)
         observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
-        engine, folder = make_engine(settings, observers)
-        prompts = Prompts(folder, engine.model)
-        if traces is None:
-            return create_app(settings, engine, prompts, observers, metrics.render)
-        return create_app(settings, engine, prompts, observers, metrics.render, close=traces.close)
-    except (SettingsError, ModelError, TokenizerUnusable) as error:
+        keys = KeyBook(settings.api_keys_file, observers)
+        parts = make_parts(settings, observers, keys.terms)
+        close = _nothing if traces is None else traces.close
+        return assemble(settings, keys, parts, observers, metrics.render, close=close)
+    except (SettingsError, ModelError) as error:
         _log.critical("cannot start: %s", error)
         raise SystemExit(EXIT_CODE) from None
 
 
-def _local(settings: Settings, observers: Observers) -> tuple[Engine, Path]:
+def _over_engine(
+    settings: Settings, engine: Engine, prompts: "Prompts", observers: Observers, terms_of: TermsOf
+) -> Parts:
+    from app.serving.prompt.tokenization import Tokenization
+    from app.serving.service import GenerationService
+
+    service = GenerationService(engine, prompts, observers, settings, terms_of)
+    return Parts(engine, service, Tokenization(prompts))
+
+
+def _prompts(folder: Path, model: ModelInfo) -> "Prompts":
+    """Raises ModelError where the folder's tokenizer cannot be used."""
+    from app.models.errors import ModelError
+    from app.serving.prompt.prompts import Prompts
+    from app.serving.prompt.tokenizer import TokenizerUnusable
+
+    try:
+        return Prompts(folder, model)
+    except TokenizerUnusable as error:
+        raise ModelError(str(error)) from None
+
+
+def _local(settings: Settings, observers: Observers, terms_of: TermsOf) -> Parts:
     from app.local_engine import local_engine
     from app.models.selection import select_model
 
     selection = select_model(settings)
     _log.info("serving %s: %s", selection.name, selection.reason)
-    return local_engine(settings, selection, observers), selection.folder
+    engine = local_engine(settings, selection, observers)
+    return _over_engine(settings, engine, _prompts(selection.folder, engine.model), observers, terms_of)
 
 
-def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
+def _scripted(settings: Settings, observers: Observers, terms_of: TermsOf) -> Parts:
     """Random tokens, as text through the embedded model's tokenizer."""
     from app.engine.grammars.compiler import Grammars
     from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
@@ -164,4 +218,5 @@ def _scripted(settings: Settings, _observers: Observers) -> tuple[Engine, Path]:
     sequences = settings.max_sequences or CPU_SEQUENCES
     capacity = Capacity(sequences, sequences * SCRIPTED_MODEL.context_tokens)
     folder = settings.models_dir / EMBEDDED.name
-    return ScriptedEngine(capacity=capacity, grammars=Grammars(folder, SCRIPTED_MODEL)), folder
+    engine = ScriptedEngine(capacity=capacity, grammars=Grammars(folder, SCRIPTED_MODEL))
+    return _over_engine(settings, engine, _prompts(folder, engine.model), observers, terms_of)

@@ -14,7 +14,7 @@ from app.api.http.error_response import retry_after
 from app.contract.engine import Phase
 from app.contract.errors import NotReady
 from app.contract.readiness import loss, refusal
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 Render = Callable[[str], tuple[bytes, str]]
 """Prometheus' exposition for an Accept header: body and content type."""
@@ -48,7 +48,7 @@ PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health", "/startupz", "/metrics
 reachable at the app's own port only."""
 
 
-def probes_router(service: GenerationService, render_metrics: Render | None) -> APIRouter:
+def probes_router(service: Service, render_metrics: Render | None) -> APIRouter:
     router = APIRouter()
     ready_once = False
 

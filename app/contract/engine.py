@@ -76,14 +76,8 @@ class Capacity:
     kv_tokens: int
 
 
-class Engine(Protocol):
-    """Owns a model. Every method is called on the event loop, and none blocks it."""
-
-    @property
-    def model(self) -> ModelInfo: ...
-
-    @property
-    def capacity(self) -> Capacity: ...
+class Runs(Protocol):
+    """What starts and stops with the process. Every method is called on the event loop, and none blocks it."""
 
     def status(self) -> EngineStatus: ...
 
@@ -95,6 +89,16 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """End running requests with Interrupted, free all memory, and return when the engine's thread has ended."""
+
+
+class Engine(Runs, Protocol):
+    """Owns a model."""
+
+    @property
+    def model(self) -> ModelInfo: ...
+
+    @property
+    def capacity(self) -> Capacity: ...
 
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """The request's events as they come; the last one is a Finished, PromptEvents are the first ones.

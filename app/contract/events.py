@@ -31,6 +31,11 @@ class TokenEvent:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
 
+    @property
+    def count(self) -> int:
+        """How many new tokens it is."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class PromptEvent:
@@ -81,6 +86,7 @@ class Timings:
     grammar: float = 0.0  # until its grammar is compiled
     queue: float = 0.0  # until its first prompt token is computed
     prefill: float = 0.0  # until the first new token
+    upstream: float = 0.0  # with a remote engine, instead of prefill: until another server sent the first new token
     decode: float = 0.0  # until the end
 
     @property
@@ -89,8 +95,18 @@ class Timings:
         return self.prepare + self.grammar + self.queue
 
     @property
+    def computed(self) -> float:
+        """From there to the first new token, here or at another server."""
+        return self.prefill + self.upstream
+
+    @property
+    def to_first_token(self) -> float:
+        """From arrival."""
+        return self.queued + self.computed
+
+    @property
     def total(self) -> float:
-        return self.queued + self.prefill + self.decode
+        return self.to_first_token + self.decode
 
 
 @dataclass(frozen=True, slots=True)

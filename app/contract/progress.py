@@ -17,6 +17,9 @@ class Progress:
     prepared_at: float | None = None  # its prompt was rendered and tokenized
     opened_at: float | None = None  # its grammar was compiled, and the engine took it
     first_token_at: float | None = None
+    # By a remote engine:
+    sent_at: float | None = None  # another server was asked, which counts what the next ones do as its own
+    upstream: str | None = None  # that server
     # By the engine:
     started_at: float | None = None  # its first prompt token was computed
     cached_tokens: int = 0  # prompt tokens that were found in the cache and not computed
@@ -43,7 +46,7 @@ class Progress:
         A moment that was passed and not noted is the next one: the stage before it has the time of both.
         """
         ends = [ended_at]
-        for mark in (self.first_token_at, self.started_at, self.opened_at, self.prepared_at):
+        for mark in (self.first_token_at, self.sent_at, self.started_at, self.opened_at, self.prepared_at):
             ends.append(ends[-1] if mark is None else min(mark, ends[-1]))
         moments = [min(self.arrived_at, ends[-1]), *reversed(ends)]
         return Timings(*(end - begin for begin, end in pairwise(moments)))

@@ -204,3 +204,7 @@ class EngineRequest:
     prompt_logprobs: int | None = None
     request_id: str = ""  # of the client's request, which may want several answers; for the log
     progress: Progress = field(default_factory=Progress, compare=False)  # the engine sets its part of it
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.tokens)

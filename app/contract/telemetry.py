@@ -57,6 +57,7 @@ class RequestEnded:
     preemptions: int = 0  # times that it gave up its KV memory and was computed again
     first_step: int | None = None  # numbers of the first and the last forward pass that computed it
     last_step: int | None = None
+    upstream: str | None = None  # with a remote engine: the server that answered
     choices: tuple[Choice, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-STAGES = ("prepare", "grammar", "queue", "prefill", "decode")
+STAGES = ("prepare", "grammar", "queue", "prefill", "upstream", "decode")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class RequestFamilies:
         )
         self.stage = Histogram(
             "serving_request_stage_seconds",
-            "Time in each stage that a request reached (prepare, grammar, queue, prefill, decode; together from its "
+            "Time in each stage that a request reached (prepare, grammar, queue, prefill or upstream, decode; together from its "
             "arrival to its end), by its outcome (answered, cancelled, error, refused).",
             ("stage", "outcome"),
             registry=registry,

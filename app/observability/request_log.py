@@ -88,6 +88,10 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
         "last_step": event.last_step,
         "most_tokens": event.max_tokens,
     }
+    if event.upstream is None:
+        del outcome["upstream_s"]
+    else:
+        outcome["upstream"] = event.upstream
     return outcome
 
 

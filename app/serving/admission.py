@@ -37,8 +37,8 @@ class Reservation:
         self._admission = admission
         self._released = False
 
-    def count_token(self) -> None:
-        self.generated += 1
+    def count_tokens(self, count: int) -> None:
+        self.generated += count
 
     def count_speed(self, usage: Usage, timings: Timings) -> None:
         """Of an answer that succeeded."""

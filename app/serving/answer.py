@@ -3,34 +3,91 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from app.contract.caller import current_caller
 from app.contract.errors import ClientClosed, DeadlineExceeded, GenerationFailed, ServingError
-from app.contract.events import (
-    EngineEvent,
-    Finished,
-    FinishReason,
-    Piece,
-    PromptEvent,
-    ServiceEvent,
-    TokenEvent,
-    Usage,
-)
-from app.contract.requests import EngineRequest, GenerationRequest
+from app.contract.events import Finished, FinishReason, Piece, PromptEvent, ServiceEvent, Usage
+from app.contract.progress import Progress
+from app.contract.requests import GenerationRequest
 from app.contract.telemetry import FirstToken, Observer, RequestEnded, TokenGap
 from app.serving.admission import Reservation
 from app.serving.echo import Echo
-from app.serving.output import OutputStream
 from app.serving.tools.stream import piece_text
 
 _log = logging.getLogger(__name__)
 
 _ENGINE_GRACE = 1.0  # seconds after the deadline in which the engine may still end the request itself
+
+
+class Counted(Protocol):
+    """An event of an engine with new tokens."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
+
+
+New = TypeVar("New", bound=Counted)
+New_co = TypeVar("New_co", bound=Counted, covariant=True)
+New_contra = TypeVar("New_contra", bound=Counted, contravariant=True)
+
+
+class Asked(Protocol):
+    """What an engine was asked for."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int | None:
+        """None: as many as the engine allows, which is not known here."""
+        ...
+
+    @property
+    def deadline_at(self) -> float | None: ...
+
+    @property
+    def progress(self) -> Progress: ...
+
+
+class Events(Protocol[New_co]):
+    """What an engine tells of one answer: an asynchronous generator, or what behaves like one."""
+
+    def __anext__(self) -> Awaitable[PromptEvent | New_co | Finished]: ...
+
+    async def aclose(self) -> None:
+        """End the engine's request if it still runs, also before the first event was asked for."""
+
+
+class Output(Protocol[New_contra]):
+    """Events with new tokens in, pieces out."""
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing more comes out, whatever follows."""
+        ...
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that was found."""
+        ...
+
+    @property
+    def whole_calls(self) -> bool:
+        """Whether tool calls came out so far, and all of them are whole."""
+        ...
+
+    def push(self, event: New_contra) -> Sequence[Piece]: ...
+
+    def flush(self) -> Sequence[Piece]:
+        """The rest, when no token follows."""
+        ...
 
 
 @dataclass(slots=True)
@@ -40,7 +97,7 @@ class Together:
     new_tokens: int = 0
 
 
-class Answer:
+class Answer(Generic[New]):
     """An async context manager and, within it, an async iterator of pieces that ends with one Finished.
 
     Leaving the context ends the answer: the engine's request is cancelled if it still runs, the reservation is
@@ -51,10 +108,10 @@ class Answer:
         self,
         *,
         request: GenerationRequest,
-        engine_request: EngineRequest,
-        events: AsyncGenerator[EngineEvent, None],
+        engine_request: Asked,
+        events: Events[New],
         model: str,
-        output: OutputStream,
+        output: Output[New],
         echo: Echo | None,
         reservation: Reservation,
         observers: Observer,
@@ -81,7 +138,7 @@ class Answer:
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self._engine_request.tokens)
+        return self._engine_request.prompt_tokens
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,6 +148,7 @@ class Answer:
     ) -> None:
         try:
             await self._events.aclose()
+            await self._engine_events.aclose()
         finally:
             self._tell(self._finished or self._with_timings(self._left(error)))
 
@@ -135,7 +193,7 @@ class Answer:
         named = finished.reason in {FinishReason.STOP, FinishReason.TOOL_CALLS}
         return replace(finished, stop=self._output.stop_string) if named else finished
 
-    async def _until_deadline(self) -> AsyncGenerator[EngineEvent, None]:
+    async def _until_deadline(self) -> AsyncGenerator[PromptEvent | New | Finished, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.
 
         The engine checks the deadline itself, and its Finished has exact figures. But it checks between two steps,
@@ -147,20 +205,23 @@ class Answer:
             while True:
                 try:
                     async with asyncio.timeout_at(give_up_at):  # the loop's clock is the monotonic one
-                        event = await anext(events)
+                        event = await events.__anext__()
                 except TimeoutError:
                     raise DeadlineExceeded from None
                 except StopAsyncIteration:
                     return
                 yield event
 
-    def _push(self, event: PromptEvent | TokenEvent) -> Sequence[Piece]:
+    def _push(self, event: PromptEvent | New) -> Sequence[Piece]:
         if isinstance(event, PromptEvent):
             return () if self._echo is None else self._echo.push(event)
-        self._count_token(time.monotonic())
+        self._count_tokens(time.monotonic(), event.count)
         return self._remember(self._output.push(event))
 
-    def _count_token(self, now: float) -> None:
+    def _count_tokens(self, now: float, count: int) -> None:
+        """Of several that came together, all but the first came without a gap."""
+        if count == 0:
+            return
         if self._last_token_at is None:
             self._progress.first_token_at = now
             self.began.set()
@@ -172,9 +233,9 @@ class Answer:
             self._largest_gap = max(gap, self._largest_gap or 0.0)
             self._observers.notify(TokenGap(gap))
         self._last_token_at = now
-        self.new_tokens += 1
-        self._together.new_tokens += 1
-        self._reservation.count_token()
+        self.new_tokens += count
+        self._together.new_tokens += count
+        self._reservation.count_tokens(count)
 
     def _remember(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
         self._response += [piece_text(piece) for piece in pieces]
@@ -213,11 +274,12 @@ class Answer:
                 finished=finished,
                 max_tokens=self._engine_request.max_tokens,
                 duration=timings.total,
-                time_to_first_token=None if progress.first_token_at is None else timings.queued + timings.prefill,
+                time_to_first_token=None if progress.first_token_at is None else timings.to_first_token,
                 largest_gap=self._largest_gap,
                 mean_batch=progress.mean_batch,
                 preemptions=progress.preemptions,
                 first_step=progress.first_step,
                 last_step=progress.last_step,
+                upstream=progress.upstream,
             )
         )

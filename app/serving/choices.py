@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import astuple, replace
 from itertools import accumulate, pairwise
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from app.contract.events import Finished, FinishReason, ServiceEvent, Timings, Usage
 from app.contract.requests import GenerationRequest
@@ -66,7 +66,7 @@ class Choices:
     ends what still runs. Choice `i` answers the prompt `i // n`.
     """
 
-    def __init__(self, answers: Sequence[Answer], end: MergedEnd, per_prompt: int) -> None:
+    def __init__(self, answers: Sequence[Answer[Any]], end: MergedEnd, per_prompt: int) -> None:
         self._answers = answers
         self._end = end
         self._per_prompt = per_prompt

@@ -1,19 +1,17 @@
 """Opens answers. A request that cannot be served is refused here, before a route sends a 200."""
 
-import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
-from app.contract.caller import current_caller
 from app.contract.engine import Engine, EngineStatus, ModelInfo
-from app.contract.errors import ClientClosed, InvalidRequest, ServingError
+from app.contract.events import TokenEvent
 from app.contract.progress import Progress
 from app.contract.readiness import refuse_unless_ready
 from app.contract.requests import EngineRequest, GenerationRequest, Grammar
-from app.contract.telemetry import Observer, Observers, RequestEnded
+from app.contract.telemetry import Observer, Observers
 from app.contract.terms import TermsOf, no_terms
 from app.serving.admission import Admission, Limits, Reservation, Size
 from app.serving.answer import Answer, Together
@@ -22,9 +20,11 @@ from app.serving.constrained.dropped_keywords import DroppedKeywords
 from app.serving.constrained.grammar import grammar_of
 from app.serving.detokenizer import Detokenizer
 from app.serving.echo import Echo
-from app.serving.output import OutputStream, Parser, PlainParser
+from app.serving.output import OutputStream
+from app.serving.parser import Parser, PlainParser
 from app.serving.prompt.prompts import PreparedPrompt, Prompts
 from app.serving.prompt.token_bytes import TokenBytes
+from app.serving.refusals import refusals_told, refuse_too_many
 from app.serving.tools.stream import ToolParser
 from app.settings import Settings
 from app.work_pool import WorkPool
@@ -88,20 +88,16 @@ class GenerationService:
         requests = tuple(replace(request, terms=terms) for request in requests)
         per_prompt = requests[0].n
         end = MergedEnd(self._observers, per_prompt)
-        with self._refusals_told(requests[0], arrived_at):
+        with refusals_told(self._observers, requests[0], self.model.name, arrived_at):
             return Choices(await self._admit(each_choice(requests), end, arrived_at), end, per_prompt)
 
     async def _admit(
         self, requests: Sequence[GenerationRequest], observers: Observer, arrived_at: float
-    ) -> list[Answer]:
+    ) -> list[Answer[TokenEvent]]:
         refuse_unless_ready(self._engine.status())
         capacity, tenant = self._engine.capacity, requests[0].tenant
         terms = requests[0].terms
-        most = self._admission.most_answers(capacity, terms)
-        if len(requests) > most:
-            field = "n" if requests[0].n > 1 else "prompt"
-            who = "This API key allows" if most == terms.requests else "This server accepts"
-            raise InvalidRequest(f"{who} at most {most} answers at once.", param=field)
+        refuse_too_many(requests, self._admission.most_answers(capacity, terms))
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._admission.enter(capacity, tenant, terms)) for _ in requests]
             # Each may use an equal share, so that an idle server can always admit all of them.
@@ -157,7 +153,7 @@ class GenerationService:
         observers: Observer,
         *,
         together: Together,
-    ) -> Answer:
+    ) -> Answer[TokenEvent]:
         """Raises what the engine refuses."""
         events = await self._engine.open(engine_request)
         engine_request.progress.opened_at = time.monotonic()
@@ -188,33 +184,6 @@ class GenerationService:
             prompt_logprobs=request.prompt_logprobs,
             request_id=request.id,
             progress=progress,
-        )
-
-    @contextmanager
-    def _refusals_told(self, request: GenerationRequest, arrived_at: float) -> Iterator[None]:
-        try:
-            yield
-        except ServingError as error:
-            self._tell_refused(request, error, arrived_at)
-            raise
-        except asyncio.CancelledError:
-            self._tell_refused(request, ClientClosed(), arrived_at)
-            raise
-        except Exception:
-            self._tell_refused(request, ServingError(), arrived_at)
-            raise
-
-    def _tell_refused(self, request: GenerationRequest, error: ServingError, arrived_at: float) -> None:
-        self._observers.notify(
-            RequestEnded(
-                id=request.id,
-                caller=current_caller(),
-                request=request,
-                model=self.model.name,
-                status=error.status,
-                error=error,
-                duration=time.monotonic() - arrived_at,
-            )
         )
 
 

@@ -59,7 +59,7 @@ class Speed:
         self._answers.append((usage, timings))
         prompt_tokens = sum(each.prompt_tokens for each, _ in self._answers)
         gaps = sum(each.completion_tokens - 1 for each, _ in self._answers)
-        self._prefill = sum(each.prefill for _, each in self._answers) / prompt_tokens
+        self._prefill = sum(each.computed for _, each in self._answers) / prompt_tokens
         self._gap = sum(each.decode for _, each in self._answers) / gaps
 
     def seconds(self, prompt_tokens: int, new_tokens: int) -> float:

@@ -18,11 +18,11 @@ from app.api.openai.answer import answer
 from app.api.openai.bodies.turns import in_words_of_client
 from app.contract.errors import ServingError
 from app.contract.requests import GenerationRequest
-from app.serving.prompt.tokenization import Tokenization
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
+from app.serving.tokenizing import Tokenizing
 
 
-def messages_router(service: GenerationService, tokenization: Tokenization) -> APIRouter:
+def messages_router(service: Service, tokenization: Tokenizing) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/messages")

@@ -16,10 +16,10 @@ from app.contract.errors import ServingError
 from app.contract.events import Finished, TextEvent
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.serving.choices import Choices
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def classic_router(service: GenerationService) -> APIRouter:
+def classic_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/")
@@ -52,7 +52,7 @@ def generation_request(body: ClassicBody, request_id: str, tenant: str) -> Gener
     )
 
 
-async def _response(service: GenerationService, generation: GenerationRequest, body: ClassicBody) -> Response:
+async def _response(service: Service, generation: GenerationRequest, body: ClassicBody) -> Response:
     choices = await service.open(generation)
     if body.stream:
         return EventStream(choices, _frames(choices, body))

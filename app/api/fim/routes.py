@@ -15,12 +15,12 @@ from app.api.openai.chat import ChatWriter
 from app.api.openai.errors import openai_error
 from app.api.openai.header import HeaderFactory
 from app.contract.requests import GenerationRequest
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def fim_router(service: GenerationService) -> APIRouter:
+def fim_router(service: Service) -> APIRouter:
     router = APIRouter()
-    headers = HeaderFactory("fim", service.model)
+    headers = HeaderFactory("fim")
 
     @router.post("/v1/fim/completions")
     async def fill(request: Request) -> Response:
@@ -31,7 +31,7 @@ def fim_router(service: GenerationService) -> APIRouter:
             return body, body.generation(request.state.request_id, request.state.tenant, service.model)
 
         body, generation = await read_json(request, convert)
-        output = Output(headers.new(), ChatWriter(None), body.n, body.stream_options or StreamOptions())
+        output = Output(headers.new(service.model), ChatWriter(None), body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, [generation], output), openai_error)
 
     return router

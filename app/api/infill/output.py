@@ -73,7 +73,7 @@ def _piece(text: str, choices: Choices) -> InfillPiece:
 def _timings(finished: Finished) -> InfillTimings:
     usage, timings = finished.usage, finished.timings
     computed = usage.prompt_tokens - usage.cached_tokens
-    prefill, decode = timings.prefill * 1000, timings.decode * 1000
+    prefill, decode = timings.computed * 1000, timings.decode * 1000
     return {
         "cache_n": usage.cached_tokens,
         "prompt_n": computed,

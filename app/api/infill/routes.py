@@ -16,10 +16,10 @@ from app.api.openai.bodies.turns import in_words_of_client
 from app.api.openai.errors import openai_error
 from app.contract.errors import ServingError
 from app.contract.requests import GenerationRequest
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def infill_router(service: GenerationService) -> APIRouter:
+def infill_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/infill")

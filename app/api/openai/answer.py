@@ -16,7 +16,7 @@ from app.api.openai.responses import Counts, Header, StreamChunk
 from app.contract.events import Finished, Piece
 from app.contract.requests import GenerationRequest
 from app.serving.choices import Choices, overall, summed_usage
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 Whole = TypeVar("Whole")
 Part = TypeVar("Part")
@@ -58,7 +58,7 @@ class Form(Protocol):
     def frames(self, choices: Choices) -> AsyncGenerator[str, None]: ...
 
 
-async def answer(service: GenerationService, generations: Sequence[GenerationRequest], output: Form) -> Response:
+async def answer(service: Service, generations: Sequence[GenerationRequest], output: Form) -> Response:
     """The response to requests that differ in their prompts alone. Raises what the service raises."""
     choices = await service.open(*generations)
     if generations[0].stream:
@@ -72,7 +72,7 @@ async def answer(service: GenerationService, generations: Sequence[GenerationReq
     return response
 
 
-def _limit_headers(service: GenerationService, tenant: str) -> Mapping[str, str]:
+def _limit_headers(service: Service, tenant: str) -> Mapping[str, str]:
     """The tenant's share of what could be admitted at this moment, with OpenAI's names."""
     limits = service.limits(tenant)
     return {

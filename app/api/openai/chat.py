@@ -29,12 +29,12 @@ from app.api.openai.responses import (
 from app.api.openai.tool_calls import call_piece, whole_calls
 from app.contract.events import Finished, FinishReason, Piece, TextEvent, ToolCallEvent
 from app.contract.requests import GenerationRequest
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def chat_router(service: GenerationService) -> APIRouter:
+def chat_router(service: Service) -> APIRouter:
     router = APIRouter()
-    headers = HeaderFactory("chatcmpl", service.model)
+    headers = HeaderFactory("chatcmpl")
 
     @router.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
@@ -44,7 +44,7 @@ def chat_router(service: GenerationService) -> APIRouter:
 
         body, generation = await read_json(request, convert)
         writer = ChatWriter(service.token_bytes if body.logprobs else None)
-        output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
+        output = Output(headers.new(service.model), writer, body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, [generation], output), openai_error)
 
     return router

@@ -26,13 +26,13 @@ from app.api.openai.responses import (
 )
 from app.contract.events import Finished, FinishReason, Piece, TextEvent
 from app.contract.requests import GenerationRequest
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 from app.work_pool import WorkPool
 
 
-def completions_router(service: GenerationService) -> APIRouter:
+def completions_router(service: Service) -> APIRouter:
     router = APIRouter()
-    headers = HeaderFactory("cmpl", service.model)
+    headers = HeaderFactory("cmpl")
 
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
@@ -46,7 +46,7 @@ def completions_router(service: GenerationService) -> APIRouter:
             threads: WorkPool = request.app.state.body_threads
             echoes = await threads.run(request.state.tenant, _echoes, body, service.token_bytes)
         writer = CompletionWriter(echoes, service.token_bytes if body.logprobs is not None else None)
-        output = Output(headers.new(), writer, body.n, body.stream_options or StreamOptions())
+        output = Output(headers.new(service.model), writer, body.n, body.stream_options or StreamOptions())
         return await respond(request, answer(service, generations, output), openai_error)
 
     return router

@@ -3,6 +3,7 @@
 import hashlib
 import time
 import uuid
+from functools import cache
 from importlib.metadata import version
 
 from app.api.openai.responses import Counts, Header, UsageCounts
@@ -13,24 +14,23 @@ from app.contract.events import Timings, Usage
 class HeaderFactory:
     """Makes headers with ids that never repeat. `prefix` says what kind of answer it is."""
 
-    def __init__(self, prefix: str, model: ModelInfo) -> None:
+    def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._model = model.name
-        self._fingerprint = fingerprint(model)
 
-    def new(self) -> Header:
+    def new(self, model: ModelInfo) -> Header:
         return {
             "id": f"{self._prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": self._model,
-            "system_fingerprint": self._fingerprint,
+            "model": model.name,
+            "system_fingerprint": fingerprint(model.name),
         }
 
 
-def fingerprint(model: ModelInfo) -> str:
+@cache
+def fingerprint(model: str) -> str:
     """Changes when the same seed may give another answer: with the model, or with the libraries that compute it."""
     libraries = " ".join(version(name) for name in ("torch", "transformers", "tokenizers"))
-    return f"fp_{hashlib.sha256(f'{model.name} {libraries}'.encode()).hexdigest()[:12]}"
+    return f"fp_{hashlib.sha256(f'{model} {libraries}'.encode()).hexdigest()[:12]}"
 
 
 def usage_counts(usage: Usage) -> UsageCounts:
@@ -50,7 +50,7 @@ def counts(usage: Usage, timings: Timings, choices: int) -> Counts:
         "usage": usage_counts(usage),
         "timings": {
             "queue_seconds": round(timings.queued, 6),
-            "prefill_seconds": round(timings.prefill, 6),
+            "prefill_seconds": round(timings.computed, 6),
             "decode_seconds": round(timings.decode, 6),
             "tokens_per_second": speed,
         },

@@ -7,26 +7,23 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.openai.bodies.model_field import no_such_model
 from app.api.openai.responses import Model, ModelList
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def models_router(service: GenerationService) -> APIRouter:
+def models_router(service: Service) -> APIRouter:
     router = APIRouter()
     started_at = int(time.time())
-    names = (service.model.name, *service.model.other_names)
 
     def model(name: str) -> Model:
         """OpenAI's form, and `max_model_len` as vLLM has it: the most tokens of a prompt and its answer together."""
-        return {
-            "id": name,
-            "object": "model",
-            "created": started_at,
-            "owned_by": "local",
-            "max_model_len": service.context,
-        }
+        listed: Model = {"id": name, "object": "model", "created": started_at, "owned_by": "local"}
+        if service.context:
+            listed["max_model_len"] = service.context
+        return listed
 
     @router.get("/v1/models")
     async def every_model() -> Response:
+        names = (service.model.name, *service.model.other_names)
         return JSONResponse(ModelList(object="list", data=[model(name) for name in names]))
 
     @router.get("/v1/models/{name:path}")

@@ -22,7 +22,7 @@ class Model(TypedDict):
     object: Literal["model"]
     created: Annotated[int, Field(description="Unix time of the server's start.")]
     owned_by: str
-    max_model_len: Context
+    max_model_len: NotRequired[Context]
 
 
 class ModelList(TypedDict):

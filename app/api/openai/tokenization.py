@@ -14,11 +14,11 @@ from app.api.openai.bodies.chat import ChatBody
 from app.api.openai.bodies.tokenization import ConversationToTokens, TextToTokens, TokensToText
 from app.api.openai.responses import DetokenizedText, RenderedPrompt, TokenizedText
 from app.contract.requests import GenerationRequest
-from app.serving.prompt.tokenization import Tokenization
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
+from app.serving.tokenizing import Tokenizing
 
 
-def tokenization_router(service: GenerationService, tokenization: Tokenization) -> APIRouter:
+def tokenization_router(service: Service, tokenization: Tokenizing) -> APIRouter:
     router = APIRouter()
 
     @router.post("/tokenize")

@@ -6,18 +6,17 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from app.api.openapi.document import openapi_document
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 OPENAPI = "/openapi.json"
 
 
-def openapi_router(service: GenerationService) -> APIRouter:
+def openapi_router(service: Service) -> APIRouter:
     router = APIRouter()
-    document = _rendered(service.model.name)
 
     @router.get(OPENAPI)
     async def openapi() -> Response:
-        return Response(document, media_type="application/json")
+        return Response(_rendered(service.model.name), media_type="application/json")
 
     return router
 

@@ -16,10 +16,10 @@ from app.api.responses.body import NAMES, ResponseBody
 from app.api.responses.output import ResponseOutput
 from app.contract.errors import ServingError
 from app.contract.requests import GenerationRequest
-from app.serving.service import GenerationService
+from app.serving.protocol import Service
 
 
-def responses_router(service: GenerationService) -> APIRouter:
+def responses_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/responses")

@@ -1,21 +1,13 @@
 """From texts to token ids and back, for the routes that do only this."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from app.contract.requests import GenerationRequest
 from app.serving.prompt.prompts import Prompts
+from app.serving.tokenizing import Rendered
 from app.work_pool import WorkPool
 
 _THREADS = 2  # beside those for the prompts of answers
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The text that the chat template makes of a conversation, and its ids."""
-
-    text: str
-    tokens: tuple[int, ...]
 
 
 class Tokenization:

@@ -28,7 +28,7 @@ def admit(
 def answer(reservation: Reservation, tokens: int, gap: float, prefill: float = 0.0) -> None:
     """A whole answer, a token every `gap` seconds."""
     for _ in range(tokens):
-        reservation.count_token()
+        reservation.count_tokens(1)
     timings = Timings(prefill=prefill, decode=(tokens - 1) * gap)
     reservation.count_speed(Usage(reservation.prompt_tokens, tokens), timings)
     reservation.release()
@@ -60,8 +60,8 @@ class TestNumber:
         answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         early, late = admit(admission, 10, 900), admit(admission, 10, 900)
         for _ in range(60):
-            early.count_token()
-        late.count_token()
+            early.count_tokens(1)
+        late.count_tokens(1)
         with pytest.raises(Overloaded) as refusal:
             admission.enter(CAPACITY, "a")
         assert refusal.value.retry_after == 20  # 40 tokens of the expected 100, at two tokens a second
@@ -211,7 +211,7 @@ class TestTerms:
         answer(admit(admission, 10, 900), tokens=100, gap=0.5)
         early, _ = [admit(admission, 10, 900, terms=terms) for _ in range(2)]
         for _ in range(60):
-            early.count_token()
+            early.count_tokens(1)
         with pytest.raises(Overloaded, match="are 2 requests of this API key inside, and its limit is 2") as refusal:
             admission.enter(CAPACITY, "a", terms)
         assert refusal.value.retry_after == 20, "when its first answer is expected to end"

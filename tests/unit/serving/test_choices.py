@@ -249,5 +249,5 @@ def test_usage_counts_each_prompt_with_what_its_first_choice_found_cached() -> N
 
 
 def test_timings_are_from_the_earliest_beginnings_to_the_latest_end() -> None:
-    one, other = Timings(0.5, 0.25, 1.0, 2.0, 3.0), Timings(0.5, 0.25, 3.0, 0.5, 4.0)
-    assert overall([one, other]) == Timings(0.5, 0.25, 1.0, 2.0, 4.5)
+    one, other = Timings(0.5, 0.25, 1.0, 2.0, 0.0, 3.0), Timings(0.5, 0.25, 3.0, 0.5, 0.0, 4.0)
+    assert overall([one, other]) == Timings(0.5, 0.25, 1.0, 2.0, 0.0, 4.5)

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 
 from app.contract.events import Piece, TextEvent, TokenEvent
 from app.serving.detokenizer import Detokenizer
-from app.serving.output import OutputStream, PlainParser
+from app.serving.output import OutputStream
+from app.serving.parser import PlainParser
 
 
 @pytest.fixture(scope="module")
