@@ -10,7 +10,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n auto --durations=30 --durations-min=1
 # Prints the total, and fails below pyproject.toml's fail_under; `.venv/bin/coverage report -m` has the lines.
 COVERAGE := --cov --cov-report=
 # Starts a Docker engine where none answers, and stops it with the shell.
-ENGINE := docker version >/dev/null 2>&1 || { trap 'docker/offline/engine.sh stop' EXIT; docker/offline/engine.sh start; };
+DOCKER_ENGINE := docker version >/dev/null 2>&1 || { trap 'docker/offline/engine.sh stop' EXIT; docker/offline/engine.sh start; };
 
 .PHONY: help
 help: ## Print the targets
@@ -78,16 +78,16 @@ test-clients: prepare ## Programs that people use, in environments of their own,
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
-	@$(ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m "docker and not long"
+	@$(DOCKER_ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m "docker and not long"
 
 .PHONY: test-machines
 test-machines: prepare ## make up on machines that are not ours, played by containers; starts an engine as test-docker does
-	@$(ENGINE) $(PYTEST) -m machines tests/machines
+	@$(DOCKER_ENGINE) $(PYTEST) -m machines tests/machines
 
 .PHONY: test-long
 test-long: prepare ## What takes many minutes or gigabytes: whole installations, the GPU image, make test on a bare Debian
 	tests/clients/install.sh $(VENV)/bin/python var/clients long
-	@$(ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m long
+	@$(DOCKER_ENGINE) E2E_MODE=docker $(VENV)/bin/python -m pytest -m long
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers

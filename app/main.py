@@ -40,7 +40,7 @@ from app.keys.book import KeyBook
 from app.lifecycle import EXIT_CODE, Lifecycle
 from app.serving.protocol import Service
 from app.serving.tokenizing import Tokenizing
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import EngineKind, Settings, SettingsError, load_settings
 from app.work_pool import WorkPool
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def assemble(
 
 
 def build() -> FastAPI:
-    """The app with the model of the settings, for gunicorn: `app.main:build()`."""
-    return _build(_local)
+    """The app with the engine of the settings, for gunicorn: `app.main:build()`."""
+    return _build(_of_settings)
 
 
 def build_scripted() -> FastAPI:
@@ -196,6 +196,19 @@ def _prompts(folder: Path, model: ModelInfo) -> "Prompts":
         return Prompts(folder, model)
     except TokenizerUnusable as error:
         raise ModelError(str(error)) from None
+
+
+def _of_settings(settings: Settings, observers: Observers, terms_of: TermsOf) -> Parts:
+    make = _remote if settings.engine is EngineKind.REMOTE else _local
+    return make(settings, observers, terms_of)
+
+
+def _remote(settings: Settings, observers: Observers, terms_of: TermsOf) -> Parts:
+    from app.remote.service import RemoteService
+    from app.remote.tokenization import NoTokenizer
+
+    service = RemoteService(observers, settings, terms_of)
+    return Parts(service, service, NoTokenizer())
 
 
 def _local(settings: Settings, observers: Observers, terms_of: TermsOf) -> Parts:

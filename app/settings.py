@@ -59,6 +59,15 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+MOST_LOCAL_SEQUENCES = 512
+"""Requests that a local engine runs at once."""
+
+
+class EngineKind(StrEnum):
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
 def _listed(value: Any) -> Any:
     return tuple(filter(None, (item.strip() for item in value.split(",")))) if isinstance(value, str) else value
 
@@ -70,6 +79,7 @@ Names = Annotated[tuple[Name, ...] | None, NoDecode, BeforeValidator(_listed)]
 
 Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)$")]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+Addresses = Annotated[tuple[Address, ...] | None, NoDecode, BeforeValidator(_listed)]
 Origins = Annotated[tuple[Origin, ...] | None, NoDecode, BeforeValidator(_listed)]
 
 
@@ -78,7 +88,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
 
-    model: str = Field("auto", description="auto, a name of the catalogue, or a folder with a model's files")
+    model: str = Field(
+        "auto",
+        description="auto, a name of the catalogue, or a folder with a model's files; with ENGINE=remote auto or a "
+        "name that the servers list",
+    )
+    engine: EngineKind = Field(
+        EngineKind.LOCAL,
+        description="what computes answers: local (a model in this process) or remote (the servers of ENGINE_URL)",
+    )
+    engine_url: Addresses = Field(
+        None,
+        description="for ENGINE=remote: addresses of servers with OpenAI's API, as http://HOST:PORT/v1, separated by "
+        "commas",
+    )
+    engine_api_key: SecretStr | None = Field(None, description="the API key that these servers want")
     served_names: Names = Field(
         None, description="more names that requests may call the model by, separated by commas"
     )
@@ -102,7 +126,11 @@ class Settings(BaseSettings):
         2.0, ge=0, le=64, description="GiB per GPU that weights and KV cache leave free for activations"
     )
     max_sequences: int = Field(
-        0, ge=0, le=512, description="most requests that run at once; 0: by the GPUs' KV cache, without a GPU 32"
+        0,
+        ge=0,
+        le=10_000,
+        description="most requests that run at once, up to 512, with ENGINE=remote 10000; 0: by the GPUs' KV cache, "
+        "without a GPU 32, with ENGINE=remote 256 for each server",
     )
     kv_tokens: int = Field(
         0,
@@ -177,6 +205,20 @@ class Settings(BaseSettings):
     otel_exporter_otlp_headers: str | None = Field(
         None, description="what the collector wants to be told, as NAME=VALUE,NAME=VALUE"
     )
+
+    @model_validator(mode="after")
+    def _remote_has_servers(self) -> Self:
+        if (self.engine is EngineKind.REMOTE) == bool(self.engine_url):
+            return self
+        if self.engine_url:
+            raise ValueError("ENGINE_URL is set, but ENGINE is local: set ENGINE=remote, or unset ENGINE_URL")
+        raise ValueError("ENGINE=remote needs ENGINE_URL, as http://HOST:PORT/v1")
+
+    @model_validator(mode="after")
+    def _local_runs_few(self) -> Self:
+        if self.engine is EngineKind.REMOTE or self.max_sequences <= MOST_LOCAL_SEQUENCES:
+            return self
+        raise ValueError(f"MAX_SEQUENCES={self.max_sequences}: at most {MOST_LOCAL_SEQUENCES}, unless ENGINE=remote")
 
     @model_validator(mode="after")
     def _open_only_on_purpose(self) -> Self:

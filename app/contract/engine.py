@@ -36,6 +36,7 @@ class EngineStatus:
     detail: str
     elapsed: float  # seconds since the start
     alive: bool = True
+    reachable: bool = True  # false while no server that a remote engine asks can be reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class ModelInfo:
     context_tokens: int  # prompt and answer together
     stop_tokens: frozenset[int]
     vocabulary: int
-    defaults: "SamplingDefaults"
+    defaults: "SamplingDefaults | None"  # None: not known here, where the engine is remote
     other_names: tuple[str, ...] = ()  # SERVED_NAMES
 
     def known_as(self, wanted: str) -> str | None:

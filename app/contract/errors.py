@@ -17,11 +17,13 @@
     │   ├── GrammarExhausted     500 grammar_exhausted    (ends an answer early, which keeps its text)
     │   ├── NoTokenLeft          500 no_token_left
     │   ├── OutOfMemory          500 out_of_memory
-    │   └── Interrupted          500 interrupted
+    │   ├── Interrupted          500 interrupted
+    │   └── UpstreamFailed       500 upstream_failed      (the server that a remote engine asks)
     ├── NotReady                 503 not_ready
     │   ├── ModelLoading         503 model_loading
     │   ├── EngineStalled        503 engine_stalled
-    │   └── ShuttingDown         503 shutting_down
+    │   ├── ShuttingDown         503 shutting_down
+    │   └── UpstreamUnavailable  503 upstream_unavailable (no server that a remote engine asks can be reached)
     └── DeadlineExceeded         504 deadline_exceeded    (likewise, where there is some text)
 
 A status of 503 says that nothing was computed: a proxy may ask another box, and does (nginx/snippets/proxy.conf).
@@ -159,6 +161,11 @@ class Interrupted(GenerationFailed):
     code = "interrupted"
 
 
+class UpstreamFailed(GenerationFailed):
+    code = "upstream_failed"
+    default_message = "The server that computes the answers failed. See the server log for this request id."
+
+
 class NotReady(ServingError):
     status = 503
     code = "not_ready"
@@ -174,6 +181,11 @@ class EngineStalled(NotReady):
 
 class ShuttingDown(NotReady):
     code = "shutting_down"
+
+
+class UpstreamUnavailable(NotReady):
+    code = "upstream_unavailable"
+    default_message = "No server that computes answers can be reached at the moment."
 
 
 class DeadlineExceeded(ServingError):

@@ -7,14 +7,25 @@ The first row that fits the status decides.
     no progress                 503 engine_stalled  the process ends and is started again
     starting, loading, warming  503 model_loading   Retry-After is estimated from the progress
     draining, stopped           503 shutting_down   another process may take over the address
+    ready, not reachable        503 upstream_unavailable  a remote engine's servers are asked every few seconds
     ready                       requests are taken
 """
 
 from app.contract.engine import EngineStatus, Phase
-from app.contract.errors import EngineStalled, Interrupted, ModelLoading, NotReady, ShuttingDown
+from app.contract.errors import (
+    EngineStalled,
+    Interrupted,
+    ModelLoading,
+    NotReady,
+    ShuttingDown,
+    UpstreamUnavailable,
+)
 
 RESTART_SECONDS = 10.0
 """After which a restarted process listens again."""
+
+UPSTREAM_SECONDS = 5.0
+"""After which a server that could not be reached has been asked again."""
 
 _LONGEST_ESTIMATE = 30.0  # seconds
 
@@ -40,7 +51,7 @@ def refusal(status: EngineStatus) -> NotReady | None:
         )
     if status.phase is not Phase.READY:
         return shutting_down()
-    return None
+    return None if status.reachable else upstream_unavailable()
 
 
 def refuse_unless_ready(status: EngineStatus) -> None:
@@ -64,6 +75,11 @@ def shutting_down() -> ShuttingDown:
 def interrupted() -> Interrupted:
     """The error of the requests that a server ends when it stops."""
     return Interrupted("The server was shut down before the answer was complete.", retry_after=RESTART_SECONDS)
+
+
+def upstream_unavailable() -> UpstreamUnavailable:
+    """The error of requests that come while no server of a remote engine can be reached."""
+    return UpstreamUnavailable(retry_after=UPSTREAM_SECONDS)
 
 
 def _until_ready(status: EngineStatus) -> float:

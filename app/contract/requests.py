@@ -107,6 +107,8 @@ class SamplingParams:
     min_tokens: int = 0  # no stop token before this many new tokens
     # None: no log-probabilities. n: those of the chosen token and of the n most likely ones.
     top_logprobs: int | None = None
+    # Of temperature, top_p and top_k those that the request leaves to defaults which are not known here.
+    left_out: frozenset[str] = frozenset()
 
     @property
     def greedy(self) -> bool:

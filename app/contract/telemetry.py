@@ -168,6 +168,9 @@ class CleanedUp:
         return {after.device: before.reserved - after.reserved for before, after in pairs}
 
 
+UpstreamState = Literal["up", "trial", "down"]
+"""Whether a server gets requests: as any, as a trial after it was down, or not at all."""
+
 StepKind = Literal["prefill", "decode", "mixed"]
 
 
@@ -228,6 +231,16 @@ class AttentionChosen:
     decode: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamChanged:
+    """What is known of one of the servers that a remote engine asks. Sent whenever it changes."""
+
+    upstream: str
+    state: UpstreamState
+    outstanding: int  # requests that it has from here
+    failures: int  # since the start: of requests and of questions whether it is well
+
+
 @dataclass(frozen=True, slots=True)
 class LoopLagged:
     """How much later than it asked for a task of the event loop went on."""
@@ -254,6 +267,7 @@ Event = (
     | PhaseProgress
     | Configured
     | AttentionChosen
+    | UpstreamChanged
     | LoopLagged
     | KeysRead
 )

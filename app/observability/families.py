@@ -69,8 +69,8 @@ class RequestFamilies:
         )
         self.stage = Histogram(
             "serving_request_stage_seconds",
-            "Time in each stage that a request reached (prepare, grammar, queue, prefill or upstream, decode; together from its "
-            "arrival to its end), by its outcome (answered, cancelled, error, refused).",
+            "Time in each stage that a request reached (prepare, grammar, queue, prefill or upstream, decode; from "
+            "its arrival to its end together), by its outcome (answered, cancelled, error, refused).",
             ("stage", "outcome"),
             registry=registry,
             buckets=FIRST_TOKEN_BUCKETS,
@@ -216,6 +216,30 @@ class EngineFamilies:
             "Tokens computed by forward passes, of prompts (prefill) and of answers (decode): counted at once, where "
             "the requests' tokens count at their end.",
             ("kind",),
+            registry=registry,
+        )
+
+
+class UpstreamFamilies:
+    """Metrics of the servers that a remote engine asks. The setting ENGINE_URL bounds the label's values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.outstanding = Gauge(
+            "serving_upstream_outstanding_requests",
+            "Requests that a server of ENGINE_URL has from here.",
+            ("upstream",),
+            registry=registry,
+        )
+        self.state = Gauge(
+            "serving_upstream_state",
+            "1 for the state of a server of ENGINE_URL: up, trial (after it was down), or down.",
+            ("upstream", "state"),
+            registry=registry,
+        )
+        self.failures = Counter(
+            "serving_upstream_failures",
+            "Requests that a server of ENGINE_URL did not answer, and questions whether it is well.",
+            ("upstream",),
             registry=registry,
         )
 

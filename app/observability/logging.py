@@ -28,6 +28,7 @@ _FIRST = ("timestamp", "level", "logger", "event", "request_id")
 _ACTS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode's categories of what a terminal may obey, reorder, hide or break at; JSON escapes some below U+0020."""
 _NO_ACCESS_LOG = ("uvicorn.access", "gunicorn.access")  # our line for each request and nginx' log have the same
+_TOO_TALKATIVE = ("httpx2", "httpcore2")  # a record for each request to another server
 _LATE = ("transformers", "huggingface_hub", "torch")
 
 
@@ -97,6 +98,8 @@ def _adopt_libraries() -> None:
             logger.handlers = []  # a new list: the worker shares one between gunicorn's and uvicorn's loggers
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
+    for name in _TOO_TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _NO_ACCESS_LOG:
         logging.getLogger(name).disabled = True
 

@@ -34,10 +34,12 @@ from app.contract.telemetry import (
     RequestEnded,
     StepDone,
     TokenGap,
+    UpstreamChanged,
+    UpstreamState,
     WaitsFor,
 )
 from app.contract.version import VERSION
-from app.observability.families import EngineFamilies, KeysFileFamilies, MemoryFamilies
+from app.observability.families import EngineFamilies, KeysFileFamilies, MemoryFamilies, UpstreamFamilies
 from app.observability.request_metrics import RequestMetrics
 from app.settings import SettingsError
 
@@ -53,6 +55,7 @@ class Metrics:
         self._engine = EngineFamilies(registry)
         self._memory = MemoryFamilies(registry)
         self._keys = KeysFileFamilies(registry)
+        self._upstreams = UpstreamFamilies(registry)
         self._totals: dict[tuple[str, str], int] = {}
         self._entered = PhaseChanged(Phase.STARTING, "", 0.0)
         ProcessCollector(registry=registry)
@@ -80,6 +83,8 @@ class Metrics:
                 self._of_memory(event)
             case PhaseChanged() | PhaseProgress() | Configured():
                 self._of_start(event)
+            case UpstreamChanged():
+                self._upstream(event)
             case LoopLagged():
                 self._engine.loop_lag.observe(event.seconds)
             case KeysRead():
@@ -148,6 +153,13 @@ class Metrics:
         self._engine.phase_progress.set(event.phase == Phase.READY)
         if event.phase == Phase.READY:
             self._engine.startup.set(event.elapsed)
+
+    def _upstream(self, event: UpstreamChanged) -> None:
+        name = event.upstream
+        self._upstreams.outstanding.labels(name).set(event.outstanding)
+        for state in get_args(UpstreamState):
+            self._upstreams.state.labels(name, state).set(state == event.state)
+        self._upstreams.failures.labels(name).inc(self._since_last("upstream_failures", name, event.failures))
 
     def _of_memory(self, event: MemoryRead | CleanedUp) -> None:
         for memory in event.devices:

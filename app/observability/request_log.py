@@ -115,7 +115,8 @@ def _parameters(request: GenerationRequest) -> dict[str, Any]:
     sampling = {
         field.name: getattr(request.sampling, field.name)
         for field in dataclasses.fields(SamplingParams)
-        if field.name in _ALWAYS or getattr(request.sampling, field.name) != _default(field)
+        if field.name not in {"left_out", *request.sampling.left_out}
+        and (field.name in _ALWAYS or getattr(request.sampling, field.name) != _default(field))
     }
     if request.ignore_eos:
         sampling["ignore_eos"] = True

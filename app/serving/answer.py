@@ -191,7 +191,7 @@ class Answer(Generic[New]):
         if self._output.whole_calls and (cut or finished.reason is FinishReason.STOP):
             finished = replace(finished, reason=FinishReason.TOOL_CALLS)
         named = finished.reason in {FinishReason.STOP, FinishReason.TOOL_CALLS}
-        return replace(finished, stop=self._output.stop_string) if named else finished
+        return replace(finished, stop=self._output.stop_string or finished.stop) if named else finished
 
     async def _until_deadline(self) -> AsyncGenerator[PromptEvent | New | Finished, None]:
         """The engine's events. Raises what the engine raises, and DeadlineExceeded when it hangs.

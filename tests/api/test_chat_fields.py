@@ -105,6 +105,7 @@ def test_the_model_has_its_own_defaults(make_client: MakeClient, recorder: Recor
     ask(make_client(ControlledEngine()))
     params = recorder.generation().sampling
     defaults = SCRIPTED_MODEL.defaults
+    assert defaults is not None
     assert (params.temperature, params.top_p, params.top_k) == (defaults.temperature, defaults.top_p, defaults.top_k)
 
 

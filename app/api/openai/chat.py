@@ -70,6 +70,8 @@ class ChatWriter:
             "logprobs": self._logprobs(texts),
             "finish_reason": finished.reason,
         }
+        if finished.stop is not None:
+            choice["stop_reason"] = finished.stop
         if finished.error is not None:
             choice["error"] = error_detail(finished.error)
         return choice
@@ -84,6 +86,8 @@ class ChatWriter:
 
     def last(self, index: int, finished: Finished) -> ChatChunkChoice:
         choice = _chunk_choice(index, {}, finish_reason=finished.reason)
+        if finished.stop is not None:
+            choice["stop_reason"] = finished.stop
         if finished.error is not None:
             choice["error"] = error_detail(finished.error)
         return choice

@@ -79,6 +79,8 @@ class CompletionWriter:
             "logprobs": None if self._bytes_of is None else LegacyLogprobs(self._bytes_of).of(texts),
             "finish_reason": finished.reason,
         }
+        if finished.stop is not None:
+            choice["stop_reason"] = finished.stop
         if finished.error is not None:
             choice["error"] = error_detail(finished.error)
         return choice
@@ -96,6 +98,8 @@ class CompletionWriter:
 
     def last(self, index: int, finished: Finished) -> TextChunkChoice:
         choice = _chunk_choice(index, "", finish_reason=finished.reason)
+        if finished.stop is not None:
+            choice["stop_reason"] = finished.stop
         if finished.error is not None:
             choice["error"] = error_detail(finished.error)
         return choice

@@ -129,11 +129,16 @@ class AnswerMessage(TypedDict):
     tool_calls: NotRequired[Annotated[list[CalledTool], Field(description="Only where the model calls tools.")]]
 
 
+StopReason = Annotated[str, Field(description="The stop string that ended a choice, where one did.")]
+"""Our addition, with vLLM's name."""
+
+
 class ChatChoice(TypedDict):
     index: int
     message: AnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: Success
+    stop_reason: NotRequired[StopReason]
     error: NotRequired[CutBy]
 
 
@@ -142,6 +147,7 @@ class TextChoice(TypedDict):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Success
+    stop_reason: NotRequired[StopReason]
     error: NotRequired[CutBy]
 
 
@@ -188,6 +194,7 @@ class ChatChunkChoice(TypedDict):
     delta: Delta
     logprobs: ChatLogprobs | None
     finish_reason: LastReason
+    stop_reason: NotRequired[StopReason]
     error: NotRequired[CutBy]
 
 
@@ -196,6 +203,7 @@ class TextChunkChoice(TypedDict):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: LastReason
+    stop_reason: NotRequired[StopReason]
     error: NotRequired[CutBy]
 
 

@@ -8,7 +8,7 @@ import annotated_types
 import pytest
 
 from app.observability import buckets
-from app.settings import Settings
+from app.settings import MOST_LOCAL_SEQUENCES, Settings
 
 CONFIGS = Path(buckets.__file__).parents[1] / "models/configs"
 
@@ -74,7 +74,7 @@ def test_tokens_reach_the_longest_context_and_tell_its_quarters_apart() -> None:
 
 
 def test_sequences_reach_the_most_that_may_run_at_once() -> None:
-    assert buckets.SEQUENCE_BUCKETS[-1] >= _limit("max_sequences")
+    assert buckets.SEQUENCE_BUCKETS[-1] >= MOST_LOCAL_SEQUENCES
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)

@@ -15,7 +15,7 @@ from app.api.http.body_model import Items, NullableBody
 from app.api.http.field_json_schemas import SEED, TOKEN_LIMIT, accepts, labels, numbers_by_token, text_or_list
 from app.api.openai.bodies.model_field import ForModel
 from app.api.openai.bodies.neutral_values import asks_for_nothing
-from app.contract.engine import ModelInfo
+from app.contract.engine import ModelInfo, SamplingDefaults
 from app.contract.errors import InvalidRequest
 from app.contract.requests import LEAST_TEMPERATURE, GenerationRequest, Operation, SamplingParams
 
@@ -236,7 +236,9 @@ class SamplingFields(AnswerBody):
             raise InvalidRequest(
                 f"logit_bias has an unknown token id: ids are 0 to {served.vocabulary - 1}.", param="logit_bias"
             )
-        defaults = served.defaults
+        defaults = served.defaults or SamplingDefaults()
+        given = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+        left_out = frozenset() if served.defaults else {name for name, value in given.items() if value is None}
         temperature = defaults.temperature if self.temperature is None else self.temperature
         return SamplingParams(
             seed=secrets.randbits(63) if self.seed in (None, -1) else self.seed % 2**63,
@@ -250,4 +252,5 @@ class SamplingFields(AnswerBody):
             logit_bias=self.logit_bias,
             min_tokens=self.min_tokens,
             top_logprobs=top_logprobs,
+            left_out=frozenset(left_out),
         )

@@ -1,0 +1,67 @@
+"""What another server serves, and which of the others' additions to OpenAI's API it has, from its list of models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+OURS = "local"
+"""`owned_by` of another of these stacks."""
+
+
+class _Listed(BaseModel):
+    id: str
+    owned_by: str = ""
+    max_model_len: int | None = None
+    meta: dict[str, Any] | None = None  # llama.cpp's
+
+
+class _List(BaseModel):
+    data: list[_Listed]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model, as its server lists it. `owner` is what the server says of itself."""
+
+    name: str
+    owner: str = ""
+    context_tokens: int = 0  # 0: it does not say
+
+    @property
+    def counts_as_it_goes(self) -> bool:
+        """Tells the tokens so far in every chunk, if asked to."""
+        return self.owner in {OURS, "vllm", "sglang"}
+
+    @property
+    def fills_gaps(self) -> bool:
+        """Has `suffix` for models that fill in the middle; servers that ignore it would answer something else."""
+        return self.owner == OURS
+
+    @property
+    def salts_its_cache(self) -> bool:
+        """Keeps cached prompts of different `cache_salt` apart."""
+        return self.owner == "vllm"
+
+    @property
+    def as_many_as_fit(self) -> int | None:
+        """The `max_tokens` of a plain completion that has no limit."""
+        return None if self.owner == "vllm" else -1
+
+
+def served_by(body: bytes, wanted: str | None) -> Served | None:
+    """From the body of `GET /models`: the wanted model, or the first one; None when it is not there, or the body is
+    no such list."""
+    try:
+        listed = _List.model_validate_json(body).data
+    except ValidationError:
+        return None
+    for one in listed:
+        if wanted is None or one.id.casefold() == wanted.casefold():
+            return Served(one.id, one.owned_by, _context(one))
+    return None
+
+
+def _context(listed: _Listed) -> int:
+    trained = (listed.meta or {}).get("n_ctx", 0)
+    return max(0, listed.max_model_len or (trained if isinstance(trained, int) else 0))
