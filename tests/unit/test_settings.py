@@ -111,3 +111,16 @@ def test_it_is_open_to_others_only_on_purpose(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().max_waiting = 3  # type: ignore[misc]  # what mypy refuses is what is tested
+
+
+def test_a_remote_engine_needs_its_servers_and_a_local_one_has_none(tmp_path: Path) -> None:
+    text = "ENGINE=remote\nENGINE_URL=http://a:8000/v1, https://b/v1\nMAX_SEQUENCES=1000\n"
+    assert load_settings(env(tmp_path, text)).engine_url == ("http://a:8000/v1", "https://b/v1")
+    for wrong, said in (
+        ("ENGINE=remote\n", "ENGINE=remote needs ENGINE_URL"),
+        ("ENGINE_URL=http://a/v1\n", "ENGINE_URL is set, but ENGINE is local"),
+        ("ENGINE=remote\nENGINE_URL=a:8000\n", "ENGINE_URL"),
+        ("MAX_SEQUENCES=513\n", "MAX_SEQUENCES=513: at most 512"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            load_settings(env(tmp_path, wrong))

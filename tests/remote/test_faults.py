@@ -1,0 +1,224 @@
+"""Servers that refuse, fail, stall and vanish: what the gateway's clients get, and which server is asked next."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.contract.telemetry import UpstreamChanged
+from app.remote import service
+from tests.remote.conftest import Gateway, Misbehaves, until
+from tests.support.misbehaving import MisbehavingServer, Refuses, Silent, Streams, chunk
+from tests.support.recorder import Recorder
+
+PATH = "v1/chat/completions"
+SECRET = "the launch code is 0000 and nobody may know it"
+BODY: dict[str, Any] = {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 5}
+BUSY = Refuses(429, headers={"retry-after": "17"})
+
+
+def error_of(response: httpx2.Response) -> dict[str, Any]:
+    error: dict[str, Any] = response.json()["error"]
+    assert SECRET not in response.text
+    return error
+
+
+def events(client: httpx2.Client, **fields: Any) -> list[Any]:
+    """The data of a stream's events."""
+    response = client.post(PATH, json=BODY | {"stream": True} | fields)
+    assert response.status_code == 200, response.text
+    data = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
+    assert data.pop() == "[DONE]"
+    return [json.loads(one) for one in data]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "code", "words"),
+    [
+        (Refuses(400, {"message": "top_k is too large."}), 400, "invalid_request", "top_k is too large"),
+        (Refuses(422, {"message": "no such field", "param": "x"}), 400, "invalid_request", "no such field"),
+        (Refuses(400, {"message": "no x", "code": "unsupported_field"}), 400, "unsupported_field", "no x"),
+        (Refuses(400, {"message": f"bad: {SECRET}"}), 400, "invalid_request", "refuses this request"),
+        (Refuses(400, {"message": f"got {SECRET[:26]!r}"}), 400, "invalid_request", "refuses this request"),
+        (Refuses(400, {"message": "x" * 1000}), 400, "invalid_request", "refuses this request"),
+        (
+            Refuses(400, {"message": "This model's maximum context length is 8 tokens. However, you requested 9 …"}),
+            400,
+            "context_length_exceeded",
+            "maximum context length is 8",
+        ),
+        (BUSY, 429, "overloaded", "full"),
+        (Refuses(401, {"message": "wrong key sk-123"}), 500, "upstream_failed", "refuses this server's key"),
+        (Refuses(404), 500, "upstream_failed", "failed"),
+        (Refuses(500, {"message": "Traceback"}), 503, "upstream_unavailable", "can be reached"),
+        (Refuses(503, headers={"retry-after": "9"}), 503, "upstream_unavailable", "can be reached"),
+        (Refuses(504), 504, "deadline_exceeded", "longer"),
+        (Streams((b"data: {no json\n\n",)), 500, "upstream_failed", "failed"),
+        (Streams((b'data: {"error": {"message": "CUDA"}}\n\n',)), 500, "upstream_failed", "failed"),
+        (Streams(("a", chunk("", "abort"))), 500, "upstream_failed", "failed"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_is_ours(  # noqa: PLR0917  # pytest's parameters
+    ask: Gateway, misbehaves: Misbehaves, refusal: Any, status: int, code: str, words: str, stream: bool
+) -> None:
+    client = ask(misbehaves(otherwise=refusal).address)
+    response = client.post(PATH, json=BODY | {"stream": stream})
+    if stream and isinstance(refusal, Streams):
+        error = json.loads(response.text.rpartition('data: {"error"')[2].partition("\n")[0].join(['{"error"', ""]))
+        assert error["error"]["code"] == code
+        return
+    error = error_of(response)
+    assert (response.status_code, error["code"]) == (status, code)
+    assert words in error["message"]
+    retry_after = response.headers.get("retry-after")
+    assert retry_after == getattr(refusal, "headers", {}).get("retry-after", "5" if status == 503 else None)
+
+
+def test_a_cut_answer_is_an_error_and_no_other_server_is_asked(
+    ask: Gateway, misbehaves: Misbehaves, recorder: Recorder
+) -> None:
+    cut = misbehaves(Streams(("one ", "two"), then="break"))
+    *pieces, error = events(ask(cut.address))
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == "one two"
+    assert error["error"]["code"] == "upstream_failed"
+    assert len(cut.bodies) == 1
+    told = recorder.request()
+    assert (told.status, told.error_code, told.response) == (500, "upstream_failed", "one two")
+
+
+@pytest.mark.parametrize(
+    "failure", [BUSY, Refuses(500), Refuses(401), Streams((), then="break"), Streams((b"data: what?\n\n",))]
+)
+def test_another_server_is_asked_before_anything_came_out(ask: Gateway, misbehaves: Misbehaves, failure: Any) -> None:
+    servers = [misbehaves() for _ in range(2)]
+    first, second = servers
+    client = ask(*(server.address for server in servers))
+    assert client.post(PATH, json=BODY).status_code == 200
+    home = first if first.bodies else second
+    home.plays.append(failure)
+    answer = client.post(PATH, json=BODY)
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello"
+    assert sorted(len(server.bodies) for server in servers) == [1, 2]
+
+
+def test_a_broken_connection_is_tried_once_more_where_there_is_no_other_server(
+    ask: Gateway, misbehaves: Misbehaves
+) -> None:
+    server = misbehaves(Streams((), then="break"))
+    assert ask(server.address).post(PATH, json=BODY).status_code == 200
+    assert len(server.bodies) == 2
+
+
+def test_a_full_server_is_asked_once(ask: Gateway, misbehaves: Misbehaves) -> None:
+    server = misbehaves(otherwise=BUSY)
+    assert ask(server.address).post(PATH, json=BODY).status_code == 429
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("play", [Silent(), Streams((), then="hang")])
+def test_a_stalled_server_is_ended_by_the_deadline(ask: Gateway, misbehaves: Misbehaves, play: Any) -> None:
+    server = misbehaves(otherwise=play)
+    response = ask(server.address, request_timeout=0.5).post(PATH, json=BODY)
+    assert (response.status_code, error_of(response)["code"]) == (504, "deadline_exceeded")
+    assert server.left.wait(30)
+
+
+def test_what_a_stalled_server_has_sent_is_the_answer(ask: Gateway, misbehaves: Misbehaves) -> None:
+    server = misbehaves(otherwise=Streams(("one",), then="hang"))
+    choice = ask(server.address, request_timeout=0.5).post(PATH, json=BODY).json()["choices"][0]
+    assert choice["message"]["content"] == "one"
+    assert (choice["finish_reason"], choice["error"]["code"]) == ("length", "deadline_exceeded")
+    assert server.left.wait(30)
+
+
+def test_a_silent_server_does_not_keep_a_stream_silent(
+    ask: Gateway, misbehaves: Misbehaves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.1)
+    silent = Silent()
+    server = misbehaves(silent)
+    with ask(server.address).stream("POST", PATH, json=BODY | {"stream": True}) as response:
+        assert response.status_code == 200
+        server.call(silent.released.set)
+        assert '"code":"overloaded"' in response.read().decode()
+
+
+def test_a_server_that_vanishes_and_comes_back(ask: Gateway, recorder: Recorder, misbehaves: Misbehaves) -> None:
+    server = misbehaves()
+    client = ask(server.address)
+    server.health = 503
+    until(lambda: client.get("readyz").status_code == 503)
+    refusal = client.post(PATH, json=BODY)
+    assert (refusal.status_code, error_of(refusal)["code"]) == (503, "upstream_unavailable")
+    assert client.get("livez").status_code == 200
+    server.health = 200
+    until(lambda: client.get("readyz").status_code == 200)
+    assert client.post(PATH, json=BODY).status_code == 200
+    states = [event.state for event in recorder.others if isinstance(event, UpstreamChanged)]
+    changes = [state for at, state in enumerate(states) if at == 0 or states[at - 1] != state]
+    assert changes == ["down", "up", "down", "trial", "up"]
+
+
+def test_a_server_that_keeps_failing_is_left_alone(ask: Gateway, misbehaves: Misbehaves) -> None:
+    broken, well = misbehaves(), misbehaves()
+    client = ask(broken.address, well.address)
+    until(lambda: _both_known(client, broken, well))
+    broken.otherwise = Refuses(500)
+    for number in range(30):
+        turn = {"role": "user", "content": f"question {number}"}
+        assert client.post(PATH, json=BODY | {"messages": [turn]}).status_code == 200
+    asked = len(broken.bodies)
+    assert asked >= 1
+    assert asked < 10, "three failures in a row, and one after each time that its health was well"
+    assert len(well.bodies) == 30
+
+
+def _both_known(client: httpx2.Client, *servers: MisbehavingServer) -> bool:
+    """Whether requests of different conversations have reached each server."""
+    for number in range(20):
+        client.post(PATH, json=BODY | {"messages": [{"role": "user", "content": f"warm up {number}"}]})
+    known = all(server.bodies for server in servers)
+    if known:
+        for server in servers:
+            server.bodies.clear()
+    return known
+
+
+def test_a_server_of_another_model_is_not_asked(ask: Gateway, misbehaves: Misbehaves) -> None:
+    one, other = misbehaves(model="m"), misbehaves(model="other")
+    client = ask(one.address, other.address, model="m")
+    for number in range(10):
+        turn = {"role": "user", "content": f"question {number}"}
+        assert client.post(PATH, json=BODY | {"messages": [turn]}).status_code == 200
+    assert (len(one.bodies), len(other.bodies)) == (10, 0)
+
+
+def test_a_conversation_stays_with_its_server(ask: Gateway, misbehaves: Misbehaves) -> None:
+    servers = [misbehaves() for _ in range(3)]
+    client = ask(*(server.address for server in servers))
+    until(lambda: _both_known(client, *servers))
+    turns = [{"role": "user", "content": "hi"}]
+    for _ in range(5):
+        answer = client.post(PATH, json=BODY | {"messages": turns}).json()["choices"][0]["message"]["content"]
+        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "go on"}]
+    assert sorted(len(server.bodies) for server in servers) == [0, 0, 5]
+
+
+def test_what_a_server_is_sent(ask: Gateway, misbehaves: Misbehaves) -> None:
+    server = misbehaves()
+    client = ask(server.address, engine_api_key="behind-0123456789")
+    assert client.post(PATH, json=BODY, headers={"authorization": "Bearer mine"}).status_code == 200
+    (headers,) = server.headers
+    assert headers["authorization"] == "Bearer behind-0123456789"
+    (body,) = server.bodies
+    assert isinstance(body.pop("seed"), int)
+    assert len(body.pop("cache_salt")) == 64
+    assert body == {
+        "model": "m",
+        "messages": BODY["messages"],
+        "max_tokens": 5,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }

@@ -1,0 +1,159 @@
+"""The bodies that other servers get."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.contract.errors import UnsupportedField
+from app.contract.requests import (
+    GenerationRequest,
+    JsonFormat,
+    Message,
+    Operation,
+    SamplingParams,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from app.remote.body import body_of, path_of, refuse_unsupported
+from app.remote.served import Served
+
+LEFT_OUT = frozenset({"temperature", "top_p", "top_k"})
+CHAT = GenerationRequest(
+    id="r",
+    operation=Operation.CHAT,
+    sampling=SamplingParams(seed=7, left_out=LEFT_OUT),
+    messages=(Message("user", "hi"),),
+)
+TEXT = GenerationRequest(
+    id="r",
+    operation=Operation.TEXT_COMPLETION,
+    sampling=SamplingParams(seed=7, left_out=LEFT_OUT),
+    prompt="a",
+    max_tokens=3,
+)
+PLAIN = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "seed": 7}
+
+
+def written(request: GenerationRequest, owner: str = "", *, share_prefixes: bool = True) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(body_of(request, Served("m", owner), share_prefixes=share_prefixes))
+    return body
+
+
+def test_what_a_client_left_out_is_left_out() -> None:
+    assert written(CHAT) == PLAIN | {"messages": [{"role": "user", "content": "hi"}]}
+    assert written(TEXT) == PLAIN | {"prompt": "a", "max_tokens": 3}
+    assert (path_of(CHAT), path_of(TEXT)) == ("chat/completions", "completions")
+
+
+def test_what_a_client_gave_is_sent_also_if_it_is_our_default() -> None:
+    body = written(replace(CHAT, sampling=SamplingParams(seed=7)))
+    assert (body["temperature"], body["top_p"], body["top_k"]) == (1.0, 1.0, -1)
+
+
+def test_every_field_with_an_effect_is_sent() -> None:
+    sampling = SamplingParams(
+        seed=7,
+        temperature=0.5,
+        top_k=5,
+        top_p=0.9,
+        min_p=0.1,
+        repetition_penalty=1.1,
+        presence_penalty=0.2,
+        frequency_penalty=0.3,
+        logit_bias={5: -100.0},
+        min_tokens=2,
+        top_logprobs=4,
+    )
+    request = replace(CHAT, sampling=sampling, max_tokens=9, stop=("x",), ignore_eos=True, user="u")
+    assert written(request) == PLAIN | {
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.5,
+        "top_k": 5,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.3,
+        "logit_bias": {"5": -100.0},
+        "min_tokens": 2,
+        "logprobs": True,
+        "top_logprobs": 4,
+        "max_tokens": 9,
+        "stop": ["x"],
+        "ignore_eos": True,
+        "user": "u",
+    }
+    assert written(replace(TEXT, sampling=sampling))["logprobs"] == 4
+
+
+def test_a_conversation_with_calls_and_tools() -> None:
+    call = ToolCall("call_1", "add", '{"a": 1}')
+    turns = (
+        Message("user", "hi", name="Ann"),
+        Message("assistant", "", (call,)),
+        Message("tool", "2", tool_call_id="call_1"),
+    )
+    tool = Tool("add", "adds", {"type": "object"}, strict=True)
+    body = written(replace(CHAT, messages=turns, tools=(tool,), parallel_tool_calls=False))
+    function = {"name": "add", "arguments": '{"a": 1}'}
+    assert body["messages"] == [
+        {"role": "user", "content": "hi", "name": "Ann"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "2", "tool_call_id": "call_1"},
+    ]
+    described = {"name": "add", "description": "adds", "parameters": {"type": "object"}, "strict": True}
+    assert body["tools"] == [{"type": "function", "function": described}]
+    assert (body["tool_choice"], body["parallel_tool_calls"]) == ("auto", False)
+    named = written(replace(CHAT, tools=(tool,), tool_choice=ToolChoice("required", "add")))
+    assert named["tool_choice"] == {"type": "function", "function": {"name": "add"}}
+    none = written(replace(CHAT, tools=(tool,), tool_choice=ToolChoice("none")))
+    assert "tools" not in none
+    assert "tool_choice" not in none
+
+
+def test_forms_of_json() -> None:
+    assert written(replace(CHAT, response_format=JsonFormat()))["response_format"] == {"type": "json_object"}
+    schema = {"type": "object"}
+    form = written(replace(CHAT, response_format=JsonFormat(schema)))["response_format"]
+    assert form["type"] == "json_schema"
+    assert form["json_schema"]["schema"] == schema
+
+
+@pytest.mark.parametrize(("owner", "limit"), [("local", -1), ("vllm", None), ("llamacpp", -1)])
+def test_a_text_without_a_limit_says_so_as_the_server_reads_it(owner: str, limit: int | None) -> None:
+    assert written(replace(TEXT, max_tokens=None), owner)["max_tokens"] == limit
+    assert "max_tokens" not in written(CHAT, owner)
+
+
+def test_tenants_do_not_share_prefixes_unless_they_may() -> None:
+    blue, green = replace(CHAT, tenant="blue"), replace(CHAT, tenant="green")
+    salts = [written(one, "vllm", share_prefixes=False)["cache_salt"] for one in (blue, green, blue)]
+    assert salts[0] == salts[2] != salts[1]
+    assert "blue" not in salts[0]
+    assert "cache_salt" not in written(blue, "vllm", share_prefixes=True)
+    assert "cache_salt" not in written(blue, "local", share_prefixes=False)
+
+
+def test_a_gap_is_only_asked_of_servers_that_fill_it() -> None:
+    request = replace(TEXT, suffix="b")
+    assert written(request, "local")["suffix"] == "b"
+    with pytest.raises(UnsupportedField, match="suffix"):
+        written(request, "llamacpp")
+
+
+@pytest.mark.parametrize("fields", [{"prompt_logprobs": 1}, {"context": "x"}, {"begun": "x"}])
+def test_what_no_server_is_asked_for_is_refused(fields: dict[str, Any]) -> None:
+    refuse_unsupported(TEXT)
+    with pytest.raises(UnsupportedField, match="remote"):
+        refuse_unsupported(replace(TEXT, **fields))
+
+
+def test_texts_that_are_no_unicode_are_sent() -> None:
+    assert "\\ud800" in body_of(replace(TEXT, prompt="\ud800"), Served("m"), share_prefixes=True).decode("ascii")
