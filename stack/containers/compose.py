@@ -34,16 +34,17 @@ def project_name(config: Config) -> str:
 
 
 def compose_files(
-    *, gpus: bool = False, weights: bool = False, keys: bool = False, boxes: bool = False
+    *, gpus: bool = False, weights: bool = False, keys: bool = False, boxes: bool = False, remote: bool = False
 ) -> list[Path]:
-    """What is laid over one another: the stack, the GPU part, folders of weights and keys, a way to other boxes, an
-    operator's changes."""
+    """What is laid over one another: the stack, the GPU part, folders of weights and keys, ways to other boxes and to
+    other servers, an operator's changes."""
     names = [
         "compose.yaml",
         *(["compose.gpu.yaml"] if gpus else []),
         *(["compose.weights.yaml"] if weights else []),
         *(["compose.keys.yaml"] if keys else []),
         *(["compose.boxes.yaml"] if boxes else []),
+        *(["compose.remote.yaml"] if remote else []),
         "compose.override.yaml",
     ]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
@@ -84,6 +85,7 @@ class Compose:
         self.weights = False
         self.keys = config.api_keys_file is not None
         self.boxes = bool(config.upstreams)
+        self.remote = config.remote
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
@@ -114,7 +116,9 @@ class Compose:
 
     def command(self, *arguments: str) -> list[str]:
         """To be run with `variables` as its environment."""
-        files = compose_files(gpus=self.gpus, weights=self.weights, keys=self.keys, boxes=self.boxes)
+        files = compose_files(
+            gpus=self.gpus, weights=self.weights, keys=self.keys, boxes=self.boxes, remote=self.remote
+        )
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]
 

@@ -20,7 +20,7 @@ TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/lat
 
 def wants_gpus(config: Config, found: Gpus) -> bool:
     """Whether the GPU image is worth a try; says why when it is not. Raises StackError by the rule."""
-    if config.model == SMALL or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    if config.remote or config.model == SMALL or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     if not found.found:
         return _without_a_list(config, found)

@@ -18,7 +18,7 @@ _COMPOSES_OWN = re.compile(r"^ ?(Container|Network|Volume|time=)")
 
 def prepare(config: Config, compose: Compose) -> list[str]:
     """The services to start; `compose` knows the rest. Raises StackError."""
-    if weights.is_folder(config.model):
+    if not config.remote and weights.is_folder(config.model):
         compose.weights = True
         compose.variables.update(weights.of_folder(config).variables)
     compose.variables.update(images.build_arguments())

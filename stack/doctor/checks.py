@@ -12,6 +12,7 @@ from stack.doctor.machine import check_clock, check_memory, check_permissions
 from stack.doctor.network import check_ports
 from stack.doctor.settings import check_settings
 from stack.doctor.software import check_software
+from stack.doctor.upstreams import check_upstreams
 from stack.host.gpus import look
 from stack.mode import ModeChoice
 from stack.protocol import StackError
@@ -26,6 +27,7 @@ def examine(config: Config, choice: ModeChoice, *, running: bool) -> list[Findin
     gpus = look(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if choice.mode == "native":
         findings += check_software()
+    findings += check_upstreams(config, choice.mode)
     findings += check_gpus(config, choice.mode, gpus)
     findings.append(check_memory(config, gpus, running=running))
     findings += check_disk(config, choice.mode, gpus)

@@ -26,6 +26,9 @@ _CDI_SINCE = (29, 2)
 
 
 def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
+    if config.remote:
+        yield passed("GPUs", "not used: the engine is remote")
+        return
     if not gpus.found:
         yield _without(config, gpus)
         return

@@ -27,7 +27,9 @@ def ensure_node_client() -> None:
 
 def ensure_model(config: Config) -> None:
     """Put the model that the app will serve into MODELS_DIR. Raises StackError, before any download where none can be
-    served."""
+    served. With a remote engine it serves none itself."""
+    if config.remote:
+        return
     name = _chosen()
     if not Path(config.model).is_dir():
         fetch_model(config, name)

@@ -26,6 +26,7 @@ CPU = ("compose.yaml",)
 GPU = ("compose.yaml", "compose.gpu.yaml")
 KEYS = "compose.keys.yaml"
 BOXES = "compose.boxes.yaml"
+REMOTE = "compose.remote.yaml"
 SERVICES = [
     *((CPU, name) for name in ("app", "nginx", "nginx-exporter", "prometheus", "grafana")),
     *((GPU, name) for name in ("app", "models")),
@@ -53,7 +54,8 @@ def _config(**environment: str) -> Config:
 
 
 def test_the_files_follow_the_compose_specification() -> None:
-    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *GPU, KEYS, BOXES]
+    files = [*GPU, KEYS, BOXES, REMOTE]
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -206,6 +208,16 @@ def test_the_folder_of_the_api_keys_is_mounted_so_that_a_replaced_file_is_seen()
     assert (mounted["type"], mounted["source"], mounted["read_only"]) == ("bind", "/some:where", True)
     assert app["environment"]["API_KEYS_FILE"] == "/run/api-keys/keys.txt"
     assert compose.compose_files(keys=True)[1].name == KEYS
+
+
+def test_the_app_has_a_way_out_only_to_a_remote_engine(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    local, remote = stacks[CPU], _compose((*CPU, REMOTE))
+    assert set(local["services"]["app"]["networks"]) == {"backend"}
+    assert set(remote["services"]["app"]["networks"]) == {"backend", "upstreams"}
+    assert not remote["networks"]["upstreams"].get("internal", False)
+    config = _config(ENGINE="remote", ENGINE_URL="http://a/v1")
+    assert compose.compose_files(remote=config.remote)[1].name == REMOTE
+    assert not _config(ENGINE_URL="http://a/v1").remote
 
 
 def test_without_the_mounted_folder_nobody_is_served_without_keys(

@@ -20,12 +20,14 @@ from app.models.catalogue import DEEPSEEK
 from app.models.placement import Gpu, plan
 from stack import mode
 from stack.config import ROOT, Config, load_config
-from stack.doctor import checks, disk, graphics, machine, network, software
+from stack.doctor import checks, disk, graphics, machine, network, software, upstreams, wanted
 from stack.doctor import settings as doctor_settings
 from stack.doctor.finding import Finding, Level, passed, warning
 from stack.host import gpus, ports
-from stack.install import packages, venvs
+from stack.install import dependencies, packages, venvs
 from stack.native import processes
+from stack.protocol import StackError
+from tests.support.misbehaving import MisbehavingServer
 from tests.support.stubs import nvidia_smi, play
 
 RTX = ("NVIDIA GeForce RTX 4090", 24_564)
@@ -583,3 +585,36 @@ class TestReport:
         assert "too small" in said
         assert "right" not in said
         assert "doctor: 2 checks passed" in said
+
+
+class TestRemoteEngine:
+    def remote(self, tmp_path: Path, *addresses: str, **settings: str) -> Config:
+        return configured(tmp_path, ENGINE="remote", ENGINE_URL=", ".join(addresses), **settings)
+
+    def test_no_model_is_fetched_and_no_gpu_or_memory_is_missed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = self.remote(tmp_path, "http://a/v1", MODEL="deepseek-coder-v2-lite")
+        found = gpus.look("")
+        assert wanted.missing_model(config, found) is None
+        assert not wanted.strict(config, found)
+        monkeypatch.setattr(machine, "available_memory", lambda: 1)
+        assert machine.check_memory(config, found, running=False).level is Level.OK
+        assert [finding.level for finding in graphics.check_gpus(config, "native", found)] == [Level.OK]
+        dependencies.ensure_model(config)  # asks nobody, and fetches nothing
+        assert not config.models_dir.exists()
+
+    def test_its_servers_are_asked_and_none_of_them_ends_the_start(self, tmp_path: Path) -> None:
+        server = MisbehavingServer()
+        try:
+            config = self.remote(tmp_path, server.address, f"{server.address}/nothing", "http://127.0.0.1:1/v1")
+            findings = list(upstreams.check_upstreams(config, "native"))
+        finally:
+            server.close()
+        assert [finding.level for finding in findings] == [Level.OK, Level.WARNING, Level.WARNING]
+        assert all(address in finding.text for address, finding in zip(config.upstreams, findings, strict=True))
+        assert list(upstreams.check_upstreams(configured(tmp_path), "native")) == []
+
+    def test_it_needs_addresses(self, tmp_path: Path) -> None:
+        with pytest.raises(StackError, match="ENGINE_URL"):
+            self.remote(tmp_path)
