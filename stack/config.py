@@ -51,8 +51,8 @@ class Config:
     cache_dir: Path
     models_dir_given: bool
     model: str
-    upstreams: tuple[str, ...]  # with ENGINE=remote the servers of ENGINE_URL, else none
-    upstream_key: str | None
+    engine_urls: tuple[str, ...]  # with ENGINE=remote the servers that compute the answers, else none
+    engine_key: str | None
     api_keys_file: Path | None
     cors_origins: str  # separated by commas, without spaces
     upstreams: tuple[str, ...]  # HOST:PORT of other boxes, beside this stack's own app
@@ -66,7 +66,7 @@ class Config:
     @property
     def remote(self) -> bool:
         """Whether other servers compute the answers: then no model is fetched, and no GPU is used."""
-        return bool(self.upstreams)
+        return bool(self.engine_urls)
 
     @property
     def stop_seconds(self) -> int:
@@ -105,8 +105,8 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
         models_dir_given="MODELS_DIR" in values,
         model=values.get("MODEL", "auto"),
-        upstreams=_upstreams(values),
-        upstream_key=values.get("ENGINE_API_KEY"),
+        engine_urls=_engine_urls(values),
+        engine_key=values.get("ENGINE_API_KEY"),
         api_keys_file=_path(keys_file) if keys_file else None,
         cors_origins=_origins(values.get("CORS_ORIGINS", "")),
         upstreams=_upstreams(values.get("UPSTREAMS", "")),
@@ -155,7 +155,7 @@ def _path(value: str) -> Path:
     return (ROOT / Path(value).expanduser()).resolve()
 
 
-def _upstreams(values: Mapping[str, str]) -> tuple[str, ...]:
+def _engine_urls(values: Mapping[str, str]) -> tuple[str, ...]:
     """The app refuses wrong addresses; here it only matters whether there are any."""
     if values.get("ENGINE", "local").lower() != "remote":
         return ()

@@ -70,13 +70,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, request: Gener
     if status == 429:
         full = "The servers that compute the answers are full."
         return Fault(Overloaded(full, retry_after=_retry_after(headers, 1.0), reason="upstream"), broken=False)
-    if status < 500:
-        return Fault(UpstreamFailed())
     if status == DeadlineExceeded.status:
         told = {"code": DeadlineExceeded.code}
-    if told.get("code") in {*ENDS, OutOfMemory.code}:
+    if status >= 500 and told.get("code") in {*ENDS, OutOfMemory.code}:
         return ended_by(told)
-    return Fault(UpstreamUnavailable(retry_after=_retry_after(headers, UPSTREAM_SECONDS)))
+    if status == UpstreamUnavailable.status:
+        return Fault(UpstreamUnavailable(retry_after=_retry_after(headers, UPSTREAM_SECONDS)))
+    return Fault(UpstreamFailed())
 
 
 def ended_by(error: object) -> Fault:

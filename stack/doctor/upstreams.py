@@ -14,10 +14,10 @@ _LATER = "The stack starts, and answers as soon as one of its servers does"
 def check_upstreams(config: Config, mode: str) -> Iterator[Finding]:
     """Nothing here ends a start: servers come and go. A container has names of its own for other machines."""
     if mode == "docker" and config.remote:
-        yield passed("engine", f"remote, {len(config.upstreams)} in ENGINE_URL; containers have not asked them yet")
+        yield passed("engine", f"remote, {len(config.engine_urls)} in ENGINE_URL; containers have not asked them yet")
         return
-    for address in config.upstreams:
-        answer = ask(f"{address.rstrip('/')}/models", key=config.upstream_key)
+    for address in config.engine_urls:
+        answer = ask(f"{address.rstrip('/')}/models", key=config.engine_key)
         if answer is None:
             yield warning("engine", f"{address} does not answer", _LATER)
         elif answer.status in (401, 403):

@@ -612,7 +612,7 @@ class TestRemoteEngine:
         finally:
             server.close()
         assert [finding.level for finding in findings] == [Level.OK, Level.WARNING, Level.WARNING]
-        assert all(address in finding.text for address, finding in zip(config.upstreams, findings, strict=True))
+        assert all(address in finding.text for address, finding in zip(config.engine_urls, findings, strict=True))
         assert list(upstreams.check_upstreams(configured(tmp_path), "native")) == []
 
     def test_it_needs_addresses(self, tmp_path: Path) -> None:

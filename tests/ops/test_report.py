@@ -141,7 +141,7 @@ RUNNING = dict.fromkeys(range(10), 100.0)
         "grows", "appears above 0", "over a gap", "starts anew", "starts anew and grows past",
         "a process that began in the period", "a process that was first read in the period",
     ],
-)  # fmt: skip
+)  # fmt: skip  # a name of each beside its neighbours
 def test_growth_is_counted_from_sample_to_sample(
     values: dict[int, float], started: dict[int, float], expected: dict[int, float]
 ) -> None:
