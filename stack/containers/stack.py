@@ -53,7 +53,7 @@ class ContainerStack:
         if not engine_answers() or not self._remains():
             return
         everything = Compose(self._config)
-        everything.gpus = True  # its networks too, whatever was started
+        everything.gpus = everything.boxes = True  # their networks too, whatever was started
         everything.run("down", "--remove-orphans")
         if left := self._remains():
             raise StackError(f"Not removed by `down`: {', '.join(left)}")

@@ -14,16 +14,20 @@ POLL_SECONDS = 0.3
 SIDECAR_SECONDS = 60  # Prometheus may read back a long log of its own; the model does not wait for it
 
 
-def wait_until_ready(config: Config, watch: Watch) -> None:
-    """Return when the model answers, and Prometheus too where it stays. Raises StackError as `watch` does."""
+def wait_until_ready(config: Config, watch: Watch, app: str | None) -> None:
+    """Return when the model answers, and Prometheus too where it stays. Raises StackError as `watch` does.
+
+    `app` is the HOST:PORT of this stack's own app, where it is known: behind nginx another box may answer before.
+    """
+    own = config.address if app is None else f"http://{app}"
     deadline = time.monotonic() + config.startup_deadline + 60
     sidecars = None  # until when they are waited for, once the model is ready
     teller = _Teller()
     try:
         while True:
             watch.look()
-            if served_model(config) is None:
-                teller.tell(_what_it_does(config))
+            if served_model(config) is None or not _ready(f"{own}/readyz"):
+                teller.tell(_what_it_does(own))
             else:
                 waiting = _waiting(config, watch)
                 sidecars = sidecars or time.monotonic() + SIDECAR_SECONDS
@@ -39,18 +43,19 @@ def wait_until_ready(config: Config, watch: Watch) -> None:
 
 def _waiting(config: Config, watch: Watch) -> list[str]:
     waiting = watch.settling()
-    if not waiting and watch.stays("prometheus") and not _prometheus_ready(config):
+    prometheus = f"http://127.0.0.1:{config.prometheus_port}/-/ready"
+    if not waiting and watch.stays("prometheus") and not _ready(prometheus):
         return ["prometheus"]
     return waiting
 
 
-def _prometheus_ready(config: Config) -> bool:
-    answer = ask(f"http://127.0.0.1:{config.prometheus_port}/-/ready")
+def _ready(url: str) -> bool:
+    answer = ask(url)
     return answer is not None and answer.status == 200
 
 
-def _what_it_does(config: Config) -> str:
-    answer = ask(f"{config.address}/startupz")
+def _what_it_does(address: str) -> str:
+    answer = ask(f"{address}/startupz")
     if answer is None or not isinstance(answer.body, dict) or "phase" not in answer.body:
         return "starting the app"
     detail = answer.body.get("detail") or ""

@@ -46,12 +46,13 @@ class NativeStack:
             self.down()
             running = False
         watch = Watch(self._supervisor, self._logs)
+        app = None
         try:
             if running:
                 self._wake_sidecars()
             else:
-                self._start()
-            wait_until_ready(self._config, watch)
+                app = self._start()
+            wait_until_ready(self._config, watch, app)
         except BaseException:  # also Ctrl-C: half a stack is worse than none
             if not running:
                 self.down()
@@ -112,7 +113,8 @@ class NativeStack:
             and all(programs[name]["statename"] in ("STARTING", "RUNNING") for name in ESSENTIAL)
         )
 
-    def _start(self) -> None:
+    def _start(self) -> str:
+        """The app's HOST:PORT."""
         config, folder = self._config, self._folder
         self._make_private_folders()
         app, programs = lay_out(config, folder)
@@ -121,6 +123,7 @@ class NativeStack:
         self._fingerprint.write_text(fingerprint(config), encoding="ascii")
         print(f"Starting {', '.join(program.name for program in programs)}", flush=True)
         supervisor.start(venvs.PYTHON, settings, self._environment(app))
+        return app
 
     def _make_private_folders(self) -> None:
         """Logs and metrics hold what people asked: they are this user's alone, and so are those of earlier starts."""
