@@ -197,6 +197,18 @@ def test_a_stream_passes_piece_by_piece(front: Proxy, boxes: tuple[Upstream, Ups
     assert boxes[1].seen.qsize() == 1
 
 
+def test_before_another_stack_both_ids_are_known(boxes: tuple[Upstream, Upstream], tmp_path: Path) -> None:
+    """The box's nginx gives an id of its own: the client and our line have it, and the box's app has ours."""
+    boxes[0].answer = lambda request: reply(request, 200, b"{}", X_Request_ID=request.headers["X-Request-ID"])
+    with running(tmp_path / "box", boxes[0].port) as box, _front(tmp_path / "front", box.port) as front:
+        _, headers, _ = front.ask("POST", "/", BODY)
+        _, received, _ = boxes[0].seen.get_nowait()
+        line = front.access(headers["X-Request-ID"])
+        assert box.access(headers["X-Request-ID"])["request_id"] == received["X-Request-ID"]
+    assert line["upstream_request_id"] == headers["X-Request-ID"] == received["X-Request-ID"]
+    assert line["request_id"] == received["X-Client-Request-ID"] != received["X-Request-ID"]
+
+
 def test_one_key_is_answered_by_one_box(boxes: tuple[Upstream, Upstream], tmp_path: Path) -> None:
     """However it is given. When its box refuses, the other answers; other keys stay where they are."""
 
