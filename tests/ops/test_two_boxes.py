@@ -53,6 +53,10 @@ class Box:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE) == 0
 
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
     def _ready(self) -> bool:
         assert self.process.poll() is None
         try:
@@ -117,8 +121,7 @@ def _boxes(models: Path, count: int) -> Iterator[list[Box]]:
     with ExitStack() as stack:
         for box in boxes:
             box.start()
-            stack.callback(box.process.wait, PATIENCE)
-            stack.callback(box.process.terminate)
+            stack.callback(box.end)  # the process that it has by then
         for box in boxes:
             box.wait_until_ready()
         yield boxes
