@@ -17,6 +17,8 @@ _INSIDE = Path("/keys")
 def keys(config: Config, arguments: Sequence[str]) -> None:
     """Raises StackError when API_KEYS_FILE is not set, or the command fails, which then has said why."""
     file = config.api_keys_file
+    if file is None and {"-h", "--help"} & set(arguments):
+        file = config.state_dir / "keys"  # it says what there is, and touches none
     if file is None:
         raise StackError("Set API_KEYS_FILE to the file that is to hold the keys.")
     if not file.parent.is_dir():

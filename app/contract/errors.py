@@ -44,6 +44,7 @@ class ServingError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = True
+    reasons: ClassVar[tuple[str, ...]] = ()  # that its errors may have
     default_message: ClassVar[str] = "The server failed while answering. See the server log for this request id."
 
     def __init__(
@@ -54,6 +55,8 @@ class ServingError(Exception):
         retry_after: float | None = None,
         reason: str = "",
     ) -> None:
+        if reason not in ("", *self.reasons):
+            raise ValueError(f"{reason!r} is no reason of {self.code}: its metric would begin at 1")
         self.message = self.default_message if message is None else message
         super().__init__(self.message)
         self.param = param
@@ -87,6 +90,7 @@ class PromptTooLong(InvalidRequest):
 class Unauthorized(InvalidRequest):
     status = 401
     code = "unauthorized"
+    reasons = ("no_key", "unknown_key", "ended_key")
 
 
 class NotFound(InvalidRequest):
@@ -122,6 +126,10 @@ class UnsupportedMediaType(InvalidRequest):
 class Overloaded(ServingError):
     status = 429
     code = "overloaded"
+    reasons = (
+        *("requests", "key_requests", "prompt_tokens", "key_prompt_tokens"),
+        *("wait", "bodies", "preparing", "upstream"),
+    )
 
 
 class ClientClosed(ServingError):

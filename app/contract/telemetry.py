@@ -253,6 +253,7 @@ class KeysRead:
     """The file of API keys was read, or could not be. Then the keys in force are older than the file."""
 
     outdated: bool
+    names: tuple[str, ...] = ()  # of the keys that were read
 
 
 Event = (

@@ -76,7 +76,6 @@ class KeyBook:
             self._observers.notify(KeysRead(outdated=True))
             _log.error("the API keys were not read again, those of before stay in force: %s", error)
         else:
-            self._observers.notify(KeysRead(outdated=False))
             _log.info("the API keys were read again: %d", len(self._by_hash))
 
     def _read(self, file: Path, state: _State | None) -> None:
@@ -87,6 +86,7 @@ class KeyBook:
             raise KeysFileError(f"{file} has no key, so nobody could use this server.")
         self._by_hash = {record.sha256: record for record in found}
         self._terms |= {record.name: record.terms for record in found}
+        self._observers.notify(KeysRead(outdated=False, names=tuple(record.name for record in found)))
 
 
 def _state_of(file: Path) -> _State | None:

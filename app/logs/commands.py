@@ -27,8 +27,8 @@ def add_commands(commands: Any) -> None:
     parsers = logs.add_subparsers(required=True, metavar="COMMAND")
 
     listing = parsers.add_parser("list", help="requests, a line each, the newest last")
-    listing.add_argument("--slowest", type=int, metavar="N", help="only the N that took longest")
-    listing.add_argument("--last", type=int, metavar="N", help="only the last N")
+    listing.add_argument("--slowest", type=_said(_count), metavar="N", help="only the N that took longest")
+    listing.add_argument("--last", type=_said(_count), metavar="N", help="only the last N")
     listing.add_argument("--follow", action="store_true", help="those that end from now on")
     _add_selection(listing)
     listing.set_defaults(run=_list)
@@ -77,6 +77,14 @@ def _said(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return said
+
+
+def _count(text: str) -> int:
+    """Raises ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text} is none: use a number of 1 or more")
+    return number
 
 
 def _selection(options: argparse.Namespace) -> Selection:

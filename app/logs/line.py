@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_MOST = 1e10  # of any figure: what is more, or no number, somebody has put there
+_FIRST_YEAR = 2000  # so that what began before a line's end can be computed
 STAGES = ("prepare", "grammar", "queue", "prefill", "upstream", "decode")
 
 
@@ -47,7 +49,9 @@ class RequestLine:
 
     def number(self, name: str) -> float | None:
         value = self.fields.get(name)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < _MOST:
+            return None
+        return float(value)
 
     @property
     def steps(self) -> range:
@@ -75,6 +79,8 @@ def parse(text: str) -> RequestLine | None:
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.get("event") != "request":
             return None
-        return RequestLine(fields, datetime.fromisoformat(str(fields["timestamp"])))
+        ended = datetime.fromisoformat(str(fields["timestamp"]))
+        ended = ended if ended.tzinfo is not None else ended.replace(tzinfo=UTC)
+        return RequestLine(fields, ended) if ended.year >= _FIRST_YEAR else None
     except (ValueError, KeyError):
         return None

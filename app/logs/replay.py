@@ -19,6 +19,7 @@ _SAMPLING = (
 _GAPS = frozenset({"/infill", "/v1/fim/completions"})
 _IDS = re.compile(r"\d+( \d+)*")
 _CUT = " more characters]"
+_MASK = "[masked]"
 
 
 def body_of(line: RequestLine) -> tuple[str, dict[str, Any]]:
@@ -32,7 +33,10 @@ def body_of(line: RequestLine) -> tuple[str, dict[str, Any]]:
         raise LogsError("It asked for a gap to be filled, or for its prompt back, which the log does not have whole.")
     turns = messages_of(line)
     texts = [text for _, text in turns]
-    if any(text.endswith(_CUT) or (text.startswith(("hmac:", "[")) and text.endswith("]")) for text in texts):
+    if any(
+        text.endswith(_CUT) or _MASK in text or (text.startswith(("hmac:", "[")) and text.endswith("]"))
+        for text in texts
+    ):
         raise LogsError("Its conversation is not logged in full: see LOG_CONTENT and LOG_CONTENT_LIMIT.")
     if fields.get("operation") != "chat" and _IDS.fullmatch(texts[-1]):
         raise LogsError("Its prompt was token ids, or looks like them.")

@@ -35,7 +35,7 @@ class Selection:
             and (self.since is None or line.ended >= self.since)
             and (self.until is None or line.began <= self.until)
             and (self.status is None or self.status(line.status))
-            and (not self.errors or line.failed)
+            and (not self.errors or line.failed or "error_code" in line.fields)
         )
 
 
@@ -43,7 +43,10 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     """`10m`, `2h` or `1d` ago, or a date and time, which is UTC unless it says otherwise. Raises ValueError."""
     ago = _AGO.fullmatch(text)
     if ago is not None:
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise ValueError(f"{text!r} is too long ago") from None
     found = datetime.fromisoformat(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 

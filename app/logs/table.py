@@ -27,12 +27,16 @@ _COLUMNS = {
 _NUMBERS = frozenset({"in", "out", "wait", "first", "all"})
 
 
+_NARROW = 110  # columns of a terminal; below it `_LESS` is left out, and of keys the beginning is shown
+_LESS = frozenset({"in", "first"})
+
+
 def requests_table(lines: Iterable[RequestLine], console: Console) -> Table:
     """Times are seconds: in the queue and before, until the first token, and of the whole request."""
     table = Table(box=None, pad_edge=False)
-    for name in _COLUMNS:
+    for name, columns in _columns(console.width).items():
         justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=min(columns, 6))
     for line in lines:
         table.add_row(*row(line, console.width))
     return table
@@ -40,27 +44,36 @@ def requests_table(lines: Iterable[RequestLine], console: Console) -> Table:
 
 def aligned(line: RequestLine | None, width: int) -> Text:
     """A row of its own, below the headings, which are the row without a line: what comes later cannot be measured."""
-    cells = list(map(Text, _COLUMNS)) if line is None else row(line, width)
-    for cell, (name, columns) in zip(cells, _COLUMNS.items(), strict=True):
-        cell.align("right" if name in _NUMBERS else "left", max(columns, cell.cell_len))
+    columns = _columns(width)
+    cells = list(map(Text, columns)) if line is None else row(line, width)
+    for cell, (name, wide) in zip(cells, columns.items(), strict=True):
+        cell.align("right" if name in _NUMBERS else "left", max(wide, cell.cell_len))
     return Text("  ").join(cells)
 
 
 def row(line: RequestLine, width: int) -> list[Text]:
+    columns = _columns(width)
     waited = sum(line.stages.get(stage, 0.0) for stage in ("prepare", "grammar", "queue"))
-    cells = [
-        f"{line.ended:%m-%d %H:%M:%S}",
-        printable(line.id[:_ID]),
-        cut(line.tenant, 16),
-        str(line.status),
-        _count(line.number("prompt_tokens")),
-        _count(line.number("completion_tokens")),
-        seconds(waited),
-        seconds(line.number("time_to_first_token_s")),
-        seconds(line.seconds),
-        cut(_what(line), max(20, width - 90)),
-    ]
-    return [Text(cell, style="red" if line.failed else "") for cell in cells]
+    rest = width - sum(columns.values()) - 2 * (len(columns) - 1)
+    cells = {
+        "ended": f"{line.ended:%m-%d %H:%M:%S}"[-columns["ended"] :],
+        "id": printable(line.id[:_ID]),
+        "key": cut(line.tenant, columns["key"]),
+        "status": str(line.status),
+        "in": _count(line.number("prompt_tokens")),
+        "out": _count(line.number("completion_tokens")),
+        "wait": seconds(waited),
+        "first": seconds(line.number("time_to_first_token_s")),
+        "all": seconds(line.seconds),
+        "what": cut(_what(line), max(8, rest)),
+    }
+    return [Text(cells[name], style="red" if line.failed else "") for name in columns]
+
+
+def _columns(width: int) -> dict[str, int]:
+    if width >= _NARROW:
+        return _COLUMNS
+    return {name: columns for name, columns in _COLUMNS.items() if name not in _LESS} | {"ended": 8, "key": 8}
 
 
 def seconds(value: float | None) -> str:

@@ -9,7 +9,7 @@ from app.contract.options import LogContent, least_content
 from app.contract.requests import GenerationRequest, Message
 from app.contract.telemetry import RequestEnded
 from app.observability.masking import masked
-from app.observability.plain import Plain, shorten
+from app.observability.plain import Plain, shorten, shorten_as
 from app.settings import Settings
 
 _HASH_DIGITS = 16
@@ -47,6 +47,10 @@ class ContentFields:
         if event.finished is not None and event.finished.stop is not None:
             fields["stop_string"] = render(event.finished.stop, self._limit)
         return fields
+
+    def shows_text(self, of_key: LogContent | None) -> bool:
+        """Whether what users write is in the log as text."""
+        return least_content(self._mode, of_key) in (LogContent.FULL, LogContent.MASKED)
 
     def choices(self, event: RequestEnded) -> list[dict[str, Plain]]:
         """The content of each choice; all choices together have the limit of one answer."""
@@ -115,9 +119,11 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message], int]:
 
 
 def _masked(text: str, limit: int) -> str:
-    """A secret at the limit is seen whole, and what is far behind it costs nothing."""
-    shown = masked(text[: limit + _BEHIND])
-    return shorten(shown + text[limit + _BEHIND :], limit)
+    """A secret at the limit is seen whole; what is far behind it costs nothing and is not shown."""
+    seen = text[: limit + _BEHIND]
+    shown = masked(seen)
+    whole = len(seen) == len(text) and len(shown) <= limit
+    return shown if whole else shorten_as(shown[:limit], len(text) - min(limit, len(text)))
 
 
 def _length(text: str, _limit: int) -> str:

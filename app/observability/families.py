@@ -29,7 +29,8 @@ class RequestFamilies:
         served = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
-            "From a request's arrival to its last event; error_type is empty for a success.",
+            "From a request's arrival to its last event; error_type is empty for a success. Those that were "
+            "refused before their body was read are not in it.",
             (*served, "error_type"),
             registry=registry,
             buckets=DURATION_BUCKETS,
@@ -65,6 +66,13 @@ class RequestFamilies:
             "Requests that were refused before the engine had them, by error code and by what was lacking (empty for "
             "most codes).",
             ("code", "reason"),
+            registry=registry,
+        )
+        self.cut = Counter(
+            "serving_answers_cut",
+            "Answers that something other than their limit ended early, by its code. Their clients got what there "
+            "was: they count as answered.",
+            ("code",),
             registry=registry,
         )
         self.stage = Histogram(

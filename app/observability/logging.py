@@ -29,6 +29,7 @@ _ACTS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode's categories of what a terminal may obey, reorder, hide or break at; JSON escapes some below U+0020."""
 _NO_ACCESS_LOG = ("uvicorn.access", "gunicorn.access")  # our line for each request and nginx' log have the same
 _TOO_TALKATIVE = ("httpx2", "httpcore2")  # a record for each request to another server
+_TALKATIVE = ("numba",)  # its compiler's debug records of one start are thousands
 _LATE = ("transformers", "huggingface_hub", "torch")
 
 
@@ -100,6 +101,8 @@ def _adopt_libraries() -> None:
             logger.setLevel(logging.NOTSET)
     for name in _TOO_TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in _NO_ACCESS_LOG:
         logging.getLogger(name).disabled = True
 

@@ -33,6 +33,7 @@ from app.contract.telemetry import (
     Preemptions,
     RequestEnded,
     StepDone,
+    StepKind,
     TokenGap,
     UpstreamChanged,
     UpstreamState,
@@ -89,6 +90,7 @@ class Metrics:
                 self._engine.loop_lag.observe(event.seconds)
             case KeysRead():
                 self._keys.outdated.set(event.outdated)
+                self._requests.begin_keys(event.names)
             case AttentionChosen():
                 self._engine.attention.info({"prefill": event.prefill, "decode": event.decode})
 
@@ -96,6 +98,8 @@ class Metrics:
         """A counter whose first sample is 1 hides its first increment from rate()."""
         for kind in ("prefill", "decode"):
             self._engine.step_tokens.labels(kind)
+        for kind in get_args(StepKind):  # a first step that never ends is seen by its count that stays 0
+            self._engine.step.labels(kind)
         for reason in get_args(WaitsFor):
             self._engine.waiting.labels(reason)
         for cause in fields(Preemptions):
@@ -145,9 +149,11 @@ class Metrics:
                 )
 
     def _phase(self, event: PhaseChanged) -> None:
-        before, self._entered = self._entered, event
-        if before.phase != event.phase and Phase(before.phase).is_startup:
-            self._engine.phase_seconds.labels(before.phase).set(event.elapsed - before.elapsed)
+        before = self._entered
+        if before.phase != event.phase:  # a phase tells each of its parts
+            self._entered = event
+            if Phase(before.phase).is_startup:
+                self._engine.phase_seconds.labels(before.phase).set(event.elapsed - before.elapsed)
         for phase in Phase:
             self._engine.phase.labels(phase).set(phase == event.phase)
         self._engine.phase_progress.set(event.phase == Phase.READY)
@@ -175,6 +181,7 @@ class Metrics:
 
     def _device(self, device: DeviceMemory) -> None:
         name = device.device
+        self._memory.freed.labels(name)
         self._memory.allocated.labels(name).set(device.allocated)
         self._memory.reserved.labels(name).set(device.reserved)
         self._memory.free.labels(name).set(device.free)

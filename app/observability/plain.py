@@ -35,8 +35,11 @@ def _container(value: object, limit: int, depth: int) -> Plain:
 def shorten(text: str, limit: int) -> str:
     """The first `limit` characters, and how many more there are. Unpaired surrogates are escaped, because UTF-8 has
     none."""
-    cut = len(text) - limit
-    kept = text[:limit]
+    return shorten_as(text[:limit], len(text) - limit)
+
+
+def shorten_as(kept: str, cut: int) -> str:
+    """What is kept of a text, of which so many characters are not."""
     if not kept.isascii():
         kept = kept.encode("utf-8", "backslashreplace").decode()
     return f"{kept}… [{cut} more characters]" if cut > 0 else kept

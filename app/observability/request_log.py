@@ -2,11 +2,14 @@
 
 import dataclasses
 import logging
+import re
 from typing import Any
 
 import structlog
 
 from app.contract.engine import Phase
+from app.contract.errors import InvalidRequest, ServingError, UnsupportedField
+from app.contract.options import CONTENT_OF_KEY, LogContent
 from app.contract.requests import GenerationRequest, SamplingParams
 from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestEnded
 from app.observability.content import ContentFields
@@ -28,7 +31,7 @@ class LogObserver:
     def notify(self, event: Event) -> None:
         match event:
             case RequestEnded(request=None):
-                self._requests.info("request", **_refusal(event))
+                self._requests.info("request", **self._refusal(event))
             case RequestEnded(request=GenerationRequest() as request):
                 self._requests.log(_level(event), "request", **self._line(event, request))
             case CleanedUp():
@@ -51,7 +54,7 @@ class LogObserver:
             "duration_s": _round(event.duration),
         }
         line |= (
-            _error(event)
+            self._error(event, request.terms.log_content)
             | _outcome(event)
             | _parameters(request)
             | _labels(request)
@@ -60,6 +63,35 @@ class LogObserver:
         if event.choices:
             line["choices"] = self._choices(event)
         return line
+
+    def _refusal(self, event: RequestEnded) -> dict[str, Any]:
+        return {
+            "request_id": event.id,
+            "tenant": event.tenant,
+            **_caller(event),
+            "status": event.status,
+            "duration_s": _round(event.duration),
+        } | self._error(event, structlog.contextvars.get_contextvars().get(CONTENT_OF_KEY))
+
+    def _error(self, event: RequestEnded, of_key: LogContent | None) -> dict[str, Any]:
+        """Why a request was refused or failed, or its answer ended early; empty for all others.
+
+        A message about a body may name what a client wrote there: fields that nobody knows, properties of a schema.
+        """
+        error = event.error
+        if error is None:
+            return {}
+        told: dict[str, Any] = {"error_code": error.code, "error_message": error.message}
+        if error.param is not None:
+            told["error_field"] = error.param
+        if isinstance(error, InvalidRequest) and not self._content.shows_text(of_key):
+            told["error_message"] = f"[{len(error.message)} characters]"
+            told |= {"error_field": _known(error)} if error.param is not None else {}
+        if error.reason:
+            told["error_reason"] = error.reason
+        if error.__cause__ is not None:  # what the client does not get
+            told["exc_info"] = error
+        return told
 
     def _choices(self, event: RequestEnded) -> list[dict[str, Any]]:
         return [
@@ -95,19 +127,11 @@ def _outcome(event: RequestEnded) -> dict[str, Any]:
     return outcome
 
 
-def _error(event: RequestEnded) -> dict[str, Any]:
-    """Why a request was refused or failed; empty for an answer."""
-    error = event.error
-    if error is None:
-        return {}
-    told: dict[str, Any] = {"error_code": error.code, "error_message": error.message}
-    if error.param is not None:
-        told["error_field"] = error.param
-    if error.reason:
-        told["error_reason"] = error.reason
-    if error.__cause__ is not None:  # what the client does not get
-        told["exc_info"] = error
-    return told
+def _known(error: ServingError) -> str:
+    """Of a field's place the part that is a name of the API."""
+    if isinstance(error, UnsupportedField):
+        return "[not a field]"
+    return re.split(r"[.\[]", error.param or "", maxsplit=1)[0]
 
 
 def _parameters(request: GenerationRequest) -> dict[str, Any]:
@@ -162,16 +186,6 @@ def _caller(event: RequestEnded) -> dict[str, Any]:
         "trace_id": caller.trace_id,
     }
     return {name: value for name, value in told.items() if value is not None}
-
-
-def _refusal(event: RequestEnded) -> dict[str, Any]:
-    return {
-        "request_id": event.id,
-        "tenant": event.tenant,
-        **_caller(event),
-        "status": event.status,
-        "duration_s": _round(event.duration),
-    } | _error(event)
 
 
 def _level(event: RequestEnded) -> int:

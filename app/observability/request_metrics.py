@@ -1,14 +1,18 @@
 """What is counted of requests: how they ended, how long they took, what they used, and by which key."""
 
+from collections.abc import Iterable
+from typing import get_args
+
 from prometheus_client import CollectorRegistry
 
 from app.contract.caller import Caller
-from app.contract.errors import every_error
+from app.contract.errors import DeadlineExceeded, GrammarExhausted, every_error
 from app.contract.events import SUCCESSES, FinishReason, Usage
-from app.contract.requests import GenerationRequest
+from app.contract.requests import ANONYMOUS, GenerationRequest
 from app.contract.telemetry import FirstToken, RequestEnded, TokenGap
 from app.observability.derived import (
     PROVIDER,
+    Outcome,
     outcome_of,
     output_tokens_per_second,
     stages,
@@ -39,6 +43,8 @@ class RequestMetrics:
             case RequestEnded(request=None):
                 self._families.requests.labels(REFUSED, str(event.status)).inc()
                 self._refused(event)
+                if event.tenant is not None:
+                    self._use.requests.labels(event.tenant, outcome_of(event)).inc()
             case RequestEnded(request=GenerationRequest() as request):
                 self._of_key(event, request)
                 self._ended(event, (request.operation, PROVIDER, event.model or ""))
@@ -59,7 +65,7 @@ class RequestMetrics:
             self._families.stage.labels(stage, outcome_of(event)).observe(seconds)
         outcome = REFUSED if event.finished is None else event.finished.reason
         self._families.requests.labels(outcome, str(event.status)).inc()
-        error = event.error_code or ("" if succeeded(event) else outcome)
+        error = "" if succeeded(event) else event.error_code or outcome
         self._families.duration.labels(*served, error).observe(event.duration, _exemplar(event.id, event.caller))
         if event.finished is None:
             self._refused(event)
@@ -87,12 +93,20 @@ class RequestMetrics:
             self._families.refusals.labels(event.error.code, event.error.reason).inc()
 
     def _success(self, event: RequestEnded, served: tuple[str, str, str]) -> None:
+        if event.error is not None:
+            self._families.cut.labels(event.error.code).inc()
         per_token = time_per_output_token(event)
         if per_token is not None:
             self._families.per_token.labels(*served).observe(per_token, _exemplar(event.id, event.caller))
         speed = output_tokens_per_second(event)
         if speed is not None:
             self._families.speed.observe(speed)
+
+    def begin_keys(self, names: Iterable[str]) -> None:
+        """Counters of keys that have not asked yet are 0."""
+        for name in names:
+            for outcome in get_args(Outcome):
+                self._use.requests.labels(name, outcome)
 
     def _begin_at_zero(self) -> None:
         """A counter whose first sample is 1 hides its first increment from rate()."""
@@ -102,11 +116,15 @@ class RequestMetrics:
             self._families.requests.labels(FinishReason.CANCELLED, status)
         for error in every_error():
             self._families.requests.labels(REFUSED, str(error.status))
-            self._families.refusals.labels(error.code, "")
+            for lacking in ("", *error.reasons):
+                self._families.refusals.labels(error.code, lacking)
             if error.status >= 500:
                 self._families.requests.labels(FinishReason.ERROR, str(error.status))
-        for reason in (FinishReason.CANCELLED, FinishReason.ERROR):
-            self._families.wasted_tokens.labels(reason)
+        self.begin_keys([ANONYMOUS])
+        for cut in (DeadlineExceeded, GrammarExhausted):
+            self._families.cut.labels(cut.code)
+        for end in (FinishReason.CANCELLED, FinishReason.ERROR):
+            self._families.wasted_tokens.labels(end)
 
 
 def _exemplar(request_id: str, caller: Caller | None) -> dict[str, str] | None:

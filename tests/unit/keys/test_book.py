@@ -63,7 +63,8 @@ def test_the_observers_are_told_that_the_file_became_unusable_and_usable_again(f
             file.write_text(content)
         clock.now += LOOK_SECONDS
         assert (book.find("one") is None) == ("two" in content)
-    assert told == [KeysRead(outdated=True), KeysRead(outdated=False)]
+    read = [KeysRead(outdated=False, names=(name,)) for name in ("blue", "blue")]
+    assert told == [read[0], KeysRead(outdated=True), read[1]]
 
 
 def test_a_request_whose_key_goes_while_its_body_comes_keeps_the_keys_terms(file: Path) -> None:

@@ -67,6 +67,33 @@ def test_requests_are_found_by_what_is_known_of_them(ask: Ask, arguments: list[s
     assert ids(ask("list", "--json", *arguments)) == found
 
 
+@pytest.mark.parametrize("arguments", [("--last", "0"), ("--slowest", "-1"), ("--since", "99999999999999h")])
+def test_what_cannot_be_meant_is_refused(log: Path, arguments: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["logs", "list", "--file", str(log), *arguments])
+    assert ended.value.code == 2
+
+
+def test_odd_lines_do_not_break_what_is_asked_of_others(log: Path, capsys: Captured) -> None:
+    good = next(text for text in log.read_text().splitlines() if "bbbb-slow" in text)
+    odd = [
+        json.loads(good) | {"request_id": "odd-zone", "timestamp": "2027-01-31T18:31:00"},
+        json.loads(good) | {"request_id": "odd-year", "timestamp": "0001-01-01T00:00:00Z"},
+        *(json.loads(good) | {"request_id": f"odd-{value}", "duration_s": value} for value in (1e30, -1e30)),
+    ]
+    with log.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in odd)
+        file.write(good.replace('"duration_s": 9.0', '"duration_s": Infinity').replace("bbbb", "infi") + "\n")
+    for command in (
+        ["list", "--since", "2027-01-31T18:00"],
+        ["show", "bbbb"],
+        ["show", "odd-zone"],
+        ["show", "infi"],
+    ):
+        assert main(["logs", *command, "--file", str(log)]) == 0
+        assert capsys.readouterr().out
+
+
 def test_a_request_is_read_as_a_conversation_with_its_stages(ask: Ask) -> None:
     shown = ask("show", "bbbb")
     order = ["You are brief.", "first question", "first answer", "second question", "second answer"]

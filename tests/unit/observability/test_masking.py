@@ -25,6 +25,12 @@ FAKE = "abcdefghij0123456789"
         f"eyJ{FAKE}.eyJ{FAKE}.{FAKE}",
         f"-----BEGIN RSA PRIVATE KEY-----\n{FAKE}\n-----END RSA PRIVATE KEY-----",
         f"-----BEGIN PRIVATE KEY-----\n{FAKE}\n{FAKE}",
+        f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{FAKE}\n-----END PGP PRIVATE KEY BLOCK-----",
+        f"hooks.slack.com/services/T0001/B0001/{FAKE}",
+        f"ya29.{FAKE}",
+        f"SG.{FAKE}.{FAKE}{FAKE}",
+        f"gsk_{FAKE}{FAKE}",
+        f"xai-{FAKE}{FAKE}",
     ],
 )
 def test_a_secret_of_a_known_form_goes_wherever_it_stands(secret: str) -> None:
@@ -41,6 +47,14 @@ def test_a_secret_of_a_known_form_goes_wherever_it_stands(secret: str) -> None:
         ("{'api_key': 'hunter2'}", f"{{'api_key': '{MASK}'}}"),
         ("export DB_PASSWORD=hunter2\nPORT=80", f"export DB_PASSWORD={MASK}\nPORT=80"),
         ("SECRET_KEY_BASE=hunter2", f"SECRET_KEY_BASE={MASK}"),
+        ("postgres://anna:hunter@2@db:5432/shop", f"postgres://anna:{MASK}@db:5432/shop"),
+        ("aws_secret_access_key = hunter+two/three", f"aws_secret_access_key = {MASK}"),
+        ("  password: hunter", f"  password: {MASK}"),
+        ("password = hunter", f"password = {MASK}"),
+        ("curl -H 'X-Api-Key: hunter2'", f"curl -H 'X-Api-Key: {MASK}'"),
+        ("https://a.example/x?access_token=hunter2&n=1", f"https://a.example/x?access_token={MASK}&n=1"),
+        ("docker run -e DB_PASSWORD=hunter2 image", f"docker run -e DB_PASSWORD={MASK} image"),
+        ("AccountName=a;AccountKey=hunter2==;Suffix=b", f"AccountName=a;AccountKey={MASK};Suffix=b"),
     ],
 )
 def test_of_what_names_a_secret_the_value_goes(text: str, shown: str) -> None:
@@ -52,6 +66,8 @@ def test_of_what_names_a_secret_the_value_goes(text: str, shown: str) -> None:
     [
         "def token(self) -> str:\n    return self._token",
         "for token in tokens: count(token)",
+        "token = next(tokens)",
+        "def encode(self, token: str, password: bytes) -> int:",
         "The secret of a good function is its name.",
         "task-force and risk-assessment-of-everything",
         "https://example.org:8080/path?token",

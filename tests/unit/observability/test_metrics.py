@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from app.contract.caller import Caller
-from app.contract.errors import every_error
+from app.contract.errors import DeadlineExceeded, every_error
 from app.contract.events import Finished, FinishReason, Timings, Usage
 from app.contract.telemetry import (
     AttentionChosen,
@@ -33,6 +33,7 @@ from tests.support.events import (
     BAD_BODY,
     CANCELLED,
     CLEANED_UP,
+    ENDED,
     GPU,
     LOAD,
     REFUSED,
@@ -302,6 +303,34 @@ def test_the_process_and_the_libraries_are_exported(exposed: Exposed) -> None:
     body = exposed.metrics.render("")[0].decode()
     assert "process_resident_memory_bytes " in body
     assert exposed.value("serving_build_info", stack=VERSION, **{name: version(name) for name in LIBRARIES}) == 1
+
+
+def test_an_answer_that_was_cut_is_a_success_and_is_counted(exposed: Exposed) -> None:
+    cut = replace(ANSWERED, error=DeadlineExceeded(), finished=replace(ENDED, reason=FinishReason.LENGTH))
+    assert exposed.value("serving_answers_cut_total", code="deadline_exceeded") == 0
+    exposed.after(cut)
+    assert exposed.value("serving_answers_cut_total", code="deadline_exceeded") == 1
+    assert exposed.value("gen_ai_server_request_duration_seconds_count", **SERVED, error_type="") == 1
+
+
+def test_a_phase_lasts_as_long_as_all_its_parts(exposed: Exposed) -> None:
+    steps = [("loading", 0.5), ("warming", 2.0), ("warming", 5.0), ("warming", 9.0), ("ready", 10.0)]
+    exposed.after(*(PhaseChanged(phase, "a part", elapsed) for phase, elapsed in steps))
+    assert exposed.value("serving_engine_phase_seconds", phase="loading") == 1.5
+    assert exposed.value("serving_engine_phase_seconds", phase="warming") == 8
+
+
+def test_a_key_whose_request_was_refused_early_is_counted_with_it(exposed: Exposed) -> None:
+    exposed.after(KeysRead(outdated=False, names=("anna", "blue")))
+    assert exposed.value("serving_key_requests_total", key="blue", outcome="refused") == 0
+    exposed.after(BAD_BODY)
+    assert exposed.value("serving_key_requests_total", key="anna", outcome="refused") == 1
+
+
+def test_a_first_refusal_is_seen_as_an_increase(exposed: Exposed) -> None:
+    for error in every_error():
+        for reason in ("", *error.reasons):
+            assert exposed.value("serving_refusals_total", code=error.code, reason=reason) == 0
 
 
 def test_how_far_the_start_is_can_be_watched(exposed: Exposed) -> None:

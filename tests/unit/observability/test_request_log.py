@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.events import FinishReason
 from app.contract.options import LogContent
 from app.contract.requests import JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
@@ -242,6 +243,29 @@ CONFIDENTIAL = replace(
 
 def test_full_content_is_the_default(configure: Configure) -> None:
     assert _contents(Told(configure).line(CONFIDENTIAL)) == [SECRET] * 5
+
+
+def test_many_secrets_before_the_limit_bring_no_unmasked_text_into_the_line(configure: Configure) -> None:
+    key = f"-----BEGIN PRIVATE KEY-----\n{'k' * 3000}\n-----END PRIVATE KEY-----\n"
+    event = replace(CONFIDENTIAL, request=replace(REQUEST, messages=(Message("user", key * 12),)))
+    line = Told(configure, log_content="masked", log_content_limit=20_000).line(event)
+    assert "kkk" not in line["prompt"]
+    assert line["prompt"].startswith("[masked]")
+    assert line["prompt"].endswith("more characters]")
+
+
+@pytest.mark.parametrize(("content", "shown"), [("full", True), ("masked", True), ("hash", False), ("off", False)])
+def test_a_message_about_a_body_names_what_is_in_it_where_content_is_logged(
+    configure: Configure, content: str, shown: bool
+) -> None:
+    words = "This keyword cannot be enforced, at properties.hunter2."
+    error = InvalidRequest(words, param="response_format.json_schema.schema")
+    line = Told(configure, log_content=content).line(replace(REFUSED, error=error))
+    assert (line["error_message"] == words) is shown
+    assert line["error_field"] == ("response_format.json_schema.schema" if shown else "response_format")
+    unknown = UnsupportedField("hunter2 is not supported.", param="hunter2")
+    line = Told(configure, log_content=content).line(replace(BAD_BODY, error=unknown))
+    assert ("hunter2" in str(line)) is shown
 
 
 def test_masked_content_is_what_was_said_without_its_secrets(configure: Configure) -> None:

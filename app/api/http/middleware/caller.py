@@ -34,7 +34,7 @@ class FromHeaders:
         caller = Caller(
             path=scope["path"],
             address=headers.get("x-real-ip") or (connected[0] if connected else None),
-            user_agent=headers.get("user-agent"),
+            user_agent=_text(headers.get("user-agent")),
             request_id=headers.get("x-client-request-id"),
         )
         given = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
@@ -42,3 +42,13 @@ class FromHeaders:
             trace_id, parent_id, flags, _ = given.groups()
             return replace(caller, trace_id=trace_id, parent_id=parent_id, sampled=bool(int(flags, 16) & 1))
         return replace(caller, trace_id=uuid.uuid4().hex) if self._traced else caller
+
+
+def _text(header: str | None) -> str | None:
+    """Starlette reads each byte as a character; most clients that send more than ASCII send UTF-8."""
+    if header is None or header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header
