@@ -112,7 +112,7 @@ def _invalid(told: Mapping[str, object], request: GenerationRequest) -> InvalidR
         )
         counts = _COUNTS.search(str(message))
         if counts is not None:
-            too_long.most, too_long.tokens = int(counts[1]), int(counts[2])
+            too_long.most, too_long.tokens = int(counts[1]) - 1, int(counts[2])  # the answer needs one
         return too_long
     kind = UnsupportedField if told.get("code") == UnsupportedField.code else InvalidRequest
     return kind(words or "The server that computes the answers refuses this request.", param=field)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -17,6 +18,7 @@ from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
 from tests.support import deepseek
 from tests.support.controlled import ControlledEngine
+from tests.support.gateway import gateway, wait_until_ready
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
 
@@ -55,15 +57,35 @@ def grammars(embedded_model: Path) -> Grammars:
 MakeApp = Callable[..., FastAPI]
 
 
+OVER_BOTH = pytest.mark.parametrize("make_app", ["local", "remote"], indirect=True)
+"""Runs a module's tests over an engine of the app's own, and over another of these apps behind a gateway.
+
+Tests of what only an app has whose engine is its own are marked `local_engine`, with the reason.
+"""
+
+
 @pytest.fixture
-def make_app(prompts: Prompts, grammars: Grammars, recorder: Recorder) -> MakeApp:
+def make_app(
+    request: pytest.FixtureRequest, prompts: Prompts, grammars: Grammars, recorder: Recorder
+) -> Iterator[MakeApp]:
+    kind = getattr(request, "param", "local")
+    mark = request.node.get_closest_marker("local_engine")
+    if kind == "remote" and mark is not None:
+        pytest.skip(mark.args[0])
+    behind: list[LiveServer] = []
+
     def make(engine: ControlledEngine, **settings: Any) -> FastAPI:
         engine.grammars = grammars
+        if kind == "remote":
+            behind.append(LiveServer(create_app(Settings(), engine, prompts, Observers())))
+            return gateway(f"{behind[-1].url}v1", observer=recorder, **settings)
         return create_app(
             Settings(**settings), engine, prompts, Observers([recorder]), lambda _: (b"up 1\n", "text/x")
         )
 
-    return make
+    yield make
+    for server in behind:
+        server.close()
 
 
 MakeClient = Callable[..., TestClient]
@@ -76,7 +98,10 @@ def make_client(make_app: MakeApp) -> Iterator[MakeClient]:
 
         def make(engine: ControlledEngine, **settings: Any) -> TestClient:
             client = TestClient(make_app(engine, **settings), raise_server_exceptions=False)
-            return stack.enter_context(client)
+            stack.enter_context(client)
+            if engine.loads_at_once:
+                wait_until_ready(lambda: client.get("/readyz").status_code)
+            return client
 
         yield make
 
@@ -92,6 +117,8 @@ def serve(make_app: MakeApp) -> Iterator[Callable[..., LiveServer]]:
 
     def start(engine: ControlledEngine, **settings: Any) -> LiveServer:
         servers.append(LiveServer(make_app(engine, **settings)))
+        if engine.loads_at_once:
+            wait_until_ready(lambda: httpx2.get(f"{servers[-1].url}readyz").status_code)
         return servers[-1]
 
     yield start

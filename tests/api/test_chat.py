@@ -4,9 +4,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.api.chatting import PATH, USER, ask, refused, stream
-from tests.api.conftest import ANSWER, MakeClient
+from tests.api.conftest import ANSWER, OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 
 def test_an_answer(client: TestClient, script: list[int]) -> None:
@@ -69,6 +71,7 @@ def test_a_stream_tells_its_usage_when_it_is_asked(client: TestClient) -> None:
     assert all("usage" in chunk.model_fields_set and chunk.usage is None for chunk in chunks)
 
 
+@pytest.mark.local_engine("what has come from another server may be ahead of what is written")
 def test_a_stream_tells_its_usage_so_far_when_it_is_asked(client: TestClient, script: list[int]) -> None:
     chunks = stream(client, stream_options={"include_usage": True, "continuous_usage_stats": True})
     counts = [chunk.usage.completion_tokens for chunk in chunks if chunk.usage]
@@ -122,6 +125,7 @@ def test_the_usage_so_far_counts_a_prompt_once_however_many_choices_it_has(clien
     assert usages[-1].completion_tokens == 4
 
 
+@pytest.mark.local_engine("another server may have finished the first choice before the second is asked for")
 def test_streamed_choices_come_side_by_side(make_client: MakeClient) -> None:
     client = make_client(ControlledEngine())
     order = [chunk.choices[0].index for chunk in stream(client, n=2, max_tokens=20)]
@@ -155,6 +159,7 @@ def test_logprobs_without_alternatives(client: TestClient) -> None:
     assert refused(client, {"messages": [USER], "top_logprobs": 2}).param == "top_logprobs"
 
 
+@pytest.mark.local_engine("a gateway has places of its own")
 def test_capacity_hints(client: TestClient) -> None:
     for streamed in (False, True):
         headers = client.post(PATH, json={"messages": [USER], "stream": streamed}).headers

@@ -10,11 +10,13 @@ from starlette.testclient import TestClient
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from tests.api.chatting import PATH, USER, ask, refused
-from tests.api.conftest import MakeClient
+from tests.api.conftest import OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.official_types import read_as
 from tests.support.openai_types import frames, read_error
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 
 def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
@@ -29,6 +31,7 @@ def test_an_error_midway(make_client: MakeClient, script: list[int]) -> None:
     assert read_error(last).code == "out_of_memory"
 
 
+@pytest.mark.local_engine("before a server has answered no request is understood")
 @pytest.mark.parametrize(
     ("path", "body"), [(PATH, {"messages": [USER]}), ("/v1/completions", {"prompt": "a"})], ids=["chat", "text"]
 )
@@ -44,6 +47,7 @@ def test_each_refusal_is_told_to_the_observers_once(
     assert recorder.requests.empty()
 
 
+@pytest.mark.local_engine("a gateway has no KV cache")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_refusals_come_before_a_200(make_client: MakeClient, streamed: bool) -> None:
     loading = make_client(ControlledEngine(ready=False))

@@ -12,10 +12,12 @@ from app.contract.requests import ToolCall
 from app.serving.prompt.prompts import Prompts
 from app.serving.tools.format import call_text
 from tests.api.chatting import PATH, USER, ask, refused, stream
-from tests.api.conftest import MakeClient
+from tests.api.conftest import OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.openai_types import frames
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 CITY = {
     "type": "object",

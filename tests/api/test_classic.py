@@ -9,9 +9,11 @@ from starlette.testclient import TestClient
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
 from app.contract.requests import SamplingParams
-from tests.api.conftest import ANSWER, MakeClient
+from tests.api.conftest import ANSWER, OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 

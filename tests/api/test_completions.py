@@ -12,11 +12,13 @@ from app.contract.engine import Capacity
 from app.contract.errors import DeadlineExceeded, OutOfMemory
 from app.contract.requests import Operation
 from app.serving.prompt.prompts import Prompts
-from tests.api.conftest import ANSWER, MakeClient
+from tests.api.conftest import ANSWER, OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.official_types import read_as
 from tests.support.openai_types import frames, read_error
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 PATH = "/v1/completions"
 
@@ -114,6 +116,7 @@ def test_each_of_several_prompts_has_its_choices(
     assert len(recorder.request().choices) == 4
 
 
+@pytest.mark.local_engine("the texts of ids are not known")
 @pytest.mark.parametrize(("prompt", "shown"), [("def f(", "def f("), ([100, 101], None)])
 def test_echo_puts_the_prompt_first(client: TestClient, prompts: Prompts, prompt: Any, shown: str | None) -> None:
     shown = shown or prompts.tokenizer.decode(prompt)
@@ -165,6 +168,7 @@ def scored(client: TestClient, prompt: Any, **fields: Any) -> Any:
     return whole
 
 
+@pytest.mark.local_engine("a prompt's log-probabilities are refused")
 @pytest.mark.parametrize("max_tokens", [0, 1])
 def test_a_prompts_log_probabilities(client: TestClient, prompts: Prompts, max_tokens: int) -> None:
     text = "def f(x): 世界"
@@ -181,17 +185,20 @@ def test_a_prompts_log_probabilities(client: TestClient, prompts: Prompts, max_t
         assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (len(ids), max_tokens)
 
 
+@pytest.mark.local_engine("a prompt's log-probabilities are refused")
 def test_of_each_prompt_in_a_list(client: TestClient, recorder: Recorder) -> None:
     whole = scored(client, [[100, 101, 102], [103, 104]], n=2)
     assert [len(choice["logprobs"]["tokens"]) for choice in whole["choices"]] == [4, 4, 3, 3]
     assert len(recorder.request().choices) == 4
 
 
+@pytest.mark.local_engine("a prompt's log-probabilities are refused")
 def test_the_log_has_the_answer_without_the_prompt(client: TestClient, recorder: Recorder) -> None:
     scored(client, "def f(", max_tokens=50)
     assert recorder.request().response == ANSWER
 
 
+@pytest.mark.local_engine("a prompt's log-probabilities are refused")
 def test_a_new_token_without_text_has_its_log_probability(make_client: MakeClient) -> None:
     """Evaluations drop the last entry: it must be that of the new token, also if that one ends the answer."""
     client = make_client(ControlledEngine([]))
@@ -213,6 +220,7 @@ def test_a_prompt_may_fill_the_context_where_no_token_is_wanted(make_client: Mak
         assert response.status_code == status
 
 
+@pytest.mark.local_engine("a prompt's log-probabilities are refused")
 def test_a_deadline_before_the_prompt_is_whole_is_an_error(make_client: MakeClient) -> None:
     client = make_client(ControlledEngine(fail=(0, DeadlineExceeded())))
     body = {"prompt": [[5, 6], [7, 8]], "max_tokens": 1, "echo": True, "logprobs": 1}
@@ -303,6 +311,7 @@ def test_an_empty_prompt_needs_a_suffix_whatever_the_model(client: TestClient, p
     assert refused(client, prompt=prompt).message == "prompt must not be empty without a suffix."
 
 
+@pytest.mark.local_engine("a gateway has places of its own")
 @pytest.mark.parametrize(("fields", "param"), [({"prompt": ["a", "b"]}, "prompt"), ({"n": 2}, "n")])
 def test_more_answers_than_there_is_room_for(make_client: MakeClient, fields: dict[str, Any], param: str) -> None:
     client = make_client(ControlledEngine(capacity=Capacity(sequences=1, kv_tokens=100)), max_waiting=0)

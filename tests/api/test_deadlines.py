@@ -10,9 +10,11 @@ from starlette.testclient import TestClient
 
 from app.contract.errors import DeadlineExceeded
 from app.serving.prompt.prompts import Prompts
-from tests.api.conftest import MakeClient
+from tests.api.conftest import OVER_BOTH, MakeClient
 from tests.support.controlled import ControlledEngine
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},

@@ -13,13 +13,15 @@ from app.contract.errors import OutOfMemory
 from app.contract.requests import Message, ToolCall, ToolChoice
 from app.engine.scripted import SCRIPTED_MODEL
 from app.serving.prompt.prompts import Prompts
-from tests.api.conftest import ANSWER, MakeClient
+from tests.api.conftest import ANSWER, OVER_BOTH, MakeClient
 from tests.api.messaging import ONE_CALL, PATH, USER, WEATHER, ask, refused, stream
 from tests.api.test_chat_json import COMPLEX
 from tests.support.anthropic_types import read_error
 from tests.support.controlled import ControlledEngine
 from tests.support.official_types import read_as
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 USE = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"town": "Oslo"}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}
@@ -47,6 +49,7 @@ def test_cached_tokens_are_counted_apart(make_client: MakeClient, script: list[i
         assert usage.output_tokens == finished.usage.completion_tokens
 
 
+@pytest.mark.local_engine("the prompt's tokens are not known at the start")
 def test_a_stream_has_the_official_events_in_their_order(client: TestClient) -> None:
     events = stream(client)
     kinds = [event.type for event in events]
@@ -188,6 +191,7 @@ def test_an_answer_without_a_word_has_an_empty_text(make_client: MakeClient) -> 
     assert [event.type for event in stream(client)][1:3] == ["content_block_start", "content_block_stop"]
 
 
+@pytest.mark.local_engine("the words are a gateway's own")
 def test_an_error_midway_ends_the_stream(make_client: MakeClient, script: list[int]) -> None:
     client = make_client(ControlledEngine(script, fail=(8, OutOfMemory("The answer did not fit in memory."))))
     last = stream(client)[-1]
@@ -297,6 +301,7 @@ def test_a_prompt_that_is_too_long_is_named_in_anthropics_words(client: TestClie
     assert (ours["param"], ours["code"]) == ("messages", "prompt_too_long")
 
 
+@pytest.mark.local_engine("there is no tokenizer")
 def test_tokens_are_counted_as_the_answer_counts_them(client: TestClient) -> None:
     body = {"messages": [USER], "system": "Be brief.", "tools": [WEATHER]}
     counted = client.post(f"{PATH}/count_tokens", json=body)

@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field
 
 from app.contract.engine import Capacity
 from app.contract.errors import OutOfMemory
-from tests.api.conftest import ANSWER
+from tests.api.conftest import ANSWER, OVER_BOTH
 from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.recorder import Recorder
+
+pytestmark = OVER_BOTH
 
 Serve = Callable[..., LiveServer]
 
@@ -43,6 +45,7 @@ def test_an_error_midway_is_raised(serve: Serve, script: list[int]) -> None:
         assert (error.value.code, error.value.type) == ("out_of_memory", "server_error")
 
 
+@pytest.mark.local_engine("before a server has answered no model is known")
 def test_errors_have_the_clients_own_classes(serve: Serve, script: list[int]) -> None:
     server = serve(ControlledEngine(script, ready=False))
     with client_of(server) as client:
@@ -58,6 +61,7 @@ def test_errors_have_the_clients_own_classes(serve: Serve, script: list[int]) ->
         assert int(loading.value.response.headers["retry-after"]) >= 1
 
 
+@pytest.mark.local_engine("tests/remote has it for a gateway's own places")
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_client_that_leaves_cancels_every_choice(serve: Serve, recorder: Recorder, n: int) -> None:
     gate = asyncio.Event()

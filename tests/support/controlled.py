@@ -41,7 +41,7 @@ class ControlledEngine(ScriptedEngine):
         self._script = script
         self._gates = gates or {}
         self._fail = fail
-        self._ready_at_once = ready
+        self.loads_at_once = ready
         self._cached = cached
         self._progress, self._detail, self._alive = 0.0, "nothing is loaded", True
 
@@ -53,7 +53,7 @@ class ControlledEngine(ScriptedEngine):
         self._phase, self._progress, self._detail, self._alive = phase, progress, detail, alive
 
     async def start(self) -> None:
-        if self._ready_at_once:
+        if self.loads_at_once:
             self.become(Phase.READY)
         else:
             self.become(Phase.LOADING, 0.0, "loads until a test makes it ready")

@@ -1,5 +1,7 @@
 """An app whose engine is remote."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,6 +12,7 @@ from app.main import Parts, assemble
 from app.remote.service import RemoteService
 from app.remote.tokenization import NoTokenizer
 from app.settings import EngineKind, Settings
+from tests.support.patience import PATIENCE
 
 
 def gateway(*addresses: str, observer: Observer, **settings: Any) -> FastAPI:
@@ -20,3 +23,11 @@ def gateway(*addresses: str, observer: Observer, **settings: Any) -> FastAPI:
     service = RemoteService(observers, chosen, keys.terms)
     parts = Parts(service, service, NoTokenizer())
     return assemble(chosen, keys, parts, observers, lambda _: (b"up 1\n", "text/x"), close=lambda: None)
+
+
+def wait_until_ready(status: Callable[[], int]) -> None:
+    """`status` asks the probe: a gateway is ready once it has asked its servers."""
+    deadline = time.monotonic() + PATIENCE
+    while status() != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-def read_as(kind: type[Parsed], data: Any, ours: Collection[str] = ("timings",)) -> Parsed:
+def read_as(kind: type[Parsed], data: Any, ours: Collection[str] = ("timings", "stop_reason")) -> Parsed:
     """`data` by the package's type, strictly; nothing of it may be lost, and nothing unknown be in it but `ours`."""
     parsed = kind.model_validate(data, strict=True)
     assert parsed.model_dump(mode="json", by_alias=True, exclude_unset=True) == data

@@ -54,7 +54,7 @@ def test_how_long_a_prompt_may_be_is_read_from_the_words() -> None:
         REQUEST,
     ).error
     assert isinstance(error, PromptTooLong)
-    assert (error.most, error.tokens, error.param) == (4096, 5000, "messages")
+    assert (error.most, error.tokens, error.param) == (4095, 5000, "messages")
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("0", 1), ("99999", 600), ("soon", 1), ("", 1)])
