@@ -14,6 +14,7 @@ from app.remote.served import Served, served_by
 _CONNECT_SECONDS = 5.0
 _WRITE_SECONDS = 30.0
 _PROBE_SECONDS = 5.0
+_IDLE_SECONDS = 4.0  # of a connection that is kept: servers close theirs after five
 _MOST_LISTED = 1_048_576  # bytes of a list of models
 _ABSENT = frozenset({401, 403, 404, 405, 501})  # statuses of a server that has no such path
 _BASE = "/v1"
@@ -39,7 +40,11 @@ class Upstream:
             headers={} if key is None else {"authorization": f"Bearer {key}"},
             # No limit for reading: the request's own deadline ends it.
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS, write=_WRITE_SECONDS),
-            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx2.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=_IDLE_SECONDS,
+            ),
             trust_env=False,
             follow_redirects=False,
         )
@@ -81,6 +86,10 @@ class Upstream:
             self.circuit.failed(surely=isinstance(error, httpx2.ConnectError))
         except _NotWellError as error:
             self.detail = str(error)
+            self.circuit.failed(surely=True)
+        except Exception:  # noqa: BLE001  # whatever it sends, it is asked again
+            _log.exception("a server could not be asked how it is", extra={"upstream": self.name})
+            self.detail = "it cannot be asked"
             self.circuit.failed(surely=True)
         else:
             self.served, self.detail = served, ""
