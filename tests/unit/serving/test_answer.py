@@ -79,7 +79,7 @@ async def test_an_engines_error_is_the_end_and_keeps_the_text(prompts: Prompts, 
     assert isinstance(events[-1], Finished)
     assert isinstance(events[-1].error, OutOfMemory)
     told = recorder.request()
-    assert (told.status, told.error_code, told.response) == (503, "out_of_memory", "one two")
+    assert (told.status, told.error_code, told.response) == (500, "out_of_memory", "one two")
 
 
 async def test_calls_come_as_events_end_the_answer_and_are_logged(

@@ -180,7 +180,7 @@ async def test_an_error_ends_all_and_is_the_requests_end(prompts: Prompts, recor
         await read_it(await service.open(REQUEST))
     told = recorder.request()
     assert recorder.requests.empty()
-    assert (told.status, told.error_code) == (503, "out_of_memory")
+    assert (told.status, told.error_code) == (500, "out_of_memory")
     assert told.finished is not None
     assert isinstance(told.finished.error, OutOfMemory)
     assert service.limits(ANONYMOUS) == before
