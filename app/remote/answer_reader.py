@@ -93,6 +93,7 @@ class AnswerReader:
     """Belongs to one answer, which has one choice. `reason` is set when it has ended."""
 
     def __init__(self) -> None:
+        self.begun = False  # something came
         self.reason: FinishReason | None = None
         self.cut_by: ServingError | None = None
         self.stop: str | None = None  # the stop string that ended it, where the server says so
@@ -115,6 +116,7 @@ class AnswerReader:
 
     def push(self, data: bytes) -> NewText | None:
         """What one chunk adds; None if nothing. Raises Fault for an error, and for what is no chunk."""
+        self.begun = True
         try:
             chunk = _Chunk.model_validate_json(data)
         except ValidationError:

@@ -16,7 +16,7 @@ from app.remote.answer_reader import DONE, AnswerReader, NewText
 from app.remote.body import body_of, path_of, size_of
 from app.remote.ending import Ending
 from app.remote.event_reader import EventReader, EventTooLong
-from app.remote.faults import Fault, broken_off, refusal, unreachable
+from app.remote.faults import Fault, broken_off, empty, refusal, unreachable
 from app.remote.fleet import Fleet
 from app.remote.places import Places
 from app.remote.served import Served
@@ -94,15 +94,18 @@ class Asking:
         self, upstream: Upstream, question: Question
     ) -> AsyncGenerator[Accepted | NewText | Finished, None]:
         """Raises Fault, and what is not the server's: DeadlineExceeded, ShuttingDown, UnsupportedField."""
+        last: Accepted | NewText | Finished | None = None
         try:
             with upstream.lent():
                 async with aclosing(self._answer(upstream, question)) as events:
                     async for event in events:
+                        last = event
                         yield event
         except httpx2.HTTPError as error:
+            if isinstance(last, Accepted):
+                raise empty() from error
             upstream.failed(surely=isinstance(error, httpx2.ConnectError))
-            started = question.progress.first_token_at is not None
-            raise (broken_off() if started else unreachable()) from error
+            raise (unreachable() if last is None else broken_off()) from error
         except DeadlineExceeded:
             if question.progress.first_token_at is None:
                 upstream.failed(surely=False)
@@ -138,7 +141,7 @@ class Asking:
                     if new is not None:
                         yield new
             if reader.reason is None:
-                raise broken_off()
+                raise broken_off() if reader.begun else empty()
             yield Finished(reader.reason, reader.usage, error=reader.cut_by, stop=reader.stop)
         finally:
             await response.aclose()

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from app.contract.errors import UnsupportedField
-from app.contract.requests import GenerationRequest, Message, SamplingParams, Tool
+from app.contract.requests import GenerationRequest, JsonFormat, Message, SamplingParams, Tool
 from app.remote.served import Served
 
 CHAT, TEXT = "chat/completions", "completions"
@@ -35,8 +35,12 @@ def body_of(request: GenerationRequest, served: Served, *, share_prefixes: bool)
     body: dict[str, Any] = {"model": served.name, "stream": True, "stream_options": {"include_usage": True}}
     if served.counts_as_it_goes:
         body["stream_options"]["continuous_usage_stats"] = True
-    body |= _conversation(request) if request.prompt is None else _text(request, served)
-    body |= _sampling(request.sampling) | _limits(request, served)
+    body |= _conversation(request, served) if request.prompt is None else _text(request, served)
+    body |= _sampling(request.sampling, served) | _limits(request, served)
+    for name in served.lacks & body.keys():
+        raise UnsupportedField(
+            f"{name} is not supported: the server that computes the answers does not have it.", param=name
+        )
     if request.user is not None:
         body["user"] = request.user
     if served.salts_its_cache and not share_prefixes:
@@ -55,15 +59,18 @@ def size_of(request: GenerationRequest) -> int:
     return turns + calls + raw + tools + len(request.suffix or "")
 
 
-def _conversation(request: GenerationRequest) -> dict[str, Any]:
+def _conversation(request: GenerationRequest, served: Served) -> dict[str, Any]:
     fields: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
     if request.response_format is not None:
-        fields["response_format"] = {"type": "json_object"}
-        if request.response_format.schema is not None:
-            schema = {"name": "answer", "schema": request.response_format.schema, "strict": True}
-            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        fields["response_format"] = _format(request.response_format, served)
     if request.shown_tools:
         choice = request.tool_choice
+        if choice.mode == "required" and not served.requires_calls:
+            raise UnsupportedField(
+                "A tool_choice that requires a call is not supported: the server that computes the answers does not "
+                "keep to it.",
+                param="tool_choice",
+            )
         named = {"type": "function", "function": {"name": choice.name}}
         fields["tools"] = [_tool(tool) for tool in request.shown_tools]
         fields["tool_choice"] = choice.mode if choice.name is None else named
@@ -72,6 +79,14 @@ def _conversation(request: GenerationRequest) -> dict[str, Any]:
     if request.sampling.top_logprobs is not None:
         fields |= {"logprobs": True, "top_logprobs": request.sampling.top_logprobs}
     return fields
+
+
+def _format(wanted: JsonFormat, served: Served) -> dict[str, Any]:
+    if wanted.schema is None:
+        return {"type": "json_object"}
+    if served.has_schemas_of_objects:
+        return {"type": "json_object", "schema": wanted.schema}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted.schema, "strict": True}}
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -112,19 +127,23 @@ def _text(request: GenerationRequest, served: Served) -> dict[str, Any]:
     return fields
 
 
-def _sampling(sampling: SamplingParams) -> dict[str, Any]:
+def _sampling(sampling: SamplingParams, served: Served) -> dict[str, Any]:
     """The fields with an effect. What the client left to the model's defaults is left to them there too."""
     default = SamplingParams(seed=0)
     fields: dict[str, Any] = {"seed": sampling.seed}
     given: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,  # all: every server takes -1 for it, and not every one 0
+        "top_k": sampling.top_k or served.every_token,
     }
     fields |= {name: value for name, value in given.items() if name not in sampling.left_out}
-    for name in ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens"):
+    for name in ("presence_penalty", "frequency_penalty", "min_tokens"):
         if getattr(sampling, name) != getattr(default, name):
             fields[name] = getattr(sampling, name)
+    if sampling.min_p != default.min_p or served.filters_by_default:
+        fields["min_p"] = sampling.min_p
+    if sampling.repetition_penalty != default.repetition_penalty or served.filters_by_default:
+        fields[served.repetition_penalty] = sampling.repetition_penalty
     if sampling.logit_bias:
         fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return fields

@@ -32,6 +32,7 @@ _TOO_LONG = re.compile(
 _COUNTS = re.compile(
     r"maximum context length is (\d{1,9}) tokens\D*\b(?:has|requested|contains at least) (\d{1,9})\b"
 )
+_WRONG_FIELD = re.compile(r"\d+ validation error")  # llama-cpp-python's 500 for a field that it does not take
 
 ENDS: Mapping[str, type[ServingError]] = {
     kind.code: kind for kind in (DeadlineExceeded, GrammarExhausted, NoTokenLeft)
@@ -60,9 +61,18 @@ def broken_off() -> Fault:
     return Fault(UpstreamFailed())
 
 
+def empty() -> Fault:
+    """It took the request and sent nothing, not even an error. Some servers so refuse what they find out late."""
+    return Fault(
+        UpstreamFailed("The server that computes the answers took the request and sent nothing."), broken=False
+    )
+
+
 def refusal(status: int, headers: Mapping[str, str], body: bytes, request: GenerationRequest) -> Fault:
     """The fault of a response that is no answer."""
     told = _told(body)
+    if status == 500 and _WRONG_FIELD.match(str(told.get("message"))):
+        status, told = 400, {}
     if status in _OF_REQUESTS:
         return Fault(_invalid(told, request), elsewhere=False, broken=False)
     if status in (401, 403):

@@ -1,5 +1,6 @@
 """What another server serves, and which of the others' additions to OpenAI's API it has, from its list of models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,13 @@ from pydantic import BaseModel, ValidationError
 
 OURS = "local"
 """`owned_by` of another of these stacks."""
+
+_VLLM, _SGLANG, _LLAMA_CPP, _LLAMA_CPP_PYTHON = "vllm", "sglang", "llamacpp", "me"
+_LACKING: Mapping[str, frozenset[str]] = {
+    _LLAMA_CPP: frozenset({"min_tokens"}),
+    _LLAMA_CPP_PYTHON: frozenset({"ignore_eos"}),
+}
+"""Fields that a server would leave out of its answer without a word, by our names."""
 
 
 class _Listed(BaseModel):
@@ -31,7 +39,7 @@ class Served:
     @property
     def counts_as_it_goes(self) -> bool:
         """Tells the tokens so far in every chunk, if asked to."""
-        return self.owner in {OURS, "vllm", "sglang"}
+        return self.owner in {OURS, _VLLM, _SGLANG}
 
     @property
     def fills_gaps(self) -> bool:
@@ -41,12 +49,41 @@ class Served:
     @property
     def salts_its_cache(self) -> bool:
         """Keeps cached prompts of different `cache_salt` apart."""
-        return self.owner == "vllm"
+        return self.owner == _VLLM
 
     @property
     def as_many_as_fit(self) -> int | None:
         """The `max_tokens` of a plain completion that has no limit."""
-        return None if self.owner == "vllm" else -1
+        return -1 if self.owner in {OURS, _LLAMA_CPP} else None
+
+    @property
+    def every_token(self) -> int:
+        """The `top_k` that filters nothing."""
+        return -1 if self.owner in {_VLLM, _SGLANG} else 0
+
+    @property
+    def filters_by_default(self) -> bool:
+        """Where `min_p` and a repetition penalty are absent they are not off."""
+        return self.owner in {_LLAMA_CPP, _LLAMA_CPP_PYTHON}
+
+    @property
+    def repetition_penalty(self) -> str:
+        """Its name."""
+        return "repeat_penalty" if self.filters_by_default else "repetition_penalty"
+
+    @property
+    def requires_calls(self) -> bool:
+        """Keeps to a `tool_choice` that requires a call."""
+        return self.owner != _LLAMA_CPP_PYTHON
+
+    @property
+    def has_schemas_of_objects(self) -> bool:
+        """Takes a schema in the form `json_object`, and not as `json_schema`."""
+        return self.owner == _LLAMA_CPP_PYTHON
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        return _LACKING.get(self.owner, frozenset())
 
 
 def served_by(body: bytes, wanted: str | None) -> Served | None:

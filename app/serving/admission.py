@@ -5,7 +5,7 @@ A tenant is refused only for what it has beyond its share (docs/decisions/0101-a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -41,8 +41,9 @@ class Reservation:
         self.generated += count
 
     def count_speed(self, usage: Usage, timings: Timings) -> None:
-        """Of an answer that succeeded."""
-        self._admission.speed.count(usage, timings)
+        """Of an answer that succeeded. Where the usage lacks the prompt, it has the size that was reserved."""
+        known = replace(usage, prompt_tokens=usage.prompt_tokens or self.prompt_tokens)
+        self._admission.speed.count(known, timings)
 
     def release(self) -> None:
         if not self._released:

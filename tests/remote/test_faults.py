@@ -96,6 +96,7 @@ def test_another_server_is_asked_before_anything_came_out(ask: Gateway, misbehav
     servers = [misbehaves() for _ in range(2)]
     first, second = servers
     client = ask(*(server.address for server in servers))
+    until(lambda: _both_known(client, *servers))
     assert client.post(PATH, json=BODY).status_code == 200
     home = first if first.bodies else second
     home.plays.append(failure)

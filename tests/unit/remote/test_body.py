@@ -50,7 +50,8 @@ def test_what_a_client_left_out_is_left_out() -> None:
 
 def test_what_a_client_gave_is_sent_also_if_it_is_our_default() -> None:
     body = written(replace(CHAT, sampling=SamplingParams(seed=7)))
-    assert (body["temperature"], body["top_p"], body["top_k"]) == (1.0, 1.0, -1)
+    assert (body["temperature"], body["top_p"], body["top_k"]) == (1.0, 1.0, 0)
+    assert written(replace(CHAT, sampling=SamplingParams(seed=7)), "vllm")["top_k"] == -1
 
 
 def test_every_field_with_an_effect_is_sent() -> None:
@@ -126,7 +127,7 @@ def test_forms_of_json() -> None:
     assert form["json_schema"]["schema"] == schema
 
 
-@pytest.mark.parametrize(("owner", "limit"), [("local", -1), ("vllm", None), ("llamacpp", -1)])
+@pytest.mark.parametrize(("owner", "limit"), [("local", -1), ("vllm", None), ("llamacpp", -1), ("me", None)])
 def test_a_text_without_a_limit_says_so_as_the_server_reads_it(owner: str, limit: int | None) -> None:
     assert written(replace(TEXT, max_tokens=None), owner)["max_tokens"] == limit
     assert "max_tokens" not in written(CHAT, owner)
@@ -157,3 +158,32 @@ def test_what_no_server_is_asked_for_is_refused(fields: dict[str, Any]) -> None:
 
 def test_texts_that_are_no_unicode_are_sent() -> None:
     assert "\\ud800" in body_of(replace(TEXT, prompt="\ud800"), Served("m"), share_prefixes=True).decode("ascii")
+
+
+@pytest.mark.parametrize("owner", ["me", "llamacpp"])
+def test_llama_cpps_filters_are_off_where_ours_are_and_have_its_names(owner: str) -> None:
+    body = written(CHAT, owner)
+    assert (body["min_p"], body["repeat_penalty"]) == (0.0, 1.0)
+    assert "repetition_penalty" not in body
+
+
+@pytest.mark.parametrize(("owner", "field"), [("me", "ignore_eos"), ("llamacpp", "min_tokens")])
+def test_what_a_server_would_leave_out_silently_is_refused_by_name(owner: str, field: str) -> None:
+    request = replace(CHAT, ignore_eos=True, sampling=SamplingParams(seed=7, min_tokens=2))
+    with pytest.raises(UnsupportedField, match=field) as refusal:
+        written(request, owner)
+    assert refusal.value.param == field
+    assert written(request, "vllm")["min_tokens"] == 2
+
+
+def test_a_call_is_only_required_of_servers_that_keep_to_it() -> None:
+    request = replace(CHAT, tools=(Tool("f", "", {"type": "object"}),), tool_choice=ToolChoice("required"))
+    assert written(request, "vllm")["tool_choice"] == "required"
+    with pytest.raises(UnsupportedField, match="tool_choice"):
+        written(request, "me")
+
+
+def test_a_schema_has_the_form_that_the_server_takes() -> None:
+    schema = {"type": "object"}
+    form = written(replace(CHAT, response_format=JsonFormat(schema)), "me")["response_format"]
+    assert form == {"type": "json_object", "schema": schema}

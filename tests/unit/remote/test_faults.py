@@ -72,3 +72,11 @@ def test_a_refusal_without_words(body: bytes) -> None:
     error = refusal(400, {}, body, REQUEST).error
     assert type(error) is InvalidRequest
     assert error.param is None
+
+
+def test_a_wrong_field_is_the_clients_mistake_whatever_the_status() -> None:
+    body = b'{"error": {"message": "1 validation error:\\n {\'input\': \'secret\'}", "type": "x"}}'
+    fault = refusal(500, {}, body, REQUEST)
+    assert type(fault.error) is InvalidRequest
+    assert "secret" not in fault.error.message
+    assert not fault.broken

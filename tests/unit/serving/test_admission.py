@@ -239,3 +239,10 @@ class TestTerms:
         admit(admission, 30, 10, terms=Terms(2, 100))
         assert admission.limits(CAPACITY, "a", Terms(2, 100)) == Limits(2, 1, 100, 70)
         assert admission.limits(CAPACITY, "a", Terms(500, 100_000)) == Limits(12, 11, 4000, 3970)
+
+
+def test_an_answer_whose_prompt_was_not_counted_has_the_size_that_was_reserved() -> None:
+    admission = Admission(max_waiting=1, max_wait=60)
+    reservation = admit(admission, 100, 20)
+    reservation.count_speed(Usage(0, 11), Timings(upstream=1.0, decode=1.0))
+    assert admission.speed.seconds(100, 10) == pytest.approx(2.0)
