@@ -177,8 +177,9 @@ async def test_its_figures_are_those_of_prometheus_and_of_the_log(stack: Running
             for name, metric in TIMES.items():
                 query = f"histogram_quantile({share}, sum by (le) ({metric}))"
                 assert times[f"{name}, Prometheus"][place] == seconds(prometheus_value(stack.config, query) or 0)
-        longest = sorted(line["duration_s"] for line in lines if line["status"] == 200)
-        assert times["Duration, log"][2] == seconds(longest[-1])
+        durations = sorted(line["duration_s"] for line in lines if line["status"] == 200)
+        nearest = -(-len(durations) * 99 // 100) - 1  # the smallest that 99 % do not exceed
+        assert times["Duration, log"][2] == seconds(durations[nearest])
 
         without = {(row[0], row[2]): int(row[4]) for row in await rows(page, "Requests without an answer")}
         reasons = Counter((reason_of(line), str(line["status"])) for line in lines if line["status"] >= 400)
