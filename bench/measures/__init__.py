@@ -5,6 +5,7 @@ from bench.measures import (
     batching,
     engine,
     gap,
+    gateway,
     memory,
     mla,
     neighbours,
@@ -34,5 +35,6 @@ MEASUREMENTS = (
     Measurement("step", "A step without its model", step.measure),
     Measurement("page-size", "The size of a page", page_size.measure),
     Measurement("memory", "Memory", memory.measure, rounds=1),
+    Measurement("gateway", "A remote engine, against the server that it asks", gateway.measure, rounds=3),
     Measurement("neighbours", "Beside what strangers do", neighbours.measure, rounds=3),
 )

@@ -1,0 +1,112 @@
+"""What a remote engine costs beside the server that it asks: processor time of requests and tokens, and latency."""
+
+import asyncio
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import Failed
+from bench.load.ask import Chat
+from bench.load.loop import closed_loop
+from bench.load.outcome import Outcome, figures
+from bench.prompts import questions
+from bench.results import Cell, Finding, Row, Spread, Table
+from bench.run import Run
+from bench.servers.gateway import App, apps
+
+STREAMS = (1, 32, 1000)
+SHORT, LONG = 1, 65  # tokens of an answer
+ANSWERS = {1: 100, 32: 256, 1000: 1000}  # of a turn
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of load on the gateway, and the same on the server behind it."""
+
+    through: Sequence[Outcome]
+    direct: Sequence[Outcome]
+    processor: float  # seconds of the gateway's process, for all answers
+
+
+def measure(run: Run) -> Finding:
+    streams = STREAMS[: run.sizes(len(STREAMS), 2)]
+    rounds = 1 + run.rounds
+    turns: dict[tuple[int, int], list[Turn]] = {(count, tokens): [] for count in streams for tokens in (SHORT, LONG)}
+    run.bar.total(rounds * len(turns))
+    run.bar.say("starting a server and its gateway")
+    with apps() as (engine, gateway):
+        for number in range(rounds):  # the first one warms up
+            for (count, tokens), seen in turns.items():
+                run.bar.say(f"{count} streams of {tokens} tokens, round {number} of {run.rounds}")
+                turn = _turn(engine, gateway, count, tokens, run.sizes(ANSWERS[count], 8))
+                if number:
+                    seen.append(turn)
+                run.bar.step()
+    return _finding(turns, streams)
+
+
+def _turn(engine: App, gateway: App, streams: int, tokens: int, answers: int) -> Turn:
+    direct = _load(engine, streams, tokens, answers)
+    before = gateway.processor_seconds()
+    through = _load(gateway, streams, tokens, answers)
+    return Turn(through, direct, gateway.processor_seconds() - before)
+
+
+def _load(app: App, streams: int, tokens: int, answers: int) -> Sequence[Outcome]:
+    ask = Chat(app.base, "scripted", tokens)
+    outcomes = asyncio.run(closed_loop(ask, questions(answers), streams))
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if errors:
+        raise Failed(f"{len(errors)} errors: {errors[0]}")
+    return outcomes
+
+
+def _finding(turns: dict[tuple[int, int], list[Turn]], streams: Sequence[int]) -> Finding:
+    rows, lines = [], []
+    for count in streams:
+        short, long = turns[count, SHORT], turns[count, LONG]
+        requests = [1e3 * turn.processor / len(turn.through) for turn in short]
+        tokens = [
+            1e6 * (b.processor / len(b.through) - a.processor / len(a.through)) / (LONG - SHORT)
+            for a, b in zip(short, long, strict=True)
+        ]
+        names = f"at {count} stream{'s' if count > 1 else ''}"
+        rows += [
+            Row(
+                measure=f"the gateway's processor time for a request of one token, {names}",
+                value=Spread.of(requests),
+                unit="ms",
+            ),
+            Row(measure=f"and for each token more, {names}", value=Spread.of(tokens), unit="microseconds"),
+        ]
+        lines.append([count, *_columns(short, long), round(1e6 / statistics.median(tokens))])
+    notes = [
+        "The server behind computes nothing: it sends random tokens as fast as it can, 512 answers at once.",
+        "It, the gateway and the clients share this machine's cores: the times of many streams say how they compete.",
+        "The last column is what a gateway passes on at most, by its processor time; then it is the bottleneck.",
+    ]
+    columns = [
+        *("streams", "first token direct, ms", "through the gateway, ms"),
+        *("tokens/s direct", "through the gateway", "tokens/s of one core of the gateway"),
+    ]
+    return Finding(rows=rows, table=Table(columns=columns, rows=lines), notes=notes)
+
+
+def _columns(short: Sequence[Turn], long: Sequence[Turn]) -> list[Cell]:
+    """First tokens of the short answers, speeds of the long ones: medians of the rounds."""
+    firsts = [
+        statistics.median(1e3 * (figures(side(turn), 1).first_token or 0.0) for turn in short)
+        for side in (_direct, _through)
+    ]
+    speeds = [
+        statistics.median(figures(side(turn), 1).tokens_per_second for turn in long) for side in (_direct, _through)
+    ]
+    return [*(round(first, 1) for first in firsts), *(round(speed) for speed in speeds)]
+
+
+def _direct(turn: Turn) -> Sequence[Outcome]:
+    return turn.direct
+
+
+def _through(turn: Turn) -> Sequence[Outcome]:
+    return turn.through
