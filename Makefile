@@ -61,6 +61,11 @@ smoke: python ## Ask the running stack a question, and look for it in the logs a
 keys: python ## API keys: DO=list, DO="add NAME", DO="revoke NAME"; DO="add --help" lists the options
 	@$(STACK) keys $(or $(DO),list)
 
+.PHONY: cluster
+cluster: prepare ## Make var/cluster, an environment with Ray: var/cluster/bin/python -m app cluster up
+	@test -x var/cluster/bin/python || $(VENV)/bin/python -m venv var/cluster
+	@requirements/install.sh var/cluster/bin/python cluster
+
 .PHONY: prepare
 prepare: python ## Install what the tests need: packages (as root on Debian), .venv, the embedded model
 	@$(STACK) prepare
@@ -69,7 +74,7 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients and not llamacpp"
+	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients and not llamacpp and not cluster"
 
 .PHONY: test-clients
 test-clients: prepare ## Programs that people use, in environments of their own, against the stack
@@ -80,6 +85,10 @@ test-clients: prepare ## Programs that people use, in environments of their own,
 test-llamacpp: prepare ## A gateway in front of llama.cpp's server, which is built from PyPI first, for many minutes
 	tests/llamacpp/install.sh $(VENV)/bin/python var/llamacpp
 	$(VENV)/bin/python -m pytest --durations=10 -m llamacpp tests/llamacpp
+
+.PHONY: test-cluster
+test-cluster: cluster ## A Ray cluster of two nodes on this machine: load, a lost node, scaling
+	$(VENV)/bin/python -m pytest --durations=10 -m cluster tests/cluster
 
 .PHONY: test-docker
 test-docker: prepare ## The end-to-end tests against containers; starts an engine if root and none runs
@@ -96,7 +105,7 @@ test-long: prepare ## What takes many minutes or gigabytes: whole installations,
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients and not llamacpp"
+	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients and not llamacpp and not cluster"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
@@ -145,5 +154,5 @@ vendor: prepare ## Write app/api/playground/vendor anew, from the packages that 
 
 .PHONY: clean
 clean: down ## Stop the stack, and remove the environment and caches; models and logs in STATE_DIR stay
-	rm -rf $(VENV) .coverage tests/e2e/node/node_modules tests/clients/node/node_modules tests/pictures/node/node_modules var/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
+	rm -rf $(VENV) .coverage tests/e2e/node/node_modules tests/clients/node/node_modules tests/pictures/node/node_modules var/clients var/cluster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,5 +3,7 @@
 import sys
 
 from app.cli import main
+from app.cluster.commands import add_commands
+from app.cluster.errors import ClusterError
 
-sys.exit(main())
+sys.exit(main(more=[add_commands], expected=(ClusterError,)))

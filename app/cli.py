@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,26 @@ _EXPECTED = (SettingsError, ModelError, KeysFileError, LogsError)
 """Their messages tell the operator what to do: a traceback would only hide them."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 1 for what cannot be done, 2 for a wrong command line."""
-    options = _parser().parse_args(arguments)
+AddCommands = Callable[[Any], None]
+"""Adds commands to the subcommands of a parser."""
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    more: Sequence[AddCommands] = (),
+    expected: tuple[type[Exception], ...] = (),
+) -> int:
+    """The exit code: 0, 1 for what cannot be done, 2 for a wrong command line. `more` are the commands of packages
+    above this one, and `expected` their errors."""
+    parser, commands = _parser()
+    for add in more:
+        add(commands)
+    options = parser.parse_args(arguments)
     console = _console()
     try:
         code: int | None = options.run(options, load_settings(), console)
-    except _EXPECTED as error:
+    except _EXPECTED + expected as error:
         _console(stderr=True).print(str(error), markup=False)
         return 1
     return code or 0
@@ -49,7 +62,8 @@ def _console(*, stderr: bool = False) -> Console:
     return console
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Any]:
+    """It, and its subcommands."""
     parser = argparse.ArgumentParser(
         prog="python -m app", description="Models, GPUs, plans, settings, keys and logs."
     )
@@ -85,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_keys_commands(commands)
     add_logs_commands(commands)
-    return parser
+    return parser, commands
 
 
 def _sizes(text: str) -> list[Gpu]:

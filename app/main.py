@@ -33,7 +33,7 @@ from app.api.playground.files import load_page
 from app.api.playground.routes import playground_router, public_paths
 from app.api.probes import PUBLIC_PATHS, Render, probes_router
 from app.api.responses.routes import responses_router
-from app.contract.engine import Capacity, Engine, ModelInfo, Runs
+from app.contract.engine import Capacity, Engine, EngineStatus, ModelInfo, Runs
 from app.contract.telemetry import Observers
 from app.contract.terms import TermsOf
 from app.keys.book import KeyBook
@@ -133,6 +133,15 @@ def assemble(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The app, and what a process that is no gunicorn worker needs beside it."""
+
+    app: FastAPI
+    status: Callable[[], EngineStatus]
+    render_metrics: Render
+
+
 def build() -> FastAPI:
     """The app with the engine of the settings, for gunicorn: `app.main:build()`."""
     return _build(_of_settings)
@@ -146,12 +155,29 @@ def build_scripted() -> FastAPI:
 MakeParts = Callable[[Settings, Observers, TermsOf], Parts]
 
 
+def build_replica(settings: Settings, name: str) -> Built:
+    """The app with the engine of the settings, as one replica of several; each line of its log has the name.
+
+    Raises SettingsError, ModelError.
+    """
+    return _built(settings, _of_settings, replica=name)
+
+
 def _build(make_parts: MakeParts) -> FastAPI:
     """Ends the process, with the reason in the log, when it cannot start."""
+    from app.models.errors import ModelError
+
+    try:
+        return _built(load_settings(), make_parts).app
+    except (SettingsError, ModelError) as error:
+        _log.critical("cannot start: %s", error)
+        raise SystemExit(EXIT_CODE) from None
+
+
+def _built(settings: Settings, make_parts: MakeParts, replica: str | None = None) -> Built:
     # Imported here and below, because the tests need none of it, or because not every engine does.
     from prometheus_client import CollectorRegistry
 
-    from app.models.errors import ModelError
     from app.observability.gpu_watch import GpuWatch
     from app.observability.log_output import LogOutputCollector
     from app.observability.logging import configure_logging
@@ -159,21 +185,17 @@ def _build(make_parts: MakeParts) -> FastAPI:
     from app.observability.request_log import LogObserver
     from app.observability.tracing import to_collector
 
-    try:
-        settings = load_settings()
-        registry = CollectorRegistry()
-        registry.register(LogOutputCollector(configure_logging(settings)))
-        metrics = Metrics(registry)
-        GpuWatch(registry).start()
-        traces = to_collector(settings)
-        observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
-        keys = KeyBook(settings.api_keys_file, observers)
-        parts = make_parts(settings, observers, keys.terms)
-        close = _nothing if traces is None else traces.close
-        return assemble(settings, keys, parts, observers, metrics.render, close=close)
-    except (SettingsError, ModelError) as error:
-        _log.critical("cannot start: %s", error)
-        raise SystemExit(EXIT_CODE) from None
+    registry = CollectorRegistry()
+    registry.register(LogOutputCollector(configure_logging(settings, replica=replica)))
+    metrics = Metrics(registry)
+    GpuWatch(registry).start()
+    traces = to_collector(settings)
+    observers = Observers([LogObserver(settings), metrics, *([] if traces is None else [traces])])
+    keys = KeyBook(settings.api_keys_file, observers)
+    parts = make_parts(settings, observers, keys.terms)
+    close = _nothing if traces is None else traces.close
+    app = assemble(settings, keys, parts, observers, metrics.render, close=close)
+    return Built(app, parts.service.status, metrics.render)
 
 
 def _over_engine(

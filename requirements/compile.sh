@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the two locks from pyproject.toml. Run by `make lock`.
+# Writes the three locks from pyproject.toml. Run by `make lock`.
 #
 # torch and what only its CUDA build needs stay out: which build is right depends on the machine, and one
 # lock with hashes would force several GB of CUDA libraries on machines without a GPU. `requirements/install.sh`
@@ -23,3 +23,4 @@ lock() { # lock OUTPUT [EXTRA OPTIONS...]
 
 lock runtime.lock
 lock dev.lock --extra dev
+lock cluster.lock --extra cluster --constraint runtime.lock

@@ -29,7 +29,7 @@ LONGEST = ("tests/e2e/", "tests/contracts/", "tests/unit/engine/", "tests/page/"
 """What takes longest, longest first, so that no process is left alone with it at the end."""
 
 
-NOT_MEASURED = ("model", "native", "docker", "machines", "long")
+NOT_MEASURED = ("model", "native", "docker", "machines", "long", "cluster")
 """Markers of tests in which coverage pauses: they compute for minutes, or start the app as a process of its own."""
 
 

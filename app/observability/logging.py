@@ -51,10 +51,16 @@ class _LibraryLogger(logging.Logger):
         """Ignored."""
 
 
-def configure_logging(settings: Settings) -> LogOutput:
-    """May be called again; the last call counts. What it returns knows how many lines were lost."""
+def configure_logging(settings: Settings, *, replica: str | None = None) -> LogOutput:
+    """May be called again; the last call counts. What it returns knows how many lines were lost.
+
+    As one replica of several every line has its name, and goes to the process' own standard output: Ray Serve puts
+    something else in its place, which writes before each line.
+    """
+    stream = sys.stdout if replica is None else sys.__stdout__ or sys.stdout
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([] if replica is None else [_From(replica)]),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -77,9 +83,9 @@ def configure_logging(settings: Settings) -> LogOutput:
             _render,
         ],
     )
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # independent of the locale: prompts have every language
-    output = LogOutput(sys.stdout, settings.log_folder)
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")  # independent of the locale: prompts have every language
+    output = LogOutput(stream, settings.log_folder)
     output.setFormatter(formatter)
     logging.root.handlers = [output]
     logging.root.setLevel(settings.log_level.upper())
@@ -105,6 +111,16 @@ def _adopt_libraries() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in _NO_ACCESS_LOG:
         logging.getLogger(name).disabled = True
+
+
+class _From:
+    """Says of every line which replica wrote it."""
+
+    def __init__(self, replica: str) -> None:
+        self._replica = replica
+
+    def __call__(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+        return {**fields, "replica": self._replica}
 
 
 class _Bounded:

@@ -1,0 +1,5 @@
+"""Why a command on the cluster failed."""
+
+
+class ClusterError(Exception):
+    """The message tells the operator what to do."""
