@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,14 @@ class Deployed:
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         assert found, f"{name} is not among the metrics"
         return float(found[1])
+
+    def ready(self) -> int:
+        """How many replicas have loaded their model."""
+        count = 0
+        for replica in self.replicas():
+            with suppress(requests.ConnectionError, KeyError):  # it was killed, or has just ended
+                count += self.metric(replica, 'serving_engine_phase{phase="ready"}') == 1
+        return count
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of requests, of all replicas that there have been."""
