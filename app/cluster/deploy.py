@@ -1,6 +1,7 @@
 """Deploys the app on a Ray cluster by Ray Serve. Imported only where Ray is installed."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def deploy(settings: Settings, shape: Shape, targets: Path, address: str) -> Non
     try:
         serve.run(replica.bind(settings, targets), name=NAME, logging_config={"enable_access_log": False})
     except RuntimeError as error:
-        raise ClusterError(f"The app does not run on the cluster: {error}") from None
+        raise ClusterError(f"The app does not run on the cluster: {_reason() or error}") from None
 
 
 def replicas(address: str) -> dict[str, int] | None:
@@ -57,6 +58,14 @@ def remove(address: str) -> None:
     _connect(address)
     serve.delete(NAME)
     serve.shutdown()
+
+
+def _reason() -> str:
+    """Why replicas did not start: the last line of the last one's traceback, without its class."""
+    application = serve.status().applications.get(NAME)
+    told = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line for text in told for line in text.splitlines() if line.strip()]
+    return re.sub(r"^[\w.]+: ", "", lines[-1]) if lines else ""
 
 
 def _connect(address: str, runtime_env: dict[str, Any] | None = None) -> None:

@@ -1,6 +1,7 @@
 """A real Ray cluster on this machine, and the app deployed on it by its own command line."""
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -36,14 +37,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def environment(embedded_model: Path) -> Mapping[str, str]:
+def environment(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         **SETTINGS,
         MARK: uuid.uuid4().hex,
         "MODELS_DIR": str(embedded_model.parent),
+        "CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
         "APP_PORT": str(free_port()),
-        "PYTHONPATH": str(ROOT),
     }
 
 
@@ -76,9 +77,13 @@ def nodes(environment: Mapping[str, str]) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="session")
 def deployed(nodes: Nodes, environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """Two replicas, one on each node: each needs a core, and a node has one."""
+    """Two replicas, one on each node: each needs a core, and a node has one. They were deployed from a folder that is
+    gone since, as it is not on other machines: the code of new ones comes with the cluster."""
     app = Deployed(nodes, environment, tmp_path_factory.mktemp("targets"))
-    app.up("--min", "2")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(ROOT / "app", elsewhere / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    app.up("--min", "2", folder=elsewhere)
+    shutil.rmtree(elsewhere)
     return app
 
 

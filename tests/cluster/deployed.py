@@ -85,12 +85,12 @@ class Deployed:
         self.folder = targets
         self._environment = environment
 
-    def command(self, *arguments: str, check: bool = True) -> str:
+    def command(self, *arguments: str, check: bool = True, folder: Path = ROOT, **settings: str) -> str:
         """What `python -m app cluster` prints."""
         done = subprocess.run(
             [PYTHON, "-m", "app", "cluster", *arguments, "--address", self.nodes.address],
-            cwd=ROOT,
-            env=self._environment,
+            cwd=folder,
+            env={**self._environment, **settings},
             check=False,
             capture_output=True,
             text=True,
@@ -99,8 +99,8 @@ class Deployed:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def up(self, *options: str) -> None:
-        self.command("up", "--targets", str(self.folder), *options)
+    def up(self, *options: str, folder: Path = ROOT) -> None:
+        self.command("up", "--targets", str(self.folder), *options, folder=folder)
 
     def replicas(self) -> dict[str, str]:
         """The address of each one's metrics."""

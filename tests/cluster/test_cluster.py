@@ -128,5 +128,12 @@ def test_down_waits_for_running_answers_and_leaves_nothing(deployed: Deployed) -
     assert "not deployed" in deployed.command("status", check=False)
 
 
+def test_up_says_why_no_replica_starts(deployed: Deployed) -> None:
+    said = deployed.command("up", "--targets", str(deployed.folder), check=False, MODELS_DIR="/nowhere")
+    assert "is not in /nowhere. Fetch it: python -m app models fetch smollm2-135m" in said
+    assert "Traceback" not in said
+    deployed.command("down")
+
+
 def running(deployed: Deployed) -> float:
     return sum(deployed.metric(replica, "serving_requests_running") for replica in deployed.replicas())
