@@ -42,7 +42,7 @@ class Replica:
         built.app.router.lifespan_context = _around(built, listener)
         return built.app
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Raises Lost. Serve asks every few seconds; the app's own watch ends the process half a second after such a
         loss, and does not see an event loop that hangs, which this does by its silence."""
         if self._built is not None:
