@@ -84,7 +84,7 @@ def test_a_lost_node_costs_what_it_computed_and_those_clients_are_told_to_ask_ag
     assert [reply for reply in load.replies[since:] if not reply.whole] == []
     deployed.nodes.add()
     eventually(lambda: deployed.ready() == 2, "a new replica on the new node")
-    assert deployed.command("status").split()[-2:] == ["RUNNING", "2"]
+    eventually(lambda: deployed.command("status").split()[-2:] == ["RUNNING", "2"], "Serve knows")
 
 
 def test_a_replica_whose_process_ends_is_replaced(deployed: Deployed) -> None:
