@@ -12,13 +12,20 @@ TIMEOUT = 900.0  # seconds of silence; a server that serves one at a time lets t
 
 
 async def closed_loop(
-    ask: Ask, prompts: Iterable[str], clients: int, answered: Callable[[], object] = lambda: None
+    ask: Ask,
+    prompts: Iterable[str],
+    clients: int,
+    answered: Callable[[], object] = lambda: None,
+    *,
+    apart: float = 0.0,
 ) -> list[Outcome]:
-    """Ask every prompt once, over at most `clients` connections. `answered` is called after each answer."""
+    """Ask every prompt once, over at most `clients` connections, which begin `apart` seconds after one another.
+    `answered` is called after each answer."""
     left = iter(prompts)
     outcomes: list[Outcome] = []
 
-    async def client(http: httpx2.AsyncClient) -> None:
+    async def client(http: httpx2.AsyncClient, number: int) -> None:
+        await asyncio.sleep(number * apart)
         for prompt in left:
             outcomes.append(await ask(http, prompt))
             answered()
@@ -26,5 +33,5 @@ async def closed_loop(
     limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
     # trust_env: a measured server is never behind the machine's web proxy.
     async with httpx2.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as http:
-        await asyncio.gather(*[client(http) for _ in range(clients)])
+        await asyncio.gather(*[client(http, number) for number in range(clients)])
     return outcomes

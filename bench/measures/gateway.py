@@ -17,6 +17,7 @@ from bench.servers.gateway import App, apps
 STREAMS = (1, 32, 1000)
 SHORT, LONG = 1, 65  # tokens of an answer
 ANSWERS = {1: 100, 32: 256, 1000: 1000}  # of a turn
+_APART = 0.005  # seconds between the beginnings of streams: of one client at most 128 prompts wait to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def _turn(engine: App, gateway: App, streams: int, tokens: int, answers: int) ->
 
 def _load(app: App, streams: int, tokens: int, answers: int) -> Sequence[Outcome]:
     ask = Chat(app.base, "scripted", tokens)
-    outcomes = asyncio.run(closed_loop(ask, questions(answers), streams))
+    outcomes = asyncio.run(closed_loop(ask, questions(answers), streams, apart=_APART))
     errors = [outcome.error for outcome in outcomes if outcome.error]
     if errors:
         raise Failed(f"{len(errors)} errors: {errors[0]}")
