@@ -14,10 +14,10 @@ from bench.results import Cell, Finding, Row, Spread, Table
 from bench.run import Run
 from bench.servers.gateway import App, apps
 
-STREAMS = (1, 32, 1000)
+STREAMS = (1, 32, 256)
 SHORT, LONG = 1, 65  # tokens of an answer
-ANSWERS = {1: 100, 32: 256, 1000: 1000}  # of a turn
-_APART = 0.005  # seconds between the beginnings of streams: of one client at most 128 prompts wait to be read
+ANSWERS = {1: 100, 32: 256, 256: 512}  # of a turn
+_APART = 0.02  # seconds between the beginnings of streams: of one client at most 128 prompts wait to be read
 
 
 @dataclass(frozen=True, slots=True)
