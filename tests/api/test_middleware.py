@@ -133,6 +133,18 @@ def test_every_end_tells_who_asked(make_client: MakeClient, recorder: Recorder) 
     assert refused == asked, "a trace of zeros is none"
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"), [("café/1".encode(), "café/1"), (b"caf\xe9/1", "café/1"), (b"plain/1", "plain/1")]
+)
+def test_a_programs_name_is_read_as_what_most_programs_send(
+    make_client: MakeClient, recorder: Recorder, sent: bytes, told: str
+) -> None:
+    make_client(ControlledEngine()).post("/v1/nope", headers={"User-Agent": sent})
+    (refused,) = recorder.refused
+    assert refused.caller is not None
+    assert refused.caller.user_agent == told
+
+
 def test_where_traces_are_sent_every_request_has_one(make_client: MakeClient, recorder: Recorder) -> None:
     client = make_client(ControlledEngine(), otel_exporter_otlp_endpoint="http://127.0.0.1:9")
     client.get("/nope")

@@ -80,6 +80,14 @@ def test_any_path_leaves_a_line_of_json(proxy: Proxy, sent: bytes, logged: str) 
     assert next_line(proxy)["path"] == logged
 
 
+@pytest.mark.parametrize("wrong", [b"Content-Length: x", b"Transfer-Encoding: x", b"Content-Length: 1\r\nA b"])
+def test_the_method_is_the_clients_also_where_nginx_answers(proxy: Proxy, wrong: bytes) -> None:
+    send(proxy, b"POST /v1/completions HTTP/1.1\r\n" + wrong)
+    line = next_line(proxy)
+    assert line["status"] >= 400
+    assert line["method"] == "POST"
+
+
 def test_its_time_is_utc_in_the_apps_form_wherever_the_machine_is(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def test_it_asks_with_the_turns_in_their_order_and_every_parameter(write: Write)
         ({"tools": (Tool("look", "", {}),)}, "tools"),
         ({"response_format": JsonFormat({})}, "form for its answer"),
         ({"messages": (Message("user", "x" * 30_000),)}, "not logged in full"),
+        ({"messages": (Message("user", "x = '[masked]'"),)}, "not logged in full"),
         ({"messages": (Message("user", "go"), Message("tool", "7", tool_call_id="1"))}, "results of tools"),
         ({"messages": (), "prompt": "a", "suffix": "b"}, "a gap"),
         ({"messages": (), "prompt": "a", "prompt_logprobs": 1}, "its prompt back"),
