@@ -139,7 +139,7 @@ def test_every_end_tells_who_asked(make_client: MakeClient, recorder: Recorder) 
 def test_a_programs_name_is_read_as_what_most_programs_send(
     make_client: MakeClient, recorder: Recorder, sent: bytes, told: str
 ) -> None:
-    make_client(ControlledEngine()).post("/v1/nope", headers={"User-Agent": sent})
+    make_client(ControlledEngine()).post("/v1/nope", headers={b"User-Agent": sent})
     (refused,) = recorder.refused
     assert refused.caller is not None
     assert refused.caller.user_agent == told
