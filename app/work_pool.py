@@ -6,14 +6,13 @@ ended, and holds its place as long: a client that asks and leaves again and agai
 
 import asyncio
 import contextvars
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from app.contract.errors import Overloaded
-from app.fair_queue import FairQueue
+from app.fair_queue import FairPlaces
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -32,10 +31,7 @@ class WorkPool:
     def __init__(self, name: str, *, threads: int) -> None:
         self._name = name
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._threads = threads
-        self._per_tenant = max(1, threads // 2)
-        self._working: Counter[str] = Counter()
-        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._places = FairPlaces(threads, most_of_one=max(1, threads // 2))
 
     async def run(
         self, tenant: str, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
@@ -44,49 +40,16 @@ class WorkPool:
 
         When the caller is cancelled, it is so once the thread has ended; a job that still waits never begins.
         """
-        await self._turn(tenant)
-        try:
-            job = partial(contextvars.copy_context().run, work, *given, **named)
-            return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._executor, job))
-        finally:
-            self._release(tenant)
-
-    async def _turn(self, tenant: str) -> None:
-        """Wait for a thread, and take it."""
-        if self._waiting.count(tenant) >= _MOST_WAITING:
+        if self._places.waiting(tenant) >= _MOST_WAITING:
             raise Overloaded(
                 f"{_MOST_WAITING} jobs ({self._name}) of this API key, or of all clients without a key, already "
                 "wait: no more may. Send fewer requests at once.",
                 retry_after=1,
                 reason="preparing",
             )
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.add(tenant, turn)
-        self._hand_out()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # a thread was handed over at the same time
-                self._release(tenant)
-            elif turn in self._waiting:
-                self._waiting.remove(tenant, turn)
-            raise
-
-    def _release(self, tenant: str) -> None:
-        self._working -= Counter({tenant: 1})
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give the free threads to the tenants in turn."""
-        while self._working.total() < self._threads:
-            free = (each for each in self._waiting.tenants() if self._working[each] < self._per_tenant)
-            tenant = next(free, None)
-            if tenant is None:
-                return
-            turn = self._waiting.take(tenant)
-            if not turn.cancelled():
-                self._working[tenant] += 1
-                turn.set_result(None)
+        async with self._places.place(tenant):
+            job = partial(contextvars.copy_context().run, work, *given, **named)
+            return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._executor, job))
 
 
 async def _to_its_end(work: asyncio.Future[Result]) -> Result:

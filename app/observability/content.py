@@ -120,6 +120,8 @@ def _asked(request: GenerationRequest) -> tuple[str, list[Message], int]:
 
 def _masked(text: str, limit: int) -> str:
     """A secret at the limit is seen whole; what is far behind it costs nothing and is not shown."""
+    if limit <= 0:  # of a long history all but the last turns
+        return shorten(text, limit)
     seen = text[: limit + _BEHIND]
     shown = masked(seen)
     whole = len(seen) == len(text) and len(shown) <= limit

@@ -12,13 +12,13 @@ from app.contract.errors import DeadlineExceeded
 from app.contract.events import Finished
 from app.contract.progress import Progress
 from app.contract.requests import GenerationRequest
+from app.fair_queue import FairPlaces
 from app.remote.answer_reader import DONE, AnswerReader, NewText
 from app.remote.body import body_of, path_of, size_of
 from app.remote.ending import Ending
 from app.remote.event_reader import EventReader, EventTooLong
 from app.remote.faults import Fault, broken_off, empty, refusal, unreachable
 from app.remote.fleet import Fleet
-from app.remote.places import Places
 from app.remote.served import Served
 from app.remote.upstream import Upstream
 from app.work_pool import WorkPool
@@ -51,7 +51,7 @@ class Asking:
     """Asks for answers. `share_prefixes`: servers may share cached prompts between tenants."""
 
     fleet: Fleet
-    places: Places
+    places: FairPlaces
     ending: Ending
     share_prefixes: bool
     bodies: WorkPool = field(default_factory=lambda: WorkPool("requests", threads=_THREADS))
@@ -93,7 +93,7 @@ class Asking:
     async def _attempt(
         self, upstream: Upstream, question: Question
     ) -> AsyncGenerator[Accepted | NewText | Finished, None]:
-        """Raises Fault, and what is not the server's: DeadlineExceeded, ShuttingDown, UnsupportedField."""
+        """Raises Fault, and what is not the server's: DeadlineExceeded, Interrupted, UnsupportedField."""
         last: Accepted | NewText | Finished | None = None
         try:
             with upstream.lent():

@@ -19,6 +19,7 @@ from app.contract.telemetry import (
     Preemptions,
 )
 from app.contract.terms import TermsOf, no_terms
+from app.fair_queue import FairPlaces
 from app.remote.answer_reader import NewText
 from app.remote.asked import Asked
 from app.remote.asking import Asking, Question
@@ -26,7 +27,6 @@ from app.remote.body import refuse_unsupported, size_of
 from app.remote.ending import Ending
 from app.remote.fleet import Fleet, affinity_of
 from app.remote.output import RemoteOutput
-from app.remote.places import Places
 from app.remote.token_numbers import bytes_of
 from app.remote.upstream import Upstream
 from app.serving.admission import Admission, Limits, Reservation, Size
@@ -67,7 +67,7 @@ class RemoteService:
         self._ending = Ending()
         self._idle = asyncio.Event()
         self._idle.set()
-        places = Places(self._sequences, self._load_changed)
+        places = FairPlaces(self._sequences, changed=self._load_changed)
         self._asking = Asking(self._fleet, places, self._ending, share_prefixes=settings.share_prefixes)
         self._phase = Phase.STARTING
         self._created_at = time.monotonic()
@@ -89,7 +89,7 @@ class RemoteService:
         await self._idle.wait()
 
     async def stop(self) -> None:
-        """End running requests with ShuttingDown, and close all connections."""
+        """End running requests with Interrupted, and close all connections."""
         self._become(Phase.STOPPED)
         self._ending.stop()
         await self._idle.wait()

@@ -1,9 +1,11 @@
-"""Tenants take turns, whatever they have waiting."""
+"""Tenants take turns, whatever they have waiting; and places are handed out so."""
+
+import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fair_queue import FairQueue
+from app.fair_queue import FairPlaces, FairQueue
 
 
 def test_tenants_take_turns_and_each_is_served_in_its_order() -> None:
@@ -46,3 +48,73 @@ def test_each_other_tenant_has_one_turn_at_most_before_a_first_item(events: list
                 assert len(set(others)) == len(others)
             if turns.count(taken):
                 since[taken] = []
+
+
+class Holder:
+    """Requests that take a place and hold it until they are let go."""
+
+    def __init__(self, places: FairPlaces) -> None:
+        self.began: list[str] = []
+        self.ends: dict[str, asyncio.Event] = {}
+        self._places = places
+
+    def ask(self, tenant: str, name: str) -> asyncio.Task[None]:
+        self.ends[name] = asyncio.Event()
+        return asyncio.create_task(self._hold(tenant, name))
+
+    async def _hold(self, tenant: str, name: str) -> None:
+        async with self._places.place(tenant):
+            self.began.append(name)
+            await self.ends[name].wait()
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_tenants_take_turns_and_no_more_run_than_there_are_places() -> None:
+    told: list[tuple[int, int]] = []
+    holder = Holder(FairPlaces(1, changed=lambda taken, waiting: told.append((taken, waiting))))
+    tasks = [holder.ask("a", f"a{number}") for number in range(3)]
+    await turns()
+    tasks.append(holder.ask("b", "b0"))
+    await turns()
+    assert holder.began == ["a0"]
+    assert told[-1] == (1, 3)
+    for name in ("a0", "a1", "b0", "a2"):
+        assert holder.began[-1] == name
+        holder.ends[name].set()
+        await turns()
+    await asyncio.gather(*tasks)
+    assert told[-1] == (0, 0)
+    assert max(taken for taken, _ in told) == 1
+
+
+async def test_who_leaves_gives_its_place_or_its_turn_back() -> None:
+    told: list[tuple[int, int]] = []
+    holder = Holder(FairPlaces(1, changed=lambda taken, waiting: told.append((taken, waiting))))
+    running, waiting, last = (holder.ask("a", name) for name in ("running", "waiting", "last"))
+    await turns()
+    waiting.cancel()
+    await turns()
+    assert told[-1] == (1, 1)
+    running.cancel()
+    last.cancel()  # in the same turn as the place becomes free
+    await asyncio.gather(running, waiting, last, return_exceptions=True)
+    assert told[-1] == (0, 0)
+    after = holder.ask("b", "after")
+    await turns()
+    assert holder.began[-1] == "after"
+    holder.ends["after"].set()
+    await after
+
+
+async def test_one_tenant_leaves_places_for_others() -> None:
+    holder = Holder(FairPlaces(2, most_of_one=1))
+    tasks = [holder.ask("a", "a0"), holder.ask("a", "a1"), holder.ask("b", "b0")]
+    await turns()
+    assert holder.began == ["a0", "b0"]
+    for end in holder.ends.values():
+        end.set()
+    await asyncio.gather(*tasks)

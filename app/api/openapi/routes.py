@@ -1,5 +1,6 @@
 """`/openapi.json`."""
 
+import asyncio
 import functools
 
 from fastapi import APIRouter
@@ -16,7 +17,8 @@ def openapi_router(service: Service) -> APIRouter:
 
     @router.get(OPENAPI)
     async def openapi() -> Response:
-        return Response(_rendered(service.model.name), media_type="application/json")
+        document = await asyncio.to_thread(_rendered, service.model.name)
+        return Response(document, media_type="application/json")
 
     return router
 
