@@ -25,7 +25,7 @@ STACK_VARIABLES = {
     "STATE_DIR": "where everything that is not in the repository lives: models, logs, sockets, metrics",
     "LOG_MEGABYTES": "size of a service's log, in MB, at which a new one is begun",
     "LOG_FILES": "logs that are kept of each service, the current one included",
-    "LOG_DAYS": "days that a line is kept, of plain processes (Docker knows sizes only); 0: whatever its age",
+    "LOG_DAYS": "days after which a line is gone, of plain processes (Docker knows sizes only); 0: whatever its age",
     "HF_ENDPOINT": "the address of a mirror of the Hugging Face hub",
     "HF_TOKEN": "a token for the Hugging Face hub",
     "MODELSCOPE_DOMAIN": "another host of ModelScope",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from stack.install import dependencies, packages
 from stack.install.venvs import PYTHON, ensure_venv
 from stack.native import processes
 from stack.native.fingerprint import fingerprint
+from stack.native.retention import tend
 from stack.native.supervisor import Program, Retention, Supervisor, socket_path, start, write_config
 from stack.protocol import StackError
 from stack.smoke import await_true
@@ -367,7 +369,6 @@ class TestSupervisor:
         logs.mkdir()
         (logs / "talker.log").write_text('{"timestamp": "2020-02-02T20:20:20Z", "event": "old"}\n')
         (logs / "talker.log.1").write_text('{"timestamp": "2020-01-31T20:20:20Z", "event": "older"}\n')
-        os.utime(logs / "talker.log.1", (1.58e9, 1.58e9))
         (logs / "other.log").write_text("no time at all\n")
         talking = ["sh", "-c", "while sleep 0.1; do echo word; done"]
         talker = Program(name="talker", command=talking, directory=folder, priority=1)
@@ -384,6 +385,32 @@ class TestSupervisor:
         assert '"old"' in (logs / "talker.log.1").read_text()
         assert not (logs / "talker.log.2").exists()
         assert (logs / "other.log").read_text() == "no time at all\n"
+
+
+class TestRetention:
+    @pytest.mark.parametrize("files", [1, 2, 5])
+    def test_no_line_is_older_than_it_may_be_and_most_get_near_to_it(self, tmp_path: Path, files: int) -> None:
+        """A program that writes a line a day, for a year. A file goes whole, so some lines go early."""
+        days, log, kept = 30, tmp_path / "app.log", []
+        first = date(2027, 1, 1)
+        for number in range(365):
+            today = first + timedelta(days=number)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f'{{"timestamp": "{today}T12:00:00Z"}}\n')
+            tend(tmp_path, days, files, today)
+            there = [line for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+            ages = [(today - date.fromisoformat(line[15:25])).days for line in there]
+            assert max(ages, default=0) <= days
+            assert len(list(tmp_path.iterdir())) <= files
+            kept.append(max(ages, default=0))
+        assert max(kept) >= days - 1
+        assert min(kept[2 * days :]) >= days - days // files - 1
+
+    def test_what_tells_no_time_stays(self, tmp_path: Path) -> None:
+        for name in ("app.log", "app.log.1", "app.log.old"):
+            (tmp_path / name).write_text("2020-02-02 no time\n")
+        assert not tend(tmp_path, 1, 5, date(2027, 1, 1))
+        assert len(list(tmp_path.iterdir())) == 3
 
 
 class TestProcesses:
