@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from app.contract.telemetry import Observers
+from app.engine.scripted import SCRIPTED_MODEL
+from app.main import create_app
+from app.serving.prompt.prompts import Prompts
 from app.settings import Settings
 from stack.client import ask, own_key
 from stack.config import ROOT, load_config, read_env_file
@@ -26,7 +30,9 @@ from stack.native.retention import tend
 from stack.native.supervisor import Program, Retention, Supervisor, socket_path, start, write_config
 from stack.protocol import StackError
 from stack.smoke import await_true
+from tests.support.controlled import ControlledEngine
 from tests.support.driver import driver_environment
+from tests.support.live import LiveServer
 from tests.support.patience import PATIENCE
 from tests.support.stubs import play
 
@@ -201,6 +207,34 @@ class TestUp:
             assert Supervisor(state / "native").programs()["app"]["pid"] == started
         finally:
             assert stack_command("down", **environment).returncode == 0
+
+    @pytest.mark.native
+    @pytest.mark.model
+    def test_a_gateway_needs_no_model_and_answers_by_another_server(self, folder: Path, embedded_model: Path) -> None:
+        engine = ControlledEngine(range(100, 110))
+        app = create_app(Settings(_env_file=None), engine, Prompts(embedded_model, SCRIPTED_MODEL), Observers())
+        behind = LiveServer(app)
+        http, prometheus = map(str, ports.free_ports(2))
+        environment = {
+            "STATE_DIR": str(folder / "state"),
+            "HTTP_PORT": http,
+            "PROMETHEUS_PORT": prometheus,
+            "MODEL": "auto",
+            "ENGINE": "remote",
+            "ENGINE_URL": f"{behind.url}v1",
+        }
+        try:
+            done = stack_command("up", **environment)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "Serving scripted" in done.stdout
+            asked = stack_command("smoke", **environment)
+            assert asked.returncode == 0, asked.stderr
+            assert asked.stdout.count("  ok  ") == 5
+            assert not (folder / "state" / "models").exists()
+        finally:
+            stack_command("down", **environment)
+            behind.close()
+        assert processes.of_stack(folder / "state") == []
 
     def test_what_runs_is_current_until_code_or_settings_change_and_keys_are_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
