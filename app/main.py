@@ -178,11 +178,11 @@ def _built(settings: Settings, make_parts: MakeParts, replica: str | None = None
     # Imported here and below, because the tests need none of it, or because not every engine does.
     from prometheus_client import CollectorRegistry
 
-    from app.observability.gpu_watch import GpuWatch
-    from app.observability.log_output import LogOutputCollector
-    from app.observability.logging import configure_logging
-    from app.observability.metrics import Metrics
-    from app.observability.request_log import LogObserver
+    from app.observability.log.log_output import LogOutputCollector
+    from app.observability.log.logging import configure_logging
+    from app.observability.log.request_log import LogObserver
+    from app.observability.metrics.gpu_watch import GpuWatch
+    from app.observability.metrics.observer import Metrics
     from app.observability.tracing import to_collector
 
     registry = CollectorRegistry()

@@ -28,7 +28,7 @@ bind = [
     else f"{_settings.app_host}:{_settings.app_port}"
 ]
 worker_class = "app.worker.Worker"
-logger_class = "app.observability.gunicorn_log.GunicornLogger"
+logger_class = "app.observability.log.gunicorn_log.GunicornLogger"
 
 workers = 1
 preload_app = False  # CUDA does not survive a fork

@@ -34,7 +34,7 @@ from app.engine.scheduling.scheduler import Scheduler
 from app.engine.thread import CPU_CHUNK
 from app.local_engine import engine_config
 from app.models.selection import select_model
-from app.observability.metrics import Metrics
+from app.observability.metrics.observer import Metrics
 from app.settings import load_settings
 
 WARM = 3  # steps that are not counted

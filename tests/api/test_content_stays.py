@@ -16,9 +16,9 @@ from app.contract.telemetry import Observers
 from app.engine.grammars.compiler import Grammars
 from app.keys.record import hash_of
 from app.main import create_app
-from app.observability.logging import configure_logging
-from app.observability.metrics import Metrics
-from app.observability.request_log import LogObserver
+from app.observability.log.logging import configure_logging
+from app.observability.log.request_log import LogObserver
+from app.observability.metrics.observer import Metrics
 from app.observability.tracing import to_collector
 from app.serving.prompt.prompts import Prompts
 from app.settings import Settings

@@ -17,9 +17,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.observability.gpu_watch import GpuWatch
-from app.observability.log_output import LogOutput, LogOutputCollector
-from app.observability.metrics import Metrics
+from app.observability.log.log_output import LogOutput, LogOutputCollector
+from app.observability.metrics.gpu_watch import GpuWatch
+from app.observability.metrics.observer import Metrics
 from tests.support.events import one_of_every_kind
 from tests.support.nvml import Nvml
 from tests.support.patience import PATIENCE

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from app.observability.metrics import Metrics
+from app.observability.metrics.observer import Metrics
 from stack.native import prometheus
 from tests.support.events import one_of_every_kind
 from tests.support.prometheus import CONFIG, MONITORING, tool

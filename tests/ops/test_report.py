@@ -15,7 +15,7 @@ import psutil
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from app.observability.metrics import Metrics
+from app.observability.metrics.observer import Metrics
 from stack.config import load_config
 from stack.native.stack import NativeStack
 from stack.protocol import StackError

@@ -15,8 +15,8 @@ import pynvml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from app.contract.telemetry import CleanedUp, DeviceMemory, MemoryRead
-from app.observability.gpu_watch import GpuWatch
-from app.observability.metrics import Metrics
+from app.observability.metrics.gpu_watch import GpuWatch
+from app.observability.metrics.observer import Metrics
 from tests.support.nvml import GIB, Nvml
 
 _EVERY = 5.0  # seconds between two readings of the memory

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from app.observability.gpu_watch import GpuFamilies
-from app.observability.log_output import LogOutput, LogOutputCollector
-from app.observability.metrics import Metrics
+from app.observability.log.log_output import LogOutput, LogOutputCollector
+from app.observability.metrics.gpu_watch import GpuFamilies
+from app.observability.metrics.observer import Metrics
 from stack.config import ROOT
 
 DOCUMENT = ROOT / "docs" / "metrics.md"

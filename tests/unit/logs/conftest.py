@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.contract.telemetry import RequestEnded
-from app.observability.request_log import LogObserver
+from app.observability.log.request_log import LogObserver
 from app.settings import Settings
 from tests.support.events import ANSWERED, BAD_BODY, CANCELLED, REFUSED, broken
 from tests.unit.observability.conftest import Configure, configure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from app.observability.logging import configure_logging
+from app.observability.log.logging import configure_logging
 from app.settings import Settings
 
 Lines = Callable[[], list[dict[str, Any]]]

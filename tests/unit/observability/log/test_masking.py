@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.observability.masking import MASK, masked
+from app.observability.log.masking import MASK, masked
 
 FAKE = "abcdefghij0123456789"
 

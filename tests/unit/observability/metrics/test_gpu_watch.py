@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.observability.gpu_watch import GpuWatch
+from app.observability.metrics.gpu_watch import GpuWatch
 from tests.support.nvml import GIB, Nvml
 
 XID = SimpleNamespace(device=1, eventData=79)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from app.contract.options import LogContent, least_content
 from app.contract.requests import GenerationRequest, Message
 from app.contract.telemetry import RequestEnded
-from app.observability.masking import masked
-from app.observability.plain import Plain, shorten, shorten_as
+from app.observability.log.masking import masked
+from app.observability.log.plain import Plain, shorten, shorten_as
 from app.settings import Settings
 
 _HASH_DIGITS = 16

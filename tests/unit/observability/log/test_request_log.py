@@ -13,7 +13,7 @@ from app.contract.options import LogContent
 from app.contract.requests import JsonFormat, Message, Operation, SamplingParams, Tool, ToolCall, ToolChoice
 from app.contract.telemetry import Choice, Event, PhaseChanged, RequestEnded
 from app.contract.terms import Terms
-from app.observability.request_log import LogObserver
+from app.observability.log.request_log import LogObserver
 from app.settings import Settings
 from tests.support.events import (
     ANSWERED,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.observability.plain import MAX_ITEMS, plain, shorten, shorten_middle
+from app.observability.log.plain import MAX_ITEMS, plain, shorten, shorten_middle
 
 
 class Odd:

@@ -12,8 +12,8 @@ from app.contract.errors import InvalidRequest, ServingError, UnsupportedField
 from app.contract.options import CONTENT_OF_KEY, LogContent
 from app.contract.requests import GenerationRequest, SamplingParams
 from app.contract.telemetry import CleanedUp, Event, PhaseChanged, RequestEnded
-from app.observability.content import ContentFields
 from app.observability.derived import output_tokens_per_second
+from app.observability.log.content import ContentFields
 from app.settings import Settings
 
 _DIGITS = 6  # microseconds

@@ -15,7 +15,7 @@ import orjson
 import pytest
 import structlog
 
-from app.observability.logging import EXCEPTION_LIMIT, FIELD_LIMIT
+from app.observability.log.logging import EXCEPTION_LIMIT, FIELD_LIMIT
 from tests.unit.observability.conftest import Configure
 
 
@@ -121,7 +121,7 @@ def test_configuring_again_does_not_double_the_lines(configure: Configure) -> No
 
 LIBRARIES = """
 import logging
-from app.observability.logging import configure_logging
+from app.observability.log.logging import configure_logging
 from app.settings import Settings
 
 configure_logging(Settings(_env_file=None))
@@ -147,7 +147,7 @@ def test_a_library_that_is_imported_later_cannot_bring_its_own_handler() -> None
 
 
 APP = """
-from app.observability.logging import configure_logging
+from app.observability.log.logging import configure_logging
 from app.settings import load_settings
 
 async def app(scope, receive, send):
@@ -177,7 +177,7 @@ def test_gunicorn_and_uvicorn_say_nothing_that_is_not_a_line(tmp_path: Path) -> 
     (tmp_path / "tiny.py").write_text(APP)
     port = _free_port()
     command = [sys.executable, "-m", "gunicorn", "tiny:create()", "--worker-class", "uvicorn_worker.UvicornWorker"]
-    command += ["--logger-class", "app.observability.gunicorn_log.GunicornLogger", "--bind", f"127.0.0.1:{port}"]
+    command += ["--logger-class", "app.observability.log.gunicorn_log.GunicornLogger", "--bind", f"127.0.0.1:{port}"]
     command += ["--no-control-socket", "--worker-tmp-dir", "/dev/shm"]  # noqa: S108  # as the stack does
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
     with subprocess.Popen(

@@ -40,8 +40,13 @@ from app.contract.telemetry import (
     WaitsFor,
 )
 from app.contract.version import VERSION
-from app.observability.families import EngineFamilies, KeysFileFamilies, MemoryFamilies, UpstreamFamilies
-from app.observability.request_metrics import RequestMetrics
+from app.observability.metrics.engine_families import (
+    EngineFamilies,
+    KeysFileFamilies,
+    MemoryFamilies,
+    UpstreamFamilies,
+)
+from app.observability.metrics.request_metrics import RequestMetrics
 from app.settings import SettingsError
 
 

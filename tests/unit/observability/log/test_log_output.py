@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app.observability.log_output import LogOutput, LogOutputCollector
+from app.observability.log.log_output import LogOutput, LogOutputCollector
 
 
 def record(text: str) -> logging.LogRecord:
@@ -26,8 +26,8 @@ def metrics(output: LogOutput) -> dict[str, float]:
 
 FULL = """
 import logging, sys
-from app.observability.log_output import LogOutputCollector
-from app.observability.logging import configure_logging
+from app.observability.log.log_output import LogOutputCollector
+from app.observability.log.logging import configure_logging
 from app.settings import load_settings
 output = configure_logging(load_settings(None))
 for number in range(1000):

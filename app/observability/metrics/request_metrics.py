@@ -19,7 +19,7 @@ from app.observability.derived import (
     succeeded,
     time_per_output_token,
 )
-from app.observability.families import KeyUseFamilies, RequestFamilies
+from app.observability.metrics.families import KeyUseFamilies, RequestFamilies
 
 REFUSED = "refused"
 """The outcome of a request that never reached the engine; the other outcomes are the finish reasons."""

@@ -26,7 +26,7 @@ from app.contract.telemetry import (
     TokenGap,
 )
 from app.contract.version import VERSION
-from app.observability.metrics import Metrics
+from app.observability.metrics.observer import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
     ANSWERED,

@@ -1,12 +1,12 @@
 """gunicorn's own records (start, signals, dead workers) in our format.
 
-Named in gunicorn's configuration: `logger_class = "app.observability.gunicorn_log.GunicornLogger"`.
+Named in gunicorn's configuration: `logger_class = "app.observability.log.gunicorn_log.GunicornLogger"`.
 """
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from app.observability.logging import configure_logging
+from app.observability.log.logging import configure_logging
 from app.settings import load_settings
 
 

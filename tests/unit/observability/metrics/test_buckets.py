@@ -7,10 +7,10 @@ from pathlib import Path
 import annotated_types
 import pytest
 
-from app.observability import buckets
+from app.observability.metrics import buckets
 from app.settings import MOST_LOCAL_SEQUENCES, Settings
 
-CONFIGS = Path(buckets.__file__).parents[1] / "models/configs"
+CONFIGS = Path(buckets.__file__).parents[2] / "models/configs"
 
 # open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-metrics.md
 CONVENTIONS = {

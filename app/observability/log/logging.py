@@ -14,9 +14,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.observability.exceptions import Exceptions
-from app.observability.log_output import LogOutput
-from app.observability.plain import plain, shorten_middle
+from app.observability.log.exceptions import Exceptions
+from app.observability.log.log_output import LogOutput
+from app.observability.log.plain import plain, shorten_middle
 from app.settings import Settings
 
 FIELD_LIMIT = 8_192
