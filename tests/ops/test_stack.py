@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -348,6 +349,13 @@ class TestEnvFile:
         assert os.environ == {"HF_ENDPOINT": "the shell's", "https_proxy": "the shell's", "HF_TOKEN": "mine"}
 
 
+def test_the_help_of_keys_needs_no_file(folder: Path) -> None:
+    done = stack_command("keys", "add", "--help", STATE_DIR=str(folder), API_KEYS_FILE="")
+    assert done.returncode == 0, done.stderr
+    assert "--log-content" in done.stdout
+    assert list(folder.iterdir()) == []
+
+
 def end_of(log: Path) -> bytes:
     """Its last five bytes; none while it is being rotated."""
     return subprocess.run(["tail", "--bytes=5", log], check=False, capture_output=True).stdout
@@ -358,6 +366,20 @@ def words(log: Path) -> set[str]:
     return set(log.read_text().split()) if log.exists() else set()
 
 
+@contextmanager
+def supervised(folder: Path, program: Program, retention: Retention) -> Iterator[Supervisor]:
+    """A real supervisor that runs the program, and has ended with it afterwards."""
+    config = write_config(folder, folder / "logs", [program], retention)
+    start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
+    control = Supervisor(folder)
+    try:
+        pid = control.pid()
+        yield control
+    finally:
+        control.shut_down()
+    assert processes.wait([pid], PATIENCE)
+
+
 class TestSupervisor:
     def test_a_long_path_still_has_a_socket(self, folder: Path) -> None:
         """Also with characters that supervisor's own format would read otherwise."""
@@ -366,16 +388,9 @@ class TestSupervisor:
         logs.mkdir(parents=True)
         assert len(os.fsencode(socket_path(deep))) < 108
         sleeper = Program(name="sleeper", command=["sleep", "1000"], directory=deep, priority=1)
-        config = write_config(deep, logs, [sleeper], Retention(50, 5, 30))
-        start(PYTHON, config, {**os.environ, processes.MARKER: str(deep)})
-        control = Supervisor(deep)
-        try:
+        with supervised(deep, sleeper, Retention(50, 5, 30)) as control:
             assert control.programs()["sleeper"]["pid"]
             assert {log.stat().st_mode & 0o777 for log in logs.iterdir()} == {0o600}
-            pid = control.pid()
-        finally:
-            control.shut_down()
-        assert processes.wait([pid], PATIENCE)
         assert not control.alive()
         assert processes.of_stack(deep) == []
 
@@ -384,15 +399,8 @@ class TestSupervisor:
         logs.mkdir()
         endless = ["sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x | fold; echo; echo last; exec sleep 1000"]
         talker = Program(name="talker", command=endless, directory=folder, priority=1)
-        config = write_config(folder, logs, [talker], Retention(1, 3, 0))
-        start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
-        control = Supervisor(folder)
-        try:
+        with supervised(folder, talker, Retention(1, 3, 0)):
             await_true(lambda: end_of(logs / "talker.log") == b"last\n", "the last line", PATIENCE)
-            pid = control.pid()
-        finally:
-            control.shut_down()
-        assert processes.wait([pid], PATIENCE)
         kept = sorted(logs.glob("talker.log*"))
         assert [log.name for log in kept] == ["talker.log", "talker.log.1", "talker.log.2"]
         assert all(log.stat().st_size < 2 << 20 for log in kept)
@@ -406,16 +414,9 @@ class TestSupervisor:
         (logs / "other.log").write_text("no time at all\n")
         talking = ["sh", "-c", "while sleep 0.1; do echo word; done"]
         talker = Program(name="talker", command=talking, directory=folder, priority=1)
-        config = write_config(folder, logs, [talker], Retention(1, 5, 30))
-        start(PYTHON, config, {**os.environ, processes.MARKER: str(folder)})
-        control = Supervisor(folder)
-        try:
+        with supervised(folder, talker, Retention(1, 5, 30)) as control:
             await_true(lambda: words(logs / "talker.log") == {"word"}, "a log that begins anew", PATIENCE)
             assert control.programs()["retention"]["statename"] in ("STARTING", "RUNNING")
-            pid = control.pid()
-        finally:
-            control.shut_down()
-        assert processes.wait([pid], PATIENCE)
         assert '"old"' in (logs / "talker.log.1").read_text()
         assert not (logs / "talker.log.2").exists()
         assert (logs / "other.log").read_text() == "no time at all\n"

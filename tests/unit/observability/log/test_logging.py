@@ -88,6 +88,13 @@ def test_the_level_holds_for_everybody(configure: Configure) -> None:
     assert [line["event"] for line in lines()] == ["loud"]
 
 
+def test_debug_has_no_thousands_of_lines_of_a_compiler(configure: Configure) -> None:
+    read = configure(log_level="debug")
+    logging.getLogger("numba.core.ssa").debug("one block")
+    logging.getLogger("numba").warning("something to know")
+    assert [line["event"] for line in read()] == ["something to know"]
+
+
 def test_no_field_is_longer_than_its_limit_and_no_text_can_break_a_line(configure: Configure) -> None:
     lines = configure()
     forged = '\n{"level": "error", "event": "forged"}\n\u2028\ud800'
