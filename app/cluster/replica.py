@@ -9,7 +9,9 @@ from typing import Any
 import ray
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayError
 
+from app.cluster.disconnects import Disconnects
 from app.cluster.targets import MetricsListener
 from app.contract.engine import EngineStatus
 from app.contract.readiness import loss, refusal
@@ -40,6 +42,7 @@ class Replica:
             built.render_metrics, self._targets, replica=name, address=ray.util.get_node_ip_address()
         )
         built.app.router.lifespan_context = _around(built, listener)
+        built.app.add_middleware(Disconnects, gone=RayError)
         return built.app
 
     async def check_health(self) -> None:

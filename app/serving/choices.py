@@ -91,11 +91,13 @@ class Choices:
     ) -> None:
         for pump in self._pumps:
             pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
         try:
-            await self._stack.__aexit__(kind, error, traceback)
-        finally:
-            self._end.tell([answer.request for answer in self._answers])
+            await asyncio.gather(*self._pumps, return_exceptions=True)
+        finally:  # also where the reader is cancelled once more meanwhile, as Ray Serve does
+            try:
+                await self._stack.__aexit__(kind, error, traceback)
+            finally:
+                self._end.tell([answer.request for answer in self._answers])
 
     def __aiter__(self) -> AsyncIterator[tuple[int, ServiceEvent]]:
         return self._run()

@@ -203,6 +203,35 @@ async def test_leaving_cancels_every_choice(prompts: Prompts, recorder: Recorder
     assert service.limits(ANONYMOUS) == before
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_reader_that_is_cancelled_twice_leaves_nothing_behind(
+    prompts: Prompts, recorder: Recorder, turns: int
+) -> None:
+    """Ray Serve cancels again while the first cancellation is still being answered."""
+    engine = ControlledEngine(gates={1: asyncio.Event()})
+    service = await serve(engine, prompts, recorder)
+    before = service.limits(ANONYMOUS)
+    began = asyncio.Event()
+
+    async def read_it() -> None:
+        async with await service.open(REQUEST) as choices:
+            async for _ in choices:
+                began.set()
+
+    reader = asyncio.create_task(read_it())
+    await began.wait()
+    reader.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert recorder.request().status == 499
+    assert recorder.requests.empty()
+    assert service.limits(ANONYMOUS) == before
+    assert len(engine.cancelled) == 3
+
+
 async def test_the_others_begin_when_the_first_ones_prompt_is_known(prompts: Prompts, recorder: Recorder) -> None:
     gate, asked = asyncio.Event(), asyncio.Event()
     seeds: list[int] = []
