@@ -45,6 +45,7 @@ class _Play:
 
     def __init__(self, works: Sequence[Work], capacity: Capacity) -> None:
         self.stays: dict[int, Stay] = {}
+        self._left = Counter(work.tenant for work in works)  # of each tenant, those that wait or run
         self.waiting: FairQueue[int] = FairQueue()
         for number, work in enumerate(works):
             self.waiting.add(work.tenant, number)
@@ -54,10 +55,10 @@ class _Play:
         self._now = 0.0
         self._places: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
+        self._all_tokens = 0
 
     def start_next(self) -> bool:
-        tenants = len({*self.waiting.tenants(), *(+self._places)})
-        number = self.waiting.next(lambda first: self._entitled(self._works[first], tenants))
+        number = self.waiting.next(lambda first: self._entitled(self._works[first]))
         if number is None:
             number = self.waiting.next()
         if number is None or not self._fits(self._works[number]):
@@ -67,6 +68,7 @@ class _Play:
         heappush(self._running, (self._now + work.seconds, number))
         self._places[work.tenant] += 1
         self._tokens[work.tenant] += work.kv_tokens
+        self._all_tokens += work.kv_tokens
         return True
 
     def end_one(self) -> None:
@@ -74,17 +76,21 @@ class _Play:
         work = self._works[number]
         self._places[work.tenant] -= 1
         self._tokens[work.tenant] -= work.kv_tokens
+        self._all_tokens -= work.kv_tokens
+        self._left[work.tenant] -= 1
+        if not self._left[work.tenant]:
+            del self._left[work.tenant]
 
-    def _entitled(self, work: Work, tenants: int) -> bool:
+    def _entitled(self, work: Work) -> bool:
         """As `app.engine.scheduling.shares`."""
-        own = self._places[work.tenant]
+        own, tenants = self._places[work.tenant], len(self._left)
         tokens = self._tokens[work.tenant] + work.kv_tokens
         within = own < self._capacity.sequences // tenants and tokens <= self._capacity.kv_tokens // tenants
         return own == 0 or within
 
     def _fits(self, work: Work) -> bool:
         """One that is larger than the memory starts alone."""
-        tokens = self._tokens.total() + work.kv_tokens
+        tokens = self._all_tokens + work.kv_tokens
         return not self._running or (
             len(self._running) < self._capacity.sequences and tokens <= self._capacity.kv_tokens
         )
