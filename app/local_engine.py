@@ -34,7 +34,7 @@ def engine_config(settings: Settings, selection: Selection) -> EngineConfig:
         model=read_model_info(selection.folder, selection.name),
         folder=selection.folder,
         plan=plan,
-        capacity=Capacity(settings.max_sequences or _sequences(plan, kv_tokens), kv_tokens),
+        capacity=Capacity(settings.max_sequences or most_sequences(plan, kv_tokens), kv_tokens),
         dtype=settings.dtype,
         compile=settings.compile,
         flash_attn=settings.flash_attn,
@@ -46,7 +46,7 @@ def engine_config(settings: Settings, selection: Selection) -> EngineConfig:
     )
 
 
-def _sequences(plan: Plan, kv_tokens: int) -> int:
+def most_sequences(plan: Plan, kv_tokens: int) -> int:
     """Most requests that run at once, where the operator leaves it to us."""
     if not plan.gpus:
         return CPU_SEQUENCES

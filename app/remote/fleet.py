@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
 
 from app.contract.requests import GenerationRequest
 from app.remote.served import Served
@@ -15,6 +16,20 @@ _FIRST_PAUSE = 0.5  # seconds, doubled at each failure
 _PREFIX = 1024  # characters, or ids, of a raw prompt
 _SLACK, _TOLERANCE = 4, 1.25
 """A server keeps its conversations while it has at most this many times the requests of the idlest one, and some."""
+
+
+class Asked(Protocol):
+    """What is known of a server when one is chosen."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that it has."""
+
+
+One = TypeVar("One", bound=Asked)
 
 
 class Fleet:
@@ -59,12 +74,7 @@ class Fleet:
         usable = [one for one in self._upstreams if one.usable and one not in tried]
         proven = [one for one in usable if one.circuit.state == "up" or not one.outstanding]
         candidates = proven or usable
-        if not candidates:
-            return None
-        ranked = sorted(candidates, key=lambda one: _rank(one, affinity))
-        idlest = min(ranked, key=lambda one: one.outstanding)
-        home = ranked[0]
-        return home if home.outstanding <= idlest.outstanding * _TOLERANCE + _SLACK else idlest
+        return preferred(candidates, affinity) if candidates else None
 
     async def _watch(self, upstream: Upstream) -> None:
         pause = _FIRST_PAUSE
@@ -81,6 +91,13 @@ class Fleet:
             await asyncio.sleep(PROBE_SECONDS if upstream.usable else pause)
 
 
+def preferred(candidates: Sequence[One], affinity: bytes) -> One:
+    """The one that has the conversation, unless it has many more requests than the idlest, which gets it then."""
+    ranked = sorted(candidates, key=lambda one: _rank(one, affinity))
+    home, idlest = ranked[0], min(ranked, key=lambda one: one.outstanding)
+    return home if home.outstanding <= idlest.outstanding * _TOLERANCE + _SLACK else idlest
+
+
 def affinity_of(request: GenerationRequest) -> bytes:
     """The same for all requests of one conversation: a digest of its tenant and of how it begins."""
     digest = hashlib.blake2b(request.tenant.encode(), digest_size=16)
@@ -93,6 +110,6 @@ def affinity_of(request: GenerationRequest) -> bytes:
     return digest.digest()
 
 
-def _rank(upstream: Upstream, affinity: bytes) -> bytes:
+def _rank(upstream: Asked, affinity: bytes) -> bytes:
     """Rendezvous hashing: a server that comes or goes moves only its own conversations."""
     return hashlib.blake2b(affinity + upstream.name.encode(), digest_size=8).digest()

@@ -10,12 +10,11 @@ from pathlib import Path
 from transformers import DeepseekV2Config
 
 from app.models.catalogue import DEEPSEEK
-from bench.arithmetic import launches, work
+from bench.arithmetic import launches
+from bench.arithmetic.sheets import CARDS
+from bench.arithmetic.work import Model, Work
 
 TARGET = Path(__file__).parents[1] / "ARITHMETIC.md"
-
-CARDS = {"RTX 3090": (0.936e12, 71e12), "H100 SXM": (3.35e12, 989e12), "H200": (4.8e12, 989e12)}
-"""Bytes per second, and bfloat16 operations per second with float32 sums, dense, of NVIDIA's data sheets."""
 
 PER_LAUNCH = 4.3e-6
 """Seconds that a kernel of a captured decode step costs beside its bytes: on an H200 such a step at batch 1 took 2.64
@@ -58,17 +57,17 @@ def document() -> str:
 
 
 def _steps() -> Iterator[str]:
-    config = DEEPSEEK.config()
+    model = Model(DEEPSEEK.config())
     decoder = launches.lite(_made())
     for batch, context in DECODE:
         counted = launches.count(decoder, launches.decode_step([context] * batch))
-        yield _step(f"decode, {batch} x {context}", work.decode(config, batch, context), counted)
+        yield _step(f"decode, {batch} x {context}", model.decode(batch, context), counted)
     for tokens, before in PREFILL:
         counted = launches.count(decoder, launches.prompt_chunk(tokens, before))
-        yield _step(f"prefill, {tokens} behind {before}", work.prefill(config, tokens, before), counted)
+        yield _step(f"prefill, {tokens} behind {before}", model.prefill(tokens, before), counted)
 
 
-def _step(name: str, need: work.Work, counted: launches.Launches) -> str:
+def _step(name: str, need: Work, counted: launches.Launches) -> str:
     return (
         f"| {name} | {need.bytes / 1e9:.1f} GB | {need.flops / 1e12:.2f} T | {len(counted.all)} "
         f"| {counted.in_a_layer} | 0 |"
@@ -76,10 +75,10 @@ def _step(name: str, need: work.Work, counted: launches.Launches) -> str:
 
 
 def _times() -> Iterator[str]:
-    config = DEEPSEEK.config()
+    model = Model(DEEPSEEK.config())
     count = len(launches.count(launches.lite(_made()), launches.decode_step([2048])).all)
     for batch, context in DECODE:
-        need = work.decode(config, batch, context)
+        need = model.decode(batch, context)
         cells = []
         for bandwidth, flops in CARDS.values():
             least = need.floor(bandwidth, flops)
@@ -87,7 +86,7 @@ def _times() -> Iterator[str]:
             cells.append(f"{least * 1e3:.1f} ms, {step * 1e3:.1f} ms: {batch / step:,.0f} tokens/s")
         yield f"| decode, {batch} x {context} | {' | '.join(cells)} |"
     for tokens, before in PREFILL:
-        need = work.prefill(config, tokens, before)
+        need = model.prefill(tokens, before)
         cells = [f"{need.floor(*card) * 1e3:.1f} ms" for card in CARDS.values()]
         yield f"| prefill, {tokens} behind {before} | {' | '.join(cells)} |"
 

@@ -1,8 +1,9 @@
 """Sends one request to a server, through one of two APIs, and records the time of every piece of the answer."""
 
+import itertools
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,6 +53,16 @@ class Classic:
     async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
         body = {"prompt": prompt, "history": [], "max_length": self.max_tokens}
         return await _watched(http, f"{self.base}/", body | self.extra, _Deltas())
+
+
+class InTurn:
+    """Several servers, one after the other."""
+
+    def __init__(self, asks: Sequence[Ask]) -> None:
+        self._asks = itertools.cycle(asks)
+
+    async def __call__(self, http: httpx2.AsyncClient, prompt: str) -> Outcome:
+        return await next(self._asks)(http, prompt)
 
 
 class _Reader(Protocol):

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import Failed
-from bench.load.ask import Chat
+from bench.load.ask import Chat, InTurn
 from bench.load.loop import closed_loop
 from bench.load.outcome import Outcome, figures
 from bench.prompts import questions
 from bench.results import Cell, Finding, Row, Spread, Table
 from bench.run import Run
-from bench.servers.gateway import App, apps
+from bench.servers.gateway import ENGINES, App, apps
 
-STREAMS = (1, 32, 256)
+STREAMS = (1, 32, 256, 1000)
 SHORT, LONG = 1, 65  # tokens of an answer
-ANSWERS = {1: 100, 32: 256, 256: 512}  # of a turn
-_APART = 0.02  # seconds between the beginnings of streams: of one client at most 128 prompts wait to be read
+ANSWERS = {1: 100, 32: 256, 256: 768, 1000: 3000}  # of a turn
+_BEGIN = 5.0  # seconds in which all streams begin: of one client at most 128 prompts wait to be read
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of load on the gateway, and the same on the server behind it."""
+    """One turn of load on the gateway, and the same on the servers behind it, which are asked in turn."""
 
     through: Sequence[Outcome]
     direct: Sequence[Outcome]
@@ -34,28 +34,28 @@ def measure(run: Run) -> Finding:
     rounds = 1 + run.rounds
     turns: dict[tuple[int, int], list[Turn]] = {(count, tokens): [] for count in streams for tokens in (SHORT, LONG)}
     run.bar.total(rounds * len(turns))
-    run.bar.say("starting a server and its gateway")
-    with apps() as (engine, gateway):
+    run.bar.say("starting servers and their gateway")
+    with apps() as (engines, gateway):
         for number in range(rounds):  # the first one warms up
             for (count, tokens), seen in turns.items():
                 run.bar.say(f"{count} streams of {tokens} tokens, round {number} of {run.rounds}")
-                turn = _turn(engine, gateway, count, tokens, run.sizes(ANSWERS[count], 8))
+                turn = _turn(engines, gateway, count, tokens, run.sizes(ANSWERS[count], 8))
                 if number:
                     seen.append(turn)
                 run.bar.step()
     return _finding(turns, streams)
 
 
-def _turn(engine: App, gateway: App, streams: int, tokens: int, answers: int) -> Turn:
-    direct = _load(engine, streams, tokens, answers)
+def _turn(engines: Sequence[App], gateway: App, streams: int, tokens: int, answers: int) -> Turn:
+    direct = _load(engines, streams, tokens, answers)
     before = gateway.processor_seconds()
-    through = _load(gateway, streams, tokens, answers)
+    through = _load([gateway], streams, tokens, answers)
     return Turn(through, direct, gateway.processor_seconds() - before)
 
 
-def _load(app: App, streams: int, tokens: int, answers: int) -> Sequence[Outcome]:
-    ask = Chat(app.base, "scripted", tokens)
-    outcomes = asyncio.run(closed_loop(ask, questions(answers), streams, apart=_APART))
+def _load(apps: Sequence[App], streams: int, tokens: int, answers: int) -> Sequence[Outcome]:
+    ask = InTurn([Chat(app.base, "scripted", tokens) for app in apps])
+    outcomes = asyncio.run(closed_loop(ask, questions(answers), streams, apart=_BEGIN / streams))
     errors = [outcome.error for outcome in outcomes if outcome.error]
     if errors:
         raise Failed(f"{len(errors)} errors: {errors[0]}")
@@ -82,8 +82,8 @@ def _finding(turns: dict[tuple[int, int], list[Turn]], streams: Sequence[int]) -
         ]
         lines.append([count, *_columns(short, long), round(1e6 / statistics.median(tokens))])
     notes = [
-        "The server behind computes nothing: it sends random tokens as fast as it can, 512 answers at once.",
-        "It, the gateway and the clients share this machine's cores: the times of many streams say how they compete.",
+        f"Each of the {ENGINES} servers behind computes nothing: it sends random tokens as fast as it can.",
+        "They, the gateway and the clients share this machine's cores: many streams say how they compete.",
         "The last column is what a gateway passes on at most, by its processor time; then it is the bottleneck.",
     ]
     columns = [

@@ -1,4 +1,4 @@
-"""Two apps of ours without a model: one that computes nothing, and one that asks it, as a remote engine."""
+"""Apps of ours without a model: some that compute nothing, and one that asks them, as a remote engine."""
 
 import os
 import sys
@@ -16,6 +16,8 @@ from stack.host.ports import free_ports
 
 _COMMAND = (sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py")
 PLACES = 1024
+ENGINES = 4
+"""As many as a thousand streams need: each takes 512 requests, of which 128 prompts of one key wait to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +41,27 @@ class App:
 
 
 @contextmanager
-def apps() -> Iterator[tuple[App, App]]:
-    """The engine's app, and the gateway before it."""
-    engine, gateway = (App(port) for port in free_ports(2))
+def apps() -> Iterator[tuple[list[App], App]]:
+    """The engines' apps, and the gateway before them."""
+    *engines, gateway = (App(port) for port in free_ports(ENGINES + 1))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         scripted = {"MAX_SEQUENCES": "512"}
         remote = {
             "ENGINE": "remote",
-            "ENGINE_URL": f"{engine.base}/v1",
+            "ENGINE_URL": ",".join(f"{engine.base}/v1" for engine in engines),
             "MAX_SEQUENCES": str(PLACES),
             "MODEL": "scripted",
         }
         for app, name, wanted, settings in (
-            (engine, "scripted", ["app.main:build_scripted()"], scripted),
+            *((engine, "scripted", ["app.main:build_scripted()"], scripted) for engine in engines),
             (gateway, "gateway", [], remote),
         ):
             environment = _environment(folder, app, settings)
             stack.enter_context(
                 server([*_COMMAND, *wanted], f"{app.base}/readyz", name=name, environment=environment)
             )
-        yield engine, gateway
+        yield engines, gateway
 
 
 def _environment(folder: Path, app: App, settings: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from app.engine.execution.decoder import Decoder
 from app.models.catalogue import DEEPSEEK
 from bench.arithmetic.__main__ import TARGET, document
 from bench.arithmetic.launches import META, count, decode_step, lite, prompt_chunk
-from bench.arithmetic.work import decode, prefill
+from bench.arithmetic.work import Model
 from bench.gpu_check.checkpoint import config_for
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are recorded by Triton's interpreter")
@@ -44,10 +44,11 @@ def test_a_step_that_waits_is_not_counted(decoder: Decoder, monkeypatch: pytest.
 def test_bytes_and_operations() -> None:
     """15.7 billion parameters in 16 bits are read when every expert is hit, without the embedding."""
     config = DEEPSEEK.config()
-    every = prefill(config, 1, 0)
+    model = Model(config)
+    every = model.prefill(1, 0)
     assert every.bytes == pytest.approx(2 * (15.71e9 - config["vocab_size"] * config["hidden_size"]), rel=0.002)
-    assert decode(config, 10_000, 0).bytes == pytest.approx(every.bytes, rel=1e-6)
-    assert decode(config, 1, 0).flops == pytest.approx(
+    assert model.decode(10_000, 0).bytes == pytest.approx(every.bytes, rel=1e-6)
+    assert model.decode(1, 0).flops == pytest.approx(
         2 * (2.66e9 - config["vocab_size"] * config["hidden_size"]), rel=0.01
     )
 
