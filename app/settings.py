@@ -38,6 +38,7 @@ STACK_VARIABLES = {
     "NGINX_EXPORTER_IMAGE": "the nginx exporter's image",
     "PROMETHEUS_IMAGE": "Prometheus' image",
     "GRAFANA_IMAGE": "Grafana's image",
+    "VLLM_IMAGE": "vLLM's image; only ENGINE=vllm uses it",
     "CUDA_BUILD_IMAGE": "an image with nvcc; only FLASH_ATTN=build uses it",
     "TORCH_BUILD": "the build of PyTorch to install: cpu, cu126 or cuda; empty: chosen by NVIDIA's driver",
     "TORCH_CPU_INDEX": "the index that is asked first for CPU builds of PyTorch; empty: only pip's own",
@@ -95,7 +96,8 @@ class Settings(BaseSettings):
     )
     engine: EngineKind = Field(
         EngineKind.LOCAL,
-        description="what computes answers: local (a model in this process) or remote (the servers of ENGINE_URL)",
+        description="what computes answers: local (a model in this process) or remote (the servers of ENGINE_URL); "
+        "`make up` with containers also knows vllm (on all GPUs, with this app in front)",
     )
     engine_url: Addresses = Field(
         None,

@@ -29,6 +29,8 @@ INSTALL_SETTINGS = (
     "FLASH_ATTN_CUDA_ARCHS",
 )
 """What requirements/install.sh reads from its environment; compose.yaml hands the same names to the image's build."""
+VLLM_URL = "http://vllm:8000/v1"
+"""Where the app's container reaches vLLM's, as compose.vllm.yaml says too."""
 _ORIGIN = re.compile(r"(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)\Z")
 _UPSTREAM = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})\Z")
 _LISTED = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
@@ -51,7 +53,8 @@ class Config:
     cache_dir: Path
     models_dir_given: bool
     model: str
-    engine_urls: tuple[str, ...]  # with ENGINE=remote the servers that compute the answers, else none
+    vllm: bool  # ENGINE=vllm: vLLM's own container computes the answers
+    engine_urls: tuple[str, ...]  # of the servers that compute the answers; none where the app does
     engine_key: str | None
     api_keys_file: Path | None
     cors_origins: str  # separated by commas, without spaces
@@ -105,6 +108,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         cache_dir=_path(values["CACHE_DIR"]) if "CACHE_DIR" in values else state_dir / "cache",
         models_dir_given="MODELS_DIR" in values,
         model=values.get("MODEL", "auto"),
+        vllm=_engine(values) == "vllm",
         engine_urls=_engine_urls(values),
         engine_key=values.get("ENGINE_API_KEY"),
         api_keys_file=_path(keys_file) if keys_file else None,
@@ -155,9 +159,18 @@ def _path(value: str) -> Path:
     return (ROOT / Path(value).expanduser()).resolve()
 
 
+def _engine(values: Mapping[str, str]) -> str:
+    """The app refuses what is not known; `vllm` it never sees: in its container it is a gateway like any other."""
+    return values.get("ENGINE", "local").lower()
+
+
 def _engine_urls(values: Mapping[str, str]) -> tuple[str, ...]:
     """The app refuses wrong addresses; here it only matters whether there are any."""
-    if values.get("ENGINE", "local").lower() != "remote":
+    if _engine(values) == "vllm":
+        if "ENGINE_URL" in values:
+            raise StackError("ENGINE=vllm has a server of its own: unset ENGINE_URL, or use ENGINE=remote.")
+        return (VLLM_URL,)
+    if _engine(values) != "remote":
         return ()
     found = tuple(address.strip() for address in values.get("ENGINE_URL", "").split(",") if address.strip())
     if not found:

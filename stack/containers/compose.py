@@ -17,7 +17,7 @@ from typing import Any
 from stack import nginx
 from stack.config import ROOT, Config
 from stack.install import packages
-from stack.protocol import StackError
+from stack.protocol import ESSENTIAL, StackError
 
 
 def engine_answers() -> bool:
@@ -34,10 +34,16 @@ def project_name(config: Config) -> str:
 
 
 def compose_files(
-    *, gpus: bool = False, weights: bool = False, keys: bool = False, boxes: bool = False, remote: bool = False
+    *,
+    gpus: bool = False,
+    weights: bool = False,
+    keys: bool = False,
+    boxes: bool = False,
+    remote: bool = False,
+    vllm: bool = False,
 ) -> list[Path]:
     """What is laid over one another: the stack, the GPU part, folders of weights and keys, ways to other boxes and to
-    other servers, an operator's changes."""
+    other servers, vLLM's container, an operator's changes."""
     names = [
         "compose.yaml",
         *(["compose.gpu.yaml"] if gpus else []),
@@ -45,6 +51,7 @@ def compose_files(
         *(["compose.keys.yaml"] if keys else []),
         *(["compose.boxes.yaml"] if boxes else []),
         *(["compose.remote.yaml"] if remote else []),
+        *(["compose.vllm.yaml"] if vllm else []),
         "compose.override.yaml",
     ]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
@@ -65,8 +72,14 @@ def environment(config: Config) -> dict[str, str]:
         **_keys(config.api_keys_file),
         **{name: value for name, value in values.items() if not name.endswith("_ADDRESS")},
         "UPSTREAMS": ",".join(config.upstreams),
+        "UPSTREAM_TARGETS": str(upstream_targets(config)),
         "STOP_GRACE_PERIOD": f"{config.stop_seconds}s",
     }
+
+
+def upstream_targets(config: Config) -> Path:
+    """What Prometheus' container reads; a start writes it."""
+    return config.state_dir / "upstreams.json"
 
 
 def _keys(file: Path | None) -> dict[str, str]:
@@ -85,7 +98,9 @@ class Compose:
         self.weights = False
         self.keys = config.api_keys_file is not None
         self.boxes = bool(config.upstreams)
-        self.remote = config.remote
+        self.remote = config.remote and not config.vllm
+        self.vllm = config.vllm
+        self.essential = (*ESSENTIAL, "vllm") if config.vllm else ESSENTIAL
 
     def run(self, *arguments: str) -> None:
         """On this terminal. Raises StackError."""
@@ -117,7 +132,12 @@ class Compose:
     def command(self, *arguments: str) -> list[str]:
         """To be run with `variables` as its environment."""
         files = compose_files(
-            gpus=self.gpus, weights=self.weights, keys=self.keys, boxes=self.boxes, remote=self.remote
+            gpus=self.gpus,
+            weights=self.weights,
+            keys=self.keys,
+            boxes=self.boxes,
+            remote=self.remote,
+            vllm=self.vllm,
         )
         options = [part for file in files for part in ("--file", str(file))]
         return [*self._program, "--project-directory", str(ROOT), *options, *arguments]

@@ -32,6 +32,22 @@ def wants_gpus(config: Config, found: Gpus) -> bool:
     return False
 
 
+def cards_of_vllm(config: Config, found: Gpus) -> int:
+    """How many cards share the model in vLLM's container: a number that its attention heads can be divided by.
+
+    Raises StackError where it cannot be served so.
+    """
+    if config.model not in ("auto", MODEL):
+        raise StackError(f"MODEL={config.model}: ENGINE=vllm serves {MODEL}.")
+    if not found.found:
+        raise StackError(f"ENGINE=vllm needs NVIDIA's GPUs; {found.problem or 'no GPU was found'}.")
+    for number in (16, 8, 4, 2, 1):
+        some = Gpus(found.found[:number])
+        if len(some.found) == number and some.could_hold_the_model(config.gpu_reserve):
+            return number
+    raise StackError(f"{MODEL} does not fit the GPUs ({found}).")
+
+
 def refuse_gpus_that_containers_cannot_use(image: str) -> None:
     """Start a container with GPUs: it takes a second, and building the image for them minutes. Raises StackError."""
     probe = ["docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "true", image]

@@ -9,9 +9,10 @@ import sys
 
 from stack.config import Config
 from stack.containers import gpu_access, images, weights
-from stack.containers.compose import Compose
-from stack.host.gpus import SMALL, look
-from stack.protocol import ESSENTIAL, StackError
+from stack.containers.compose import Compose, upstream_targets
+from stack.host.gpus import MODEL, SMALL, look
+from stack.protocol import StackError
+from stack.upstream_targets import listed
 
 _COMPOSES_OWN = re.compile(r"^ ?(Container|Network|Volume|time=)")
 
@@ -22,12 +23,19 @@ def prepare(config: Config, compose: Compose) -> list[str]:
         compose.weights = True
         compose.variables.update(weights.of_folder(config).variables)
     compose.variables.update(images.build_arguments())
-    compose.gpus = gpu_access.wants_gpus(config, look(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    if compose.remote:
+        _write_targets(config)
+    cards = look(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if compose.vllm:
+        compose.variables["VLLM_GPUS"] = str(gpu_access.cards_of_vllm(config, cards))
+    compose.gpus = gpu_access.wants_gpus(config, cards)
     if compose.gpus:
         compose.variables.update(images.gpu_build_arguments())
     services = _provide(compose)
     if compose.gpus:
         _prepare_gpus(config, compose)
+    if compose.vllm:
+        _prepare_vllm(config, compose)
     if not compose.gpus:  # perhaps only now: the image's own plan has the last word
         compose.run("build", "app")
     return services
@@ -47,6 +55,25 @@ def _prepare_gpus(config: Config, compose: Compose) -> None:
     found = weights.of_catalogue(config, name)
     compose.variables.update(found.variables)
     if found.fetch:
+        _fetch(compose)
+
+
+def _write_targets(config: Config) -> None:
+    """In place, and for every user: the file is mounted into Prometheus' container."""
+    file = upstream_targets(config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(listed(config.engine_urls), encoding="utf-8")
+    file.chmod(0o644)
+
+
+def _prepare_vllm(config: Config, compose: Compose) -> None:
+    """The weights for vLLM's container, which downloads none."""
+    gpu_access.refuse_gpus_that_containers_cannot_use(compose.services()["app"]["build"]["args"]["PYTHON_IMAGE"])
+    found = weights.of_catalogue(config, MODEL)
+    compose.variables.update(found.variables)
+    _make_volume()
+    if found.fetch:
+        compose.run("build", "models")
         _fetch(compose)
 
 
@@ -85,7 +112,7 @@ def _provide(compose: Compose) -> list[str]:
     """Pull or build the base images. Returns the services that have one."""
     services = compose.services()
     wanted = images.wanted(services)
-    sidecars = [name for name in services if name not in ESSENTIAL]
+    sidecars = [name for name in services if name not in compose.essential]
     missing = images.provide(wanted, optional=sidecars)
     if needed := [reason for name, reason in missing.items() if name not in sidecars]:
         raise StackError(". ".join([*needed, ""]).strip())

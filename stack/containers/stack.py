@@ -14,7 +14,7 @@ from stack.containers import preparation
 from stack.containers.compose import Compose, engine_answers, project_name
 from stack.containers.health import wait_until_healthy
 from stack.log_format import readable
-from stack.protocol import ESSENTIAL, StackError
+from stack.protocol import StackError
 
 APP_USER = 10001
 """docker/Dockerfile's USER."""
@@ -37,7 +37,7 @@ class ContainerStack:
         try:
             self._start(preparation.prepare(self._config, self._compose))
             without = wait_until_healthy(
-                project_name(self._config), self._config.startup_deadline + 60, essential=ESSENTIAL
+                project_name(self._config), self._config.startup_deadline + 60, self._compose.essential
             )
             for name, reason in without.items():
                 print(f"Serving without {name}: {reason}", flush=True)
@@ -53,7 +53,9 @@ class ContainerStack:
         if not engine_answers() or not self._remains():
             return
         everything = Compose(self._config)
-        everything.gpus = everything.boxes = True  # their networks too, whatever was started
+        # Their networks too, whatever was started.
+        everything.boxes = everything.remote = True
+        everything.gpus = not everything.vllm
         everything.run("down", "--remove-orphans")
         if left := self._remains():
             raise StackError(f"Not removed by `down`: {', '.join(left)}")
@@ -81,15 +83,16 @@ class ContainerStack:
     def _start(self, services: list[str]) -> None:
         """All at once; where that fails, what the model needs, and then each of the rest that can be had."""
         up = ("up", "--detach", "--remove-orphans")
+        essential = self._compose.essential
         try:
             self._compose.run(*up, *services)
         except StackError:
             print("Trying again, with what the model needs first", flush=True)
         else:
             return
-        self._compose.run(*up, "--no-deps", *(name for name in services if name in ESSENTIAL))
+        self._compose.run(*up, "--no-deps", *(name for name in services if name in essential))
         for name in services:
-            if name not in ESSENTIAL and self._compose.ask(*up, "--no-deps", name).returncode != 0:
+            if name not in essential and self._compose.ask(*up, "--no-deps", name).returncode != 0:
                 print(f"{name} did not start; see the messages above", flush=True)
 
     def _remains(self) -> list[str]:

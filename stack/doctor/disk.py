@@ -24,6 +24,7 @@ DATA = 3 * GB
 _WEIGHTS = {MODEL: 31.5 * GB, SMALL: 0.9 * GB}  # the small one is unpacked and converted beside itself
 _ENVIRONMENT = {"cpu": 3 * GB, "gpu": 12 * GB}  # as installed, and once more as the wheels in pip's cache
 _IMAGE = {"cpu": 7 * GB, "gpu": 25 * GB}  # the environment as a build stage, in the image, and in the build's cache
+_VLLM = 30 * GB  # a guess: its image was not pulled here
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
         return
     if not _built(config):
         yield _Need("the images", root, _IMAGE["gpu" if _serves_on_gpus(config, gpus) else "cpu"])
+        if config.vllm:
+            yield _Need("vLLM's image", root, _VLLM)
     if missing_model(config, gpus) == MODEL and not _in_the_volume(MODEL):  # the small one is in its image
         where = config.models_dir if config.models_dir_given else root
         yield _Need(f"the weights of {MODEL}", where, _WEIGHTS[MODEL] - _partial(config.models_dir, MODEL))
@@ -82,7 +85,7 @@ def _docker_host(config: Config, gpus: Gpus) -> Iterator[_Need]:
 
 def _serves_on_gpus(config: Config, gpus: Gpus) -> bool:
     """As the start decides: the small model, and cards that are too small, get the CPU image."""
-    return bool(gpus.found) and config.model != SMALL and could_hold(config, gpus)
+    return not config.remote and bool(gpus.found) and config.model != SMALL and could_hold(config, gpus)
 
 
 def _partial(models_dir: Path, name: str) -> float:

@@ -26,7 +26,7 @@ _CDI_SINCE = (29, 2)
 
 
 def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
-    if config.remote:
+    if config.remote and not config.vllm:
         yield passed("GPUs", "not used: the engine is remote")
         return
     if not gpus.found:
@@ -39,12 +39,14 @@ def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
     else:
         yield passed("GPUs", str(gpus))
     must = wanted.strict(config, gpus)
-    yield _driver(gpus, must=must)
+    yield _driver_of_vllm(gpus) if config.vllm else _driver(gpus, must=must)
     if mode == "docker":
         yield _toolkit(must=must)
 
 
 def _without(config: Config, gpus: Gpus) -> Finding:
+    if config.vllm:
+        return failed("GPUs", gpus.problem or "none was found", "ENGINE=vllm needs NVIDIA's GPUs and their driver")
     if not gpus.problem:
         return passed("GPUs", "none: the model runs on the CPU")
     remedy = f"Install or repair the driver ({_newest()}); if nvidia-smi fails after an update, restart the machine"
@@ -58,6 +60,8 @@ def _too_small(config: Config, gpus: Gpus) -> Finding:
         f"{MODEL} needs {WEIGHTS / GIB:.2f} GiB for its weights, and {config.gpu_reserve:g} GiB of each GPU stay "
         f"free (GPU_RESERVE): too much for {gpus}"
     )
+    if config.vllm:
+        return failed("GPUs", need, "Unset ENGINE")
     if config.model == MODEL:
         return failed("GPUs", need, f"Unset MODEL to serve {SMALL}; `python -m app plan` has the details")
     if config.model == "auto":
@@ -76,6 +80,14 @@ def _driver(gpus: Gpus, *, must: bool) -> Finding:
     text = f"driver {gpus.driver} is older than the {OLDEST_DRIVER} that PyTorch's oldest build needs"
     remedy = f"Update the driver ({_newest()})"
     return failed("driver", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("driver", text, remedy)
+
+
+def _driver_of_vllm(gpus: Gpus) -> Finding:
+    """Only a warning: its image has what lets an older driver of a data centre's card run CUDA 13."""
+    if gpus.driver_number >= NEW_DRIVER:
+        return passed("driver", f"{gpus.driver}: vLLM's image runs on it")
+    text = f"vLLM's image is for CUDA 13, which needs driver {NEW_DRIVER}, but {gpus.driver} is installed"
+    return warning("driver", text, "Update the driver, or name an image for CUDA 12 in VLLM_IMAGE")
 
 
 def _newest() -> str:

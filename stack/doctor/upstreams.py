@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 from stack.client import ask
 from stack.config import Config
-from stack.doctor.finding import Finding, passed, warning
+from stack.doctor.finding import Finding, failed, passed, warning
 
 _LATER = "The stack starts, and answers as soon as one of its servers does"
 
 
 def check_upstreams(config: Config, mode: str) -> Iterator[Finding]:
     """Nothing here ends a start: servers come and go. A container has names of its own for other machines."""
+    if config.vllm:
+        yield _vllm(mode)
+        return
     if mode == "docker" and config.remote:
         yield passed("engine", f"remote, {len(config.engine_urls)} in ENGINE_URL; containers have not asked them yet")
         return
@@ -27,3 +30,10 @@ def check_upstreams(config: Config, mode: str) -> Iterator[Finding]:
             yield warning("engine", text, "ENGINE_URL is an address below which /models and /chat/completions are")
         else:
             yield passed("engine", f"{address} answers")
+
+
+def _vllm(mode: str) -> Finding:
+    if mode == "docker":
+        return passed("engine", "vLLM, in a container beside the app's")
+    remedy = "Use Docker, or start vLLM by yourself and name it in ENGINE_URL, with ENGINE=remote"
+    return failed("engine", "ENGINE=vllm is a container, and these are plain processes", remedy)

@@ -46,7 +46,7 @@ def lay_out(config: Config, folder: Path) -> tuple[str, list[Program]]:
         targets = {"app": app, "nginx": exporter, "prometheus": own}
         if "nginx-exporter" in missing:
             del targets["nginx"]
-        prometheus.write(folder / "prometheus", targets)
+        prometheus.write(folder / "prometheus", targets, config.engine_urls)
         programs.append(_prometheus(config, folder, listen=own))
     return app, programs
 

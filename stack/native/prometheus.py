@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from stack.config import ROOT
 from stack.install.packages import program
+from stack.upstream_targets import listed
 
 
-def write(folder: Path, targets: dict[str, str]) -> None:
-    """Copy the configuration and rules to FOLDER; `targets` is job → HOST:PORT.
+def write(folder: Path, targets: dict[str, str], upstreams: Sequence[str] = ()) -> None:
+    """Copy the configuration and rules to FOLDER; `targets` is job → HOST:PORT, `upstreams` are a remote
+    engine's addresses.
 
     The label `instance` is the job's name: the inner ports are others at each start, and by default each would begin
     new series.
@@ -26,6 +29,7 @@ def write(folder: Path, targets: dict[str, str]) -> None:
     for job, address in targets.items():
         path = folder / "targets" / f"{job}.json"
         path.write_text(json.dumps([{"targets": [address], "labels": {"instance": job}}]), encoding="utf-8")
+    (folder / "targets" / "upstreams.json").write_text(listed(upstreams), encoding="utf-8")
 
 
 def command(folder: Path, data: Path, address: str) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
+from app.models.catalogue import DEEPSEEK
 from app.settings import Settings
 from stack import nginx
-from stack.config import INSTALL_SETTINGS, Config, load_config
+from stack.config import INSTALL_SETTINGS, VLLM_URL, Config, load_config
 from stack.containers import compose, weights
 from stack.containers.images import CUDA_12_BUILD_IMAGE
+from stack.host import gpus
 from stack.native import prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +29,14 @@ GPU = ("compose.yaml", "compose.gpu.yaml")
 KEYS = "compose.keys.yaml"
 BOXES = "compose.boxes.yaml"
 REMOTE = "compose.remote.yaml"
+VLLM = ("compose.yaml", "compose.vllm.yaml")
 SERVICES = [
     *((CPU, name) for name in ("app", "nginx", "nginx-exporter", "prometheus", "grafana")),
     *((GPU, name) for name in ("app", "models")),
+    *((VLLM, name) for name in ("app", "models", "prometheus", "vllm")),
 ]
+CARD = int(23.5 * 1024**3)
+"""What a card that is sold with 24 GB has, in bytes, with some of it gone."""
 
 
 def _compose(files: tuple[str, ...] = CPU, **environment: str) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def _compose(files: tuple[str, ...] = CPU, **environment: str) -> dict[str, Any]
 
 @pytest.fixture(scope="module")
 def stacks() -> dict[tuple[str, ...], dict[str, Any]]:
-    return {CPU: _compose(CPU), GPU: _compose(GPU)}
+    return {CPU: _compose(CPU), GPU: _compose(GPU), VLLM: _compose(VLLM)}
 
 
 def _config(**environment: str) -> Config:
@@ -54,14 +60,14 @@ def _config(**environment: str) -> Config:
 
 
 def test_the_files_follow_the_compose_specification() -> None:
-    files = [*GPU, KEYS, BOXES, REMOTE]
+    files = [*GPU, KEYS, BOXES, REMOTE, VLLM[-1]]
     command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_service_is_looked_at_by_the_test_below(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    assert {name for _, name in SERVICES} == set(stacks[GPU]["services"])
+    assert {name for _, name in SERVICES} == {name for stack in stacks.values() for name in stack["services"]}
 
 
 @pytest.mark.parametrize(("files", "name"), SERVICES)
@@ -80,7 +86,7 @@ def test_a_service_has_only_what_it_needs(
     limits = service["deploy"]["resources"]["limits"]
     assert int(limits["memory"]) > 0
     assert int(limits["pids"]) > 0
-    assert name == "app" or float(limits["cpus"]) > 0  # the model takes all processors
+    assert name in ("app", "vllm") or float(limits["cpus"]) > 0  # the model takes all processors
     assert service["logging"]["driver"] == "json-file"
     assert all(isinstance(value, str) for value in service["logging"]["options"].values())
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
@@ -126,17 +132,18 @@ def test_every_image_is_pinned_by_a_version(stacks: dict[tuple[str, ...], dict[s
     images = [service["image"] for service in stacks[GPU]["services"].values() if "image" in service]
     arguments = stacks[GPU]["services"]["app"]["build"]["args"]
     images += [value for name, value in arguments.items() if name in ("PYTHON_IMAGE", "CUDA_BUILD_IMAGE")]
-    images.append(CUDA_12_BUILD_IMAGE)
-    assert len(images) >= 7
+    images += [CUDA_12_BUILD_IMAGE, stacks[VLLM]["services"]["vllm"]["image"]]
+    assert len(images) >= 8
     for image in images:
         assert re.search(r":v?\d+\.\d+", image), f"{image} is not pinned"
         assert "@" not in image, f"{image}: a digest cannot be stood in for"
 
 
 def test_every_image_can_be_replaced_by_a_mirrors() -> None:
-    variables = ("NGINX", "NGINX_EXPORTER", "PROMETHEUS", "GRAFANA", "PYTHON", "CUDA_BUILD")
+    variables = ("NGINX", "NGINX_EXPORTER", "PROMETHEUS", "GRAFANA", "PYTHON", "CUDA_BUILD", "VLLM")
     mirrored = _compose(GPU, **{f"{name}_IMAGE": f"mirror.example/{name.lower()}:1.0" for name in variables})
-    for name, service in mirrored["services"].items():
+    vllm = _compose(VLLM, VLLM_IMAGE="mirror.example/vllm:1.0")["services"]["vllm"]
+    for name, service in {**mirrored["services"], "vllm": vllm}.items():
         if "image" in service:
             assert service["image"] == f"mirror.example/{name.replace('-', '_')}:1.0"
         else:
@@ -211,13 +218,66 @@ def test_the_folder_of_the_api_keys_is_mounted_so_that_a_replaced_file_is_seen()
 
 
 def test_the_app_has_a_way_out_only_to_a_remote_engine(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
-    local, remote = stacks[CPU], _compose((*CPU, REMOTE))
+    local, remote = stacks[CPU], _compose((*CPU, REMOTE), UPSTREAM_TARGETS="/some/where.json")
     assert set(local["services"]["app"]["networks"]) == {"backend"}
     assert set(remote["services"]["app"]["networks"]) == {"backend", "upstreams"}
+    assert set(remote["services"]["prometheus"]["networks"]) == {"backend", "edge", "upstreams"}
     assert not remote["networks"]["upstreams"].get("internal", False)
     config = _config(ENGINE="remote", ENGINE_URL="http://a/v1")
     assert compose.compose_files(remote=config.remote)[1].name == REMOTE
     assert not _config(ENGINE_URL="http://a/v1").remote
+
+
+def test_vllm_has_the_gpus_and_the_app_is_its_gateway(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    app, vllm = (stacks[VLLM]["services"][name] for name in ("app", "vllm"))
+    reserved = vllm["deploy"]["resources"]["reservations"]["devices"]
+    assert [(device["count"], device["capabilities"]) for device in reserved] == [(-1, ["gpu"])]
+    assert "reservations" not in app["deploy"]["resources"]
+    assert app["build"]["target"] == "cpu"
+    assert (app["environment"]["ENGINE"], app["environment"]["ENGINE_URL"]) == ("remote", VLLM_URL)
+    assert set(app["depends_on"]) == {"vllm"}, "it is stopped first, and drains"
+    config = _config(ENGINE="vllm")
+    assert config.engine_urls == (VLLM_URL,)
+    command = compose.Compose(config).command("config")
+    assert [part for part in command if part.endswith((REMOTE, VLLM[-1]))] == [str(ROOT / VLLM[-1])]
+
+
+def test_vllm_serves_what_the_fetch_put_into_the_volume(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    app, models, vllm = (stacks[VLLM]["services"][name] for name in ("app", "models", "vllm"))
+    folder, *arguments = vllm["command"]
+    (read,) = [mount for mount in vllm["volumes"] if mount["target"] == "/models"]
+    (written,) = [mount for mount in models["volumes"] if mount["target"] == models["environment"]["MODELS_DIR"]]
+    assert read["source"] == written["source"]
+    assert (read["read_only"], written.get("read_only", False)) == (True, False)
+    assert stacks[VLLM]["volumes"]["models"] == {"name": weights.VOLUME, "external": True}
+    assert models["command"][-1] == DEEPSEEK.name
+    assert models["build"]["target"] == "cpu"
+    assert folder == f"/models/{DEEPSEEK.name}"
+    assert f"--served-model-name={DEEPSEEK.name}" in arguments
+    assert app["environment"]["MODEL"] == DEEPSEEK.name
+    assert "--trust-remote-code" not in arguments
+    assert vllm["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_nobody_from_outside_reaches_vllm_and_it_reaches_nobody() -> None:
+    stack = _compose(VLLM, HTTP_HOST="0.0.0.0", ENGINE_API_KEY="between-us")
+    services = stack["services"]
+    assert {name for name, service in services.items() if "ports" in service} == {"nginx", "prometheus", "grafana"}
+    assert set(services["vllm"]["networks"]) == set(services["app"]["networks"]) == {"backend"}
+    assert stack["networks"]["backend"]["internal"] is True
+    keys = services["vllm"]["environment"]["VLLM_API_KEY"], services["app"]["environment"]["ENGINE_API_KEY"]
+    assert keys == ("between-us", "between-us")
+    assert not any("between-us" in argument for argument in services["vllm"]["command"])
+
+
+def test_a_longest_request_fits_two_cards_of_24_gb(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """Each card has its part of the weights, and all of a token's latent."""
+    command = stacks[VLLM]["services"]["vllm"]["command"]
+    given = dict(argument.removeprefix("--").split("=") for argument in command if "=" in argument)
+    budget = CARD * float(given["gpu-memory-utilization"]) - gpus.WEIGHTS / int(given["tensor-parallel-size"])
+    activations = 2 * gpus.GIB
+    per_token = gpus.LEAST_KV // 2048
+    assert int(given["max-model-len"]) * per_token + activations < budget
 
 
 def test_without_the_mounted_folder_nobody_is_served_without_keys(
@@ -260,11 +320,12 @@ def test_nginx_templates_get_their_variables(stacks: dict[tuple[str, ...], dict[
 def test_prometheus_finds_every_service_that_has_metrics(stacks: dict[tuple[str, ...], dict[str, Any]]) -> None:
     jobs = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     wanted = {f"/etc/prometheus/{file}" for job in jobs for each in job["file_sd_configs"] for file in each["files"]}
-    for files in (CPU, GPU):
+    of_servers = {"/etc/prometheus/targets/upstreams.json"}
+    for files, missing in ((CPU, of_servers), (GPU, of_servers), (VLLM, set[str]())):
         services = stacks[files]["services"]
         mounts = {mount["target"]: mount["source"] for mount in services["prometheus"]["volumes"]}
         found = {target: source for target, source in mounts.items() if "/targets/" in target}
-        assert set(found) == wanted
+        assert set(found) == wanted - missing
         for source in found.values():
             for group in json.loads(Path(source).read_text()):
                 assert {target.split(":")[0] for target in group["targets"]} <= {"localhost", *services}

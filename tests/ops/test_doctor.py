@@ -20,7 +20,7 @@ from app.models.catalogue import DEEPSEEK
 from app.models.placement import Gpu, plan
 from stack import mode
 from stack.config import ROOT, Config, load_config
-from stack.doctor import checks, disk, graphics, machine, network, software, upstreams, wanted
+from stack.doctor import checks, disk, engine, graphics, machine, network, software, upstreams, wanted
 from stack.doctor import settings as doctor_settings
 from stack.doctor.finding import Finding, Level, passed, warning
 from stack.host import gpus, ports
@@ -618,3 +618,48 @@ class TestRemoteEngine:
     def test_it_needs_addresses(self, tmp_path: Path) -> None:
         with pytest.raises(StackError, match="ENGINE_URL"):
             self.remote(tmp_path)
+
+
+class TestVllm:
+    """ENGINE=vllm: its container needs what the app's would."""
+
+    def test_two_cards_with_a_new_driver_are_well(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = configured(tmp_path, ENGINE="vllm")
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="580.95.05"))
+        found = gpus.look(None)
+        assert levels(graphics.check_gpus(config, "native", found)) == {"GPUs": Level.OK, "driver": Level.OK}
+        assert wanted.missing_model(config, found) == DEEPSEEK.name
+        assert wanted.strict(config, found)
+
+    def test_an_older_driver_is_told_which_image_it_needs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="570.10"))
+        _, driver = graphics.check_gpus(configured(tmp_path, ENGINE="vllm"), "native", gpus.look(None))
+        assert driver.level is Level.WARNING
+        assert "VLLM_IMAGE" in driver.remedy
+
+    @pytest.mark.parametrize("cards", [(), (LAPTOP,)])
+    def test_without_cards_that_hold_the_model_it_does_not_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: tuple[tuple[str, int], ...]
+    ) -> None:
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(*cards, driver="580.95.05"))
+        found = graphics.check_gpus(configured(tmp_path, ENGINE="vllm"), "native", gpus.look(None))
+        assert levels(found)["GPUs"] is Level.FAILED
+
+    def test_it_needs_containers_and_takes_no_address(self, tmp_path: Path) -> None:
+        config = configured(tmp_path, ENGINE="vllm")
+        (native,), (docker,) = (list(upstreams.check_upstreams(config, mode)) for mode in ("native", "docker"))
+        assert (native.level, docker.level) == (Level.FAILED, Level.OK)
+        assert "ENGINE=remote" in native.remedy
+        with pytest.raises(StackError, match="unset ENGINE_URL"):
+            configured(tmp_path, ENGINE="vllm", ENGINE_URL="http://a/v1")
+
+    def test_its_image_wants_room_and_the_apps_is_the_small_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine, "root", lambda: tmp_path)
+        monkeypatch.setattr(engine, "tell", lambda *_: "")
+        play(tmp_path / "bin", monkeypatch, "nvidia-smi", nvidia_smi(RTX, RTX, driver="580.95.05"))
+        (found,) = disk.check_disk(configured(tmp_path, ENGINE="vllm"), "docker", gpus.look(None))
+        assert "7.0 GB for the images, 30.0 GB for vLLM's image, 31.5 GB for the weights" in found.text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.config import Config, load_config
+from stack.config import ROOT, Config, load_config
 from stack.containers import compose, gpu_access, images, preparation, weights
 from stack.containers.stack import ContainerStack
 from stack.host.gpus import MODEL, SMALL, Gpus
@@ -90,6 +90,65 @@ def test_gpus_that_hold_the_model_serve_it(machine: Machine, tmp_path: Path, car
     assert _files(calls, "run --rm -T models")[0].count("compose.gpu.yaml") == 1
     assert f"FETCH_MODEL={MODEL}" in said
     assert "volume create serving-models" in said
+
+
+@pytest.mark.parametrize(("cards", "share"), [((24, 24), 2), ((80,), 1), ((24, 24, 24), 2), ((12, 12, 12, 12), 4)])
+def test_vllms_container_gets_the_gpus_and_the_weights_that_the_app_would(
+    machine: Machine, tmp_path: Path, cards: tuple[int, ...], share: int
+) -> None:
+    calls = machine(*cards)
+    made = _prepare(_config(tmp_path, ENGINE="vllm"))
+    assert not made.gpus, "the app has none"
+    said = calls.read_text()
+    order = ["run --rm --gpus all", "volume create serving-models", "build models", "run --rm -T models", "build app"]
+    assert sorted(order, key=said.index) == order
+    fetch = _files(calls, "run --rm -T models")[0]
+    assert [part for part in fetch.split() if part.endswith(".yaml")][1:] == [str(ROOT / "compose.vllm.yaml")]
+    assert f"FETCH_MODEL={MODEL}" in said
+    assert made.variables["VLLM_GPUS"] == str(share)
+
+
+def test_vllm_reads_weights_that_lie_here(machine: Machine, tmp_path: Path) -> None:
+    calls = machine(24, 24)
+    _complete(tmp_path / "state" / "models" / MODEL)
+    made = _prepare(_config(tmp_path, ENGINE="vllm"))
+    assert made.variables["MODELS_MOUNT"] == str(tmp_path / "state" / "models")
+    assert "run --rm -T models" not in calls.read_text()
+
+
+@pytest.mark.parametrize(
+    ("cards", "settings", "reason"),
+    [
+        ((), {}, "ENGINE=vllm needs NVIDIA's GPUs; no GPU was found"),
+        ((8, 8), {}, "does not fit the GPUs"),
+        ((24, 24), {"MODEL": SMALL}, f"ENGINE=vllm serves {MODEL}"),
+        ((24, 24), {"MODEL": "/weights/mine"}, f"ENGINE=vllm serves {MODEL}"),
+    ],
+)
+def test_what_vllm_cannot_serve_is_said_before_anything_is_built(
+    machine: Machine, tmp_path: Path, cards: tuple[int, ...], settings: dict[str, str], reason: str
+) -> None:
+    calls = machine(*cards)
+    with pytest.raises(StackError, match=reason):
+        _prepare(_config(tmp_path, ENGINE="vllm", **settings))
+    assert calls.read_text() == ""
+
+
+def test_without_vllms_image_nothing_is_started(machine: Machine, tmp_path: Path) -> None:
+    calls = machine(24, 24)
+    docker = tmp_path / "bin" / "docker"
+    refusal = 'echo "manifest unknown" >&2; exit 1'
+    services = {"app": {"build": {"args": {"PYTHON_IMAGE": "python:test"}}}, "vllm": {"image": "vllm:gone"}}
+    script = f"""case "$*" in
+        "image inspect"*vllm:gone) exit 1 ;;
+        "pull"*) {refusal} ;;
+        *"config --format json") echo '{json.dumps({"services": services})}'; exit ;;
+    esac
+    case"""
+    docker.write_text(docker.read_text().replace("case", script, 1))
+    with pytest.raises(StackError, match="vllm:gone could not be pulled"):
+        _prepare(_config(tmp_path, ENGINE="vllm"))
+    assert "build app" not in calls.read_text()
 
 
 def test_a_missing_toolkit_is_said_before_anything_is_built(machine: Machine, tmp_path: Path) -> None:

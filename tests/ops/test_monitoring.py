@@ -12,9 +12,12 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from app.observability.metrics.observer import Metrics
+from app.remote.upstream import Upstream
 from stack.native import prometheus
+from stack.upstream_targets import listed
 from tests.support.events import one_of_every_kind
 from tests.support.prometheus import CONFIG, MONITORING, tool
+from tests.support.recorder import Recorder
 
 RULE_FILES = sorted((CONFIG / "rules").glob("*.yml"))
 RUNBOOKS = MONITORING / "runbooks"
@@ -143,7 +146,7 @@ def test_an_alert_is_tested_silent_although_its_metrics_are_there(name: str) -> 
 def test_each_job_finds_its_targets_in_a_file_of_its_own() -> None:
     config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
     files = {job["job_name"]: job["file_sd_configs"][0]["files"] for job in config["scrape_configs"]}
-    assert files == {job: [f"targets/{job}.json"] for job in ("app", "nginx", "prometheus")}
+    assert files == {job: [f"targets/{job}.json"] for job in ("app", "nginx", "prometheus", "upstreams")}
 
 
 def test_a_restart_begins_no_new_series(tmp_path: Path) -> None:
@@ -151,7 +154,23 @@ def test_a_restart_begins_no_new_series(tmp_path: Path) -> None:
     for address in ("127.0.0.1:40001", "127.0.0.1:40002"):
         prometheus.write(tmp_path, dict.fromkeys(("app", "nginx", "prometheus"), address))
         for folder in (tmp_path / "targets", MONITORING.parent / "docker/targets"):
-            found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-            assert {job: [each["labels"] for each in targets] for job, targets in found.items()} == {
-                job: [{"instance": job}] for job in ("app", "nginx", "prometheus")
-            }
+            for job in ("app", "nginx", "prometheus"):
+                (target,) = json.loads((folder / f"{job}.json").read_text())
+                assert target["labels"] == {"instance": job}
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "labels"),
+    [
+        ("http://a:8000/v1", "a:8000", {"instance": "a:8000", "__scheme__": "http", "__metrics_path__": "/metrics"}),
+        (
+            "https://me:secret@b/llm/v1/",
+            "b",
+            {"instance": "b/llm", "__scheme__": "https", "__metrics_path__": "/llm/metrics"},
+        ),
+    ],
+)
+def test_the_metrics_of_a_server_are_beside_its_api(address: str, host: str, labels: dict[str, str]) -> None:
+    upstream = Upstream(address, None, 1, Recorder().notify)
+    assert json.loads(listed([address])) == [{"targets": [host], "labels": labels}]
+    assert upstream.name == labels["instance"], "the server's name in the app's own metrics"
