@@ -13,15 +13,15 @@ from app.api.http.protocol import Protocol
 class LiveServer:
     """A real uvicorn on a free port, in a thread: for what a test client cannot do, such as leaving."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, http=Protocol))
+    def __init__(self, app: FastAPI, host: str = "127.0.0.1") -> None:
+        self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, log_config=None, http=Protocol))
         self._loop = asyncio.new_event_loop()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._up.wait(30)
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.url = f"http://{host}:{self.port}/"
 
     def _run(self) -> None:
         async def serve() -> None:
