@@ -43,6 +43,10 @@ FOREIGN = {
     *("prometheus_rule_evaluation_failures_total", "prometheus_config_last_reload_successful"),
     *(f"nginx_connections_{state}" for state in ("accepted", "active", "handled", "reading", "waiting", "writing")),
 }
+VLLM = [
+    line.split() for line in (Path(__file__).parent / "vllm_metrics.txt").read_text().splitlines() if line[0] != "#"
+]
+"""What a real vLLM exports: name, type, labels."""
 STUB_STATUS = "Active connections: 2 \nserver accepts handled requests\n 9 9 27 \nReading: 0 Writing: 1 Waiting: 1 \n"
 
 
@@ -116,6 +120,30 @@ def _panels_of(kind: str) -> list[Any]:
     ]
 
 
+class _Vllm:
+    """What vLLM exports: its families with made-up figures, which have grown at each look."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def render(self, _accept: str) -> tuple[bytes, str]:
+        self._looks += 1
+        lines = [line for name, kind, labels in VLLM for line in self._family(name, kind, labels.split(","))]
+        others = ["serving_requests_running 5", "process_start_time_seconds 7"]  # as another of these stacks has them
+        return "\n".join([*lines, *others, ""]).encode(), "text/plain; version=0.0.4"
+
+    def _family(self, name: str, kind: str, labels: list[str]) -> Iterator[str]:
+        yield f"# TYPE {name} {kind}"
+        here = ",".join(f'{label}="0"' for label in labels if label != "le")
+        if kind != "histogram":
+            yield f"{name}{{{here}}} {self._looks}"
+            return
+        for bound in ("0.1", "1.0", "+Inf"):
+            yield f'{name}_bucket{{{here},le="{bound}"}} {self._looks}'
+        yield f"{name}_sum{{{here}}} {self._looks}"
+        yield f"{name}_count{{{here}}} {self._looks}"
+
+
 def _observed() -> Metrics:
     """What the app exports, as app/main.py puts it together."""
     registry = CollectorRegistry()
@@ -133,9 +161,10 @@ def exported() -> dict[str, list[dict[str, str]]]:
     for event in one_of_every_kind():
         metrics.notify(event)
     found: dict[str, list[dict[str, str]]] = {}
-    for family in text_string_to_metric_families(metrics.render("")[0].decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append(sample.labels)
+    for exposition in (metrics.render("")[0].decode(), _Vllm().render("")[0].decode()):
+        for family in text_string_to_metric_families(exposition):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append(sample.labels)
     return found
 
 
@@ -307,7 +336,8 @@ def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path:
         exporter = [tool("prometheus-nginx-exporter"), f"--nginx.scrape-uri=http://{status}/status"]
         stack.enter_context(running([*exporter, f"--web.listen-address={nginx}"], tmp_path / "exporter.log"))
         wait_for(f"http://{nginx}/metrics", tmp_path / "exporter.log")
-        targets = {"app": app, "nginx": nginx}
+        vllm = stack.enter_context(_page({"/metrics": _Vllm().render}))
+        targets = {"app": app, "nginx": nginx, "upstreams": vllm}
         prometheus = stack.enter_context(running_prometheus(tmp_path, targets, interval="250ms"))
 
         pending = {source: _filled(text, "5s") for source, text in PANELS.items()}
@@ -320,7 +350,9 @@ def test_every_panel_shows_data_from_a_prometheus_that_scraped_the_app(tmp_path:
                 del pending[source]
         assert not pending, f"no data for {sorted(pending)}; targets: {prometheus.targets()}"
         assert {name for name in FOREIGN if not prometheus.query(name)} == set()
-        assert prometheus.targets() == dict.fromkeys(["app", "nginx", "prometheus"], "up")
+        assert prometheus.targets() == dict.fromkeys(["app", "nginx", "prometheus", "upstreams"], "up")
+        others = prometheus.query('{job="upstreams",__name__!~"vllm:.*|up|scrape_.*"}')
+        assert not others, "another stack's figures would mix into the panels of this one"
 
 
 def _has_data(samples: list[dict[str, Any]]) -> bool:

@@ -75,6 +75,13 @@ SEVERAL = replace(
     ),
 )
 
+ANSWERED_ELSEWHERE = replace(
+    ANSWERED,
+    upstream="192.0.2.9:8000",
+    finished=Finished(FinishReason.STOP, Usage(100, 20), Timings(prepare=0.25, queue=0.5, upstream=0.5, decode=1.75)),
+)
+"""By another server, behind a remote engine."""
+
 CANCELLED = replace(
     ANSWERED,
     status=499,
@@ -150,6 +157,7 @@ def one_of_every_kind() -> list[Event]:
         FirstToken(REQUEST, None, "smollm2-135m", 0.25),
         TokenGap(0.1),
         ANSWERED,
+        ANSWERED_ELSEWHERE,
         CANCELLED,
         broken(),
         REFUSED,

@@ -79,6 +79,13 @@ class RequestFamilies:
             registry=registry,
             buckets=FIRST_TOKEN_BUCKETS,
         )
+        self.upstream_first_token = Histogram(
+            "serving_upstream_first_token_seconds",
+            "With a remote engine: from the end of the queue until a server of ENGINE_URL had sent the first token.",
+            ("upstream",),
+            registry=registry,
+            buckets=FIRST_TOKEN_BUCKETS,
+        )
         self.used = Histogram(
             "serving_request_max_tokens_used_ratio",
             "New tokens of an answer by what its max_tokens came to, for answers that asked for a max_tokens.",

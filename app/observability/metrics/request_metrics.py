@@ -70,6 +70,8 @@ class RequestMetrics:
         if event.finished is None:
             self._refused(event)
             return
+        if event.upstream is not None and event.time_to_first_token is not None:
+            self._families.upstream_first_token.labels(event.upstream).observe(event.finished.timings.upstream)
         self._usage(event.finished.usage)
         if succeeded(event):
             self._success(event, served)

@@ -30,6 +30,7 @@ from app.observability.metrics.observer import Metrics
 from app.settings import SettingsError
 from tests.support.events import (
     ANSWERED,
+    ANSWERED_ELSEWHERE,
     BAD_BODY,
     CANCELLED,
     CLEANED_UP,
@@ -95,6 +96,14 @@ def test_every_end_has_its_stages_and_their_sum_is_its_duration(exposed: Exposed
     name = "serving_request_stage_seconds_count"
     assert exposed.value(name, stage="queue", outcome="cancelled") == 1
     assert exposed.value(name, stage="prefill", outcome="cancelled") is None, "it left in the queue"
+
+
+def test_the_time_in_each_server_is_of_answers_that_it_began(exposed: Exposed) -> None:
+    server = "192.0.2.9:8000"
+    cut = replace(CANCELLED, upstream=server)
+    exposed.after(ANSWERED, ANSWERED_ELSEWHERE, cut)
+    assert exposed.value("serving_upstream_first_token_seconds_sum", upstream=server) == 0.5
+    assert exposed.value("serving_upstream_first_token_seconds_count", upstream=server) == 1
 
 
 def test_a_first_token_is_seen_when_it_comes_and_each_gap(exposed: Exposed) -> None:
