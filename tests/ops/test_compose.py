@@ -238,7 +238,9 @@ def test_vllm_has_the_gpus_and_the_app_is_its_gateway(stacks: dict[tuple[str, ..
     assert set(app["depends_on"]) == {"vllm"}, "it is stopped first, and drains"
     config = _config(ENGINE="vllm")
     assert config.engine_urls == (VLLM_URL,)
-    command = compose.Compose(config).command("config")
+    started = compose.Compose(config)
+    assert "vllm" in started.essential, "a start ends where it keeps exiting"
+    command = started.command("config")
     assert [part for part in command if part.endswith((REMOTE, VLLM[-1]))] == [str(ROOT / VLLM[-1])]
 
 
