@@ -26,7 +26,7 @@ def check_memory(config: Config, gpus: Gpus, *, running: bool) -> Finding:
     free = available_memory()
     if free is None:
         return passed("memory", "not known on this system")
-    if config.remote:
+    if config.remote and not config.vllm:
         return passed("memory", f"{free / GIB:.1f} GiB are free; no model is loaded")
     needed = WEIGHTS + GIB if config.model == MODEL and not gpus.found else SMALL_NEEDS
     text = f"{free / GIB:.1f} GiB are free, {needed / GIB:.1f} GiB are needed"
