@@ -48,7 +48,7 @@ def cards_of_vllm(config: Config, found: Gpus) -> int:
     raise StackError(f"{MODEL} does not fit the GPUs ({found}).")
 
 
-def refuse_gpus_that_containers_cannot_use(image: str) -> None:
+def refuse_gpus_that_containers_cannot_use(image: str, otherwise: str) -> None:
     """Start a container with GPUs: it takes a second, and building the image for them minutes. Raises StackError."""
     probe = ["docker", "run", "--rm", "--gpus", "all", "--network", "none", "--entrypoint", "true", image]
     done = subprocess.run(probe, check=False, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def refuse_gpus_that_containers_cannot_use(image: str) -> None:
         raise StackError(
             f"The model fits the GPUs, but containers cannot use them: {reason}\n"
             f"Install NVIDIA's container toolkit ({TOOLKIT}), run `nvidia-ctk runtime configure` and restart Docker. "
-            f"{ON_PURPOSE}"
+            f"{otherwise}"
         )
 
 

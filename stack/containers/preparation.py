@@ -43,7 +43,7 @@ def prepare(config: Config, compose: Compose) -> list[str]:
 
 def _prepare_gpus(config: Config, compose: Compose) -> None:
     """The GPU image, and the weights. Takes `compose.gpus` back where the image says that they do not fit."""
-    gpu_access.refuse_gpus_that_containers_cannot_use(compose.services()["app"]["build"]["args"]["PYTHON_IMAGE"])
+    _try_gpus(compose, gpu_access.ON_PURPOSE)
     _make_volume()
     compose.run("build", "app", "models")
     name = _ask_the_image(compose)
@@ -66,9 +66,14 @@ def _write_targets(config: Config) -> None:
     file.chmod(0o644)
 
 
+def _try_gpus(compose: Compose, otherwise: str) -> None:
+    image = compose.services()["app"]["build"]["args"]["PYTHON_IMAGE"]
+    gpu_access.refuse_gpus_that_containers_cannot_use(image, otherwise)
+
+
 def _prepare_vllm(config: Config, compose: Compose) -> None:
     """The weights for vLLM's container, which downloads none."""
-    gpu_access.refuse_gpus_that_containers_cannot_use(compose.services()["app"]["build"]["args"]["PYTHON_IMAGE"])
+    _try_gpus(compose, "Unset ENGINE to serve without vLLM.")
     found = weights.of_catalogue(config, MODEL)
     compose.variables.update(found.variables)
     _make_volume()

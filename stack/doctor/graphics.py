@@ -41,7 +41,7 @@ def check_gpus(config: Config, mode: str, gpus: Gpus) -> Iterator[Finding]:
     must = wanted.strict(config, gpus)
     yield _driver_of_vllm(gpus) if config.vllm else _driver(gpus, must=must)
     if mode == "docker":
-        yield _toolkit(must=must)
+        yield _toolkit("Without ENGINE the app serves the model itself" if config.vllm else _ON_PURPOSE, must=must)
 
 
 def _without(config: Config, gpus: Gpus) -> Finding:
@@ -94,7 +94,7 @@ def _newest() -> str:
     return f"580 or newer is best, {OLDEST_DRIVER} the oldest that works"
 
 
-def _toolkit(*, must: bool) -> Finding:
+def _toolkit(otherwise: str, *, must: bool) -> Finding:
     """Docker reaches GPUs by a runtime, by CDI or by a hook: one is enough. The start itself tries it."""
     told = engine.tell("info", "--format", "{{json .Runtimes}}")
     runtimes = json.loads(told) if told.startswith("{") else {}
@@ -114,7 +114,7 @@ def _toolkit(*, must: bool) -> Finding:
         )
     text = "Docker cannot use the GPUs: NVIDIA's container toolkit is not installed"
     remedy = f"Install it ({TOOLKIT}) and restart Docker, or start without containers: make up MODE=native"
-    return failed("toolkit", text, f"{remedy}. {_ON_PURPOSE}") if must else warning("toolkit", text, remedy)
+    return failed("toolkit", text, f"{remedy}. {otherwise}") if must else warning("toolkit", text, remedy)
 
 
 def _by_cdi(version: str) -> Finding:

@@ -151,12 +151,17 @@ def test_without_vllms_image_nothing_is_started(machine: Machine, tmp_path: Path
     assert "build app" not in calls.read_text()
 
 
-def test_a_missing_toolkit_is_said_before_anything_is_built(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "way_out"), [({}, f"MODEL={SMALL}"), ({"ENGINE": "vllm"}, "Unset ENGINE")], ids=["ours", "vLLM"]
+)
+def test_a_missing_toolkit_is_said_before_anything_is_built(
+    machine: Machine, tmp_path: Path, settings: dict[str, str], way_out: str
+) -> None:
     calls = machine(24, 24, toolkit=False)
     with pytest.raises(StackError, match="could not select device driver") as raised:
-        _prepare(_config(tmp_path))
+        _prepare(_config(tmp_path, **settings))
     assert "NVIDIA's container toolkit" in str(raised.value)
-    assert f"MODEL={SMALL}" in str(raised.value)
+    assert way_out in str(raised.value)
     assert "build app" not in calls.read_text()
 
 
