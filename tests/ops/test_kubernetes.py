@@ -1,19 +1,12 @@
 """deploy/kubernetes: valid by Kubernetes' own schemas, and true of the app. No cluster is needed."""
 
-import json
 import re
 import runpy
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
-from dotenv import dotenv_values
 from fastapi.testclient import TestClient
 
 from app.contract.telemetry import Observers
@@ -24,35 +17,12 @@ from app.settings import Settings
 from stack import nginx
 from stack.config import load_config
 from tests.support.controlled import ControlledEngine
+from tests.support.kubernetes import VERSIONS, built, has_kubectl, validate
+from tests.support.kustomize import Object, kustomization, objects
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "kubernetes"
-VERSIONS = ("1.33", "1.37")  # the first with stable sidecars, and the newest that the package has
-POD_MONITOR = json.loads((Path(__file__).parent / "podmonitor.schema.json").read_text())
-"""Written by hand from the operator's documentation of its API (v0.80), as no package has it as JSON: the fields that
-ours may use, and no others."""
-
-Object = dict[str, Any]
-
-
-def _kustomization(folder: Path) -> Object:
-    return dict(yaml.safe_load((folder / "kustomization.yaml").read_text()))
-
-
-def _objects(folder: Path = BASE) -> Iterator[Object]:
-    """What the kustomization lists, in its own files; of those that it generates the name."""
-    kustomization = _kustomization(folder)
-    for name in kustomization.get("resources", []):
-        path = (folder / name).resolve()
-        yield from _objects(path) if path.is_dir() else yaml.safe_load_all(path.read_text())
-    for each in kustomization.get("configMapGenerator", []):
-        data = {Path(file).name: (folder / file).read_text() for file in each.get("files", [])}
-        for file in each.get("envs", []):
-            data |= {name: str(value) for name, value in dotenv_values(folder / file).items()}
-        yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": each["name"]}, "data": data}
-
-
-OBJECTS = list(_objects())
+OBJECTS = objects(BASE)
 
 
 def _one(kind: str, name: str = "serving") -> Object:
@@ -68,20 +38,13 @@ SETTINGS = _one("ConfigMap", "serving-settings")["data"] | {each["name"]: each["
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
 
-def _validate(each: Object, version: str) -> None:
-    if each["kind"] == "PodMonitor":
-        jsonschema.validate(each, POD_MONITOR)
-    else:
-        kubernetes_validate.validate(each, version, strict=True)
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("each", OBJECTS, ids=lambda each: f"{each['kind']}-{each['metadata']['name']}")
 def test_each_object_has_the_fields_of_its_schema_and_no_others(each: Object, version: str) -> None:
-    _validate(each, version)
+    validate(each, version)
     unknown = each | {"spek": {}}
     with pytest.raises(jsonschema.ValidationError):
-        _validate(unknown, version)
+        validate(unknown, version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -89,34 +52,30 @@ def test_the_schemas_are_strict_inside_too(version: str) -> None:
     wrong = yaml.safe_load(yaml.safe_dump(_one("Deployment")))
     wrong["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["httpGet"]["uri"] = "/livez"
     with pytest.raises(jsonschema.ValidationError):
-        _validate(wrong, version)
+        validate(wrong, version)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which has kustomize in it, is not installed")
+@has_kubectl
 def test_kustomize_builds_it() -> None:
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    built = list(yaml.safe_load_all(done.stdout))
-    for each in built:
-        _validate(each, VERSIONS[0])
-    assert sorted(each["kind"] for each in built) == sorted(each["kind"] for each in OBJECTS)
-    names = {each["metadata"]["name"] for each in built if each["kind"] == "ConfigMap"}
-    (deployment,) = [each for each in built if each["kind"] == "Deployment"]
+    found = built(BASE)
+    for each in found:
+        validate(each, VERSIONS[0])
+    assert sorted(each["kind"] for each in found) == sorted(each["kind"] for each in OBJECTS)
+    names = {each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"}
+    (deployment,) = [each for each in found if each["kind"] == "Deployment"]
     used = set(re.findall(r"'?name'?: '?(serving-(?:nginx|settings)[\w-]*)", yaml.safe_dump(deployment)))
     assert used == names, "each is found under its name with a digest"
-    assert "image: serving-app\n" not in done.stdout
+    assert "image: serving-app\n" not in yaml.safe_dump_all(found)
 
 
 def test_every_file_of_the_folder_is_listed() -> None:
-    listed = _kustomization(BASE)
+    listed = kustomization(BASE)
     files = {*listed["resources"], *(file for each in listed["configMapGenerator"] for file in each["envs"])}
     assert files == {"../../nginx", *(path.name for path in BASE.iterdir())} - {"kustomization.yaml"}
 
 
 def test_every_file_of_nginx_is_in_a_config_map() -> None:
-    listed = {file for each in _kustomization(ROOT / "nginx")["configMapGenerator"] for file in each["files"]}
+    listed = {file for each in kustomization(ROOT / "nginx")["configMapGenerator"] for file in each["files"]}
     there = {str(path.relative_to(ROOT / "nginx")) for path in (ROOT / "nginx").rglob("*") if path.is_file()}
     assert listed == there - {"kustomization.yaml"}
 
