@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app.contract.errors import ServingError
 from app.contract.events import FinishReason, TokenEvent, ToolCallEvent, Usage
+from app.contract.requests import GenerationRequest
 from app.remote.faults import ENDS, broken_off, ended_by
 from app.remote.token_numbers import number_of
 
@@ -90,9 +91,10 @@ class NewText:
 
 
 class AnswerReader:
-    """Belongs to one answer, which has one choice. `reason` is set when it has ended."""
+    """Belongs to the answer to one request, which has one choice. `reason` is set when it has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: GenerationRequest) -> None:
+        self._request = request
         self.begun = False  # something came
         self.reason: FinishReason | None = None
         self.cut_by: ServingError | None = None
@@ -122,7 +124,7 @@ class AnswerReader:
         except ValidationError:
             raise broken_off() from None
         if chunk.error is not None:
-            raise ended_by(chunk.error)
+            raise ended_by(chunk.error, self._request)
         self._usage = chunk.usage or self._usage
         choice = next(iter(chunk.choices), None)
         if choice is None:

@@ -132,7 +132,7 @@ class Asking:
                 raise refusal(response.status_code, response.headers, told, request)
             upstream.began()
             yield Accepted()
-            reader = AnswerReader()
+            reader = AnswerReader(request)
             async with aclosing(self._events(response, deadline_at)) as events:
                 async for data in events:
                     new = reader.push(data)

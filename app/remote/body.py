@@ -72,7 +72,7 @@ def _conversation(request: GenerationRequest, served: Served) -> dict[str, Any]:
                 param="tool_choice",
             )
         named = {"type": "function", "function": {"name": choice.name}}
-        fields["tools"] = [_tool(tool) for tool in request.shown_tools]
+        fields["tools"] = [_tool(tool, served) for tool in request.shown_tools]
         fields["tool_choice"] = choice.mode if choice.name is None else named
         if not request.parallel_tool_calls:
             fields["parallel_tool_calls"] = False
@@ -104,11 +104,12 @@ def _message(message: Message) -> dict[str, Any]:
     return turn
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+def _tool(tool: Tool, served: Served) -> dict[str, Any]:
+    """Arguments are an object, whether the schema says so or not: to a server an empty one allows anything."""
+    function: dict[str, Any] = {"name": tool.name, "parameters": {"type": "object"} | dict(tool.parameters)}
     if tool.description:
         function["description"] = tool.description
-    if tool.strict:
+    if tool.strict or served.holds_strict_calls:
         function["strict"] = True
     return {"type": "function", "function": function}
 
@@ -151,8 +152,8 @@ def _sampling(sampling: SamplingParams, served: Served) -> dict[str, Any]:
 
 def _limits(request: GenerationRequest, served: Served) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if request.max_tokens is not None:
-        fields["max_tokens"] = request.max_tokens
+    if request.max_tokens is not None:  # more than the context has is cut to what fits, and not refused
+        fields["max_tokens"] = min(request.max_tokens, served.context_tokens or request.max_tokens)
     elif request.prompt is not None:  # where it is absent it is 16
         fields["max_tokens"] = served.as_many_as_fit
     if request.stop:

@@ -32,6 +32,7 @@ _TOO_LONG = re.compile(
 _COUNTS = re.compile(
     r"maximum context length is (\d{1,9}) tokens\D*\b(?:has|requested|contains at least) (\d{1,9})\b"
 )
+_FULL = re.compile(r"currently busy and cannot accept|token backlog limit")  # vLLM's 503 where its queue is bounded
 _WRONG_FIELD = re.compile(r"\d+ validation error")  # llama-cpp-python's 500 for a field that it does not take
 
 ENDS: Mapping[str, type[ServingError]] = {
@@ -77,21 +78,24 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, request: Gener
         return Fault(_invalid(told, request), elsewhere=False, broken=False)
     if status in (401, 403):
         return Fault(UpstreamFailed("The server that computes the answers refuses this server's key."))
-    if status == 429:
+    if status == 429 or (status == UpstreamUnavailable.status and _FULL.search(str(told.get("message")))):
         full = "The servers that compute the answers are full."
         return Fault(Overloaded(full, retry_after=_retry_after(headers, 1.0), reason="upstream"), broken=False)
     if status == DeadlineExceeded.status:
         told = {"code": DeadlineExceeded.code}
     if status >= 500 and told.get("code") in {*ENDS, OutOfMemory.code}:
-        return ended_by(told)
+        return ended_by(told, request)
     if status == UpstreamUnavailable.status:
         return Fault(UpstreamUnavailable(retry_after=_retry_after(headers, UPSTREAM_SECONDS)))
     return Fault(UpstreamFailed())
 
 
-def ended_by(error: object) -> Fault:
-    """The fault of an error within a stream."""
-    code = error.get("code") if isinstance(error, dict) else None
+def ended_by(error: object, request: GenerationRequest) -> Fault:
+    """The fault of an error within a stream. vLLM begins a stream before it finds that a grammar cannot be made."""
+    told = error if isinstance(error, dict) else {}
+    code = told.get("code")
+    if isinstance(code, int) and code in _OF_REQUESTS:
+        return Fault(_invalid(told, request), elsewhere=False, broken=False)
     if isinstance(code, str) and code in ENDS:
         return Fault(ENDS[code](), elsewhere=False, broken=False)
     if code == OutOfMemory.code:

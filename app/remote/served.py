@@ -77,6 +77,12 @@ class Served:
         return self.owner != _LLAMA_CPP_PYTHON
 
     @property
+    def holds_strict_calls(self) -> bool:
+        """Only of tools that are `strict` it holds calls to the functions that there are, and arguments to their
+        schema."""
+        return self.owner == _VLLM
+
+    @property
     def has_schemas_of_objects(self) -> bool:
         """Takes a schema in the form `json_object`, and not as `json_schema`."""
         return self.owner == _LLAMA_CPP_PYTHON

@@ -16,6 +16,8 @@ PATH = "v1/chat/completions"
 SECRET = "the launch code is 0000 and nobody may know it"
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 5}
 BUSY = Refuses(429, headers={"retry-after": "17"})
+BUSY_VLLM = Refuses(503, {"message": "The engine is currently busy and cannot accept new requests. …", "code": 503})
+LATE = Streams((b'data: {"error": {"message": "no such grammar", "code": 400}}\n\n',))
 
 
 def error_of(response: httpx2.Response) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def events(client: httpx2.Client, **fields: Any) -> list[Any]:
         (Streams((b"data: {no json\n\n",)), 500, "upstream_failed", "failed"),
         (Streams((b'data: {"error": {"message": "CUDA"}}\n\n',)), 500, "upstream_failed", "failed"),
         (Streams(("a", chunk("", "abort"))), 500, "upstream_failed", "failed"),
+        (LATE, 400, "invalid_request", "no such grammar"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -75,6 +78,14 @@ def test_a_refusal_is_ours(  # noqa: PLR0917  # pytest's parameters
     assert words in error["message"]
     retry_after = response.headers.get("retry-after")
     assert retry_after == getattr(refusal, "headers", {}).get("retry-after", "5" if status == 503 else None)
+
+
+@pytest.mark.parametrize(("refusal", "status"), [(BUSY, 429), (BUSY_VLLM, 429), (LATE, 400)])
+def test_what_is_no_failure_takes_no_server_out(
+    ask: Gateway, misbehaves: Misbehaves, refusal: Any, status: int
+) -> None:
+    client = ask(misbehaves(*[refusal] * 4).address)
+    assert [client.post(PATH, json=BODY).status_code for _ in range(5)] == [status] * 4 + [200]
 
 
 def test_a_cut_answer_is_an_error_and_no_other_server_is_asked(

@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contract.errors import DeadlineExceeded, OutOfMemory, ServingError, UpstreamFailed
+from app.contract.errors import DeadlineExceeded, InvalidRequest, OutOfMemory, ServingError, UpstreamFailed
 from app.contract.events import FinishReason, ToolCallEvent, Usage
+from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.remote.answer_reader import AnswerReader, NewText
 from app.remote.faults import Fault
 from app.remote.token_numbers import bytes_of
+
+REQUEST = GenerationRequest(
+    id="r",
+    operation=Operation.CHAT,
+    sampling=SamplingParams(seed=1),
+    messages=(Message("user", "secret words"),),
+)
 
 
 def push(reader: AnswerReader, *, usage: Any = None, **choice: Any) -> NewText | None:
@@ -21,7 +29,7 @@ def push(reader: AnswerReader, *, usage: Any = None, **choice: Any) -> NewText |
 
 
 def test_a_chat() -> None:
-    reader = AnswerReader()
+    reader = AnswerReader(REQUEST)
     assert push(reader, delta={"role": "assistant", "content": ""}) is None
     assert push(reader, delta={"content": "Hel"}) == NewText("Hel", (), (), 1)
     assert push(reader, delta={"content": "lo", "reasoning_content": "?"}) == NewText("lo", (), (), 1)
@@ -34,14 +42,14 @@ def test_a_chat() -> None:
 
 
 def test_a_text() -> None:
-    reader = AnswerReader()
+    reader = AnswerReader(REQUEST)
     assert push(reader, text="Hello") == NewText("Hello", (), (), 1)
     push(reader, text="", finish_reason="stop", stop_reason="END")
     assert (reader.reason, reader.stop) == (FinishReason.STOP, "END")
 
 
 def test_tokens_are_those_that_the_server_counts() -> None:
-    reader = AnswerReader()
+    reader = AnswerReader(REQUEST)
     counts = []
     for total, text in ((1, ""), (4, "abc"), (4, "d")):
         details = {"cached_tokens": 2}
@@ -53,7 +61,7 @@ def test_tokens_are_those_that_the_server_counts() -> None:
 
 
 def test_calls_come_in_pieces_and_are_numbered_from_zero() -> None:
-    reader = AnswerReader()
+    reader = AnswerReader(REQUEST)
 
     def calls(*pieces: dict[str, Any]) -> tuple[ToolCallEvent, ...]:
         new = push(reader, delta={"tool_calls": list(pieces)})
@@ -75,7 +83,7 @@ def test_log_probabilities_of_a_chat() -> None:
     half = [0xE4, 0xBD]
     top = [{"token": "x", "logprob": -0.5}, {"token": "�", "bytes": half, "logprob": -9999.0}]
     entry = {"token": "�", "bytes": half, "logprob": -0.25, "top_logprobs": top}
-    new = push(AnswerReader(), delta={"content": ""}, logprobs={"content": [entry], "refusal": None})
+    new = push(AnswerReader(REQUEST), delta={"content": ""}, logprobs={"content": [entry], "refusal": None})
     assert new is not None
     (token,) = new.tokens
     assert (bytes_of(token.token), token.logprob, new.count) == (bytes(half), -0.25, 1)
@@ -89,13 +97,13 @@ def test_log_probabilities_of_a_text() -> None:
         "top_logprobs": [{"b": -3.0, "a": -1.0}, None, {}],
         "text_offset": [0, 1, 1],
     }
-    new = push(AnswerReader(), text="abytes:of", logprobs=logprobs)
+    new = push(AnswerReader(REQUEST), text="abytes:of", logprobs=logprobs)
     assert new is not None
     assert [bytes_of(token.token) for token in new.tokens] == [b"a", b"\xe4\xbd", b"bytes:of"]
     assert [token.logprob for token in new.tokens] == [-1.0, -2.0, None]
     assert [bytes_of(other) for other, _ in new.tokens[0].top_logprobs] == [b"a", b"b"]
     with pytest.raises(Fault):
-        push(AnswerReader(), text="a", logprobs=logprobs | {"token_logprobs": [-1.0]})
+        push(AnswerReader(REQUEST), text="a", logprobs=logprobs | {"token_logprobs": [-1.0]})
 
 
 @pytest.mark.parametrize(
@@ -105,17 +113,20 @@ def test_log_probabilities_of_a_text() -> None:
         ("out_of_memory", OutOfMemory),
         ("x", UpstreamFailed),
         (500, UpstreamFailed),
+        ([400], UpstreamFailed),
+        (400, InvalidRequest),
     ],
 )
 def test_an_error_within_a_stream(code: Any, error: type[ServingError]) -> None:
     with pytest.raises(Fault) as fault:
-        AnswerReader().push(json.dumps({"error": {"message": "secret words", "code": code}}).encode())
+        AnswerReader(REQUEST).push(json.dumps({"error": {"message": "secret words", "code": code}}).encode())
     assert type(fault.value.error) is error
+    assert fault.value.broken == (error is UpstreamFailed)
     assert "secret" not in fault.value.error.message
 
 
 def test_what_cut_an_answer_is_known() -> None:
-    reader = AnswerReader()
+    reader = AnswerReader(REQUEST)
     push(reader, delta={}, finish_reason="length", error={"code": "deadline_exceeded", "message": "late"})
     assert isinstance(reader.cut_by, DeadlineExceeded)
 
@@ -149,4 +160,4 @@ def test_what_cut_an_answer_is_known() -> None:
 )
 def test_anything_else_is_a_fault_and_no_other_exception(data: bytes) -> None:
     with suppress(Fault):
-        AnswerReader().push(data)
+        AnswerReader(REQUEST).push(data)

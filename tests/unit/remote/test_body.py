@@ -37,8 +37,10 @@ TEXT = GenerationRequest(
 PLAIN = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "seed": 7}
 
 
-def written(request: GenerationRequest, owner: str = "", *, share_prefixes: bool = True) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(body_of(request, Served("m", owner), share_prefixes=share_prefixes))
+def written(
+    request: GenerationRequest, owner: str = "", *, share_prefixes: bool = True, context: int = 0
+) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(body_of(request, Served("m", owner, context), share_prefixes=share_prefixes))
     return body
 
 
@@ -117,6 +119,24 @@ def test_a_conversation_with_calls_and_tools() -> None:
     none = written(replace(CHAT, tools=(tool,), tool_choice=ToolChoice("none")))
     assert "tools" not in none
     assert "tool_choice" not in none
+
+
+def test_arguments_are_an_object_and_fit_their_schema_where_the_server_lets_others_through() -> None:
+    request = replace(CHAT, tools=(Tool("f", "", {}), Tool("g", "", {"type": ["object", "null"]})))
+    loose = [tool["function"] for tool in written(request, "local")["tools"]]
+    assert loose == [
+        {"name": "f", "parameters": {"type": "object"}},
+        {"name": "g", "parameters": {"type": ["object", "null"]}},
+    ]
+    assert [tool["function"] for tool in written(request, "vllm")["tools"]] == [
+        one | {"strict": True} for one in loose
+    ]
+
+
+def test_an_answer_may_be_longer_than_the_context_which_cuts_it() -> None:
+    request = replace(CHAT, max_tokens=5000)
+    limits = [written(request, context=context)["max_tokens"] for context in (0, 4096, 8192)]
+    assert limits == [5000, 4096, 5000]
 
 
 def test_forms_of_json() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong
+from app.contract.errors import InvalidRequest, Overloaded, PromptTooLong, UpstreamUnavailable
 from app.contract.requests import GenerationRequest, Message, Operation, SamplingParams
 from app.remote.faults import refusal
 
@@ -63,6 +63,21 @@ def test_a_time_to_come_again_is_bounded(header: str, seconds: float) -> None:
     assert isinstance(fault.error, Overloaded)
     assert fault.error.retry_after == seconds
     assert (fault.elsewhere, fault.broken) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "full"),
+    [
+        ("The engine is currently busy and cannot accept new requests. Please try again later.", True),
+        ("The engine has reached its prefill token backlog limit. Please try again later.", True),
+        ("EngineCore encountered an issue.", False),
+    ],
+)
+def test_a_server_that_is_full_is_told_from_one_that_is_broken(words: str, full: bool) -> None:
+    body = json.dumps({"error": {"message": words, "type": "Service Unavailable", "code": 503}}).encode()
+    fault = refusal(503, {}, body, REQUEST)
+    assert type(fault.error) is (Overloaded if full else UpstreamUnavailable)
+    assert (fault.elsewhere, fault.broken) == (True, not full)
 
 
 @pytest.mark.parametrize(
