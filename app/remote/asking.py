@@ -14,7 +14,7 @@ from app.contract.progress import Progress
 from app.contract.requests import GenerationRequest
 from app.fair_queue import FairPlaces
 from app.remote.answer_reader import DONE, AnswerReader, NewText
-from app.remote.body import body_of, path_of, size_of
+from app.remote.body import body_of, path_of, reads_schemas, size_of
 from app.remote.ending import Ending
 from app.remote.event_reader import EventReader, EventTooLong
 from app.remote.faults import Fault, broken_off, empty, refusal, unreachable
@@ -93,7 +93,7 @@ class Asking:
     async def _attempt(
         self, upstream: Upstream, question: Question
     ) -> AsyncGenerator[Accepted | NewText | Finished, None]:
-        """Raises Fault, and what is not the server's: DeadlineExceeded, Interrupted, UnsupportedField."""
+        """Raises Fault, and what is not the server's: DeadlineExceeded, Interrupted, InvalidRequest."""
         last: Accepted | NewText | Finished | None = None
         try:
             with upstream.lent():
@@ -147,7 +147,7 @@ class Asking:
             await response.aclose()
 
     async def _body(self, request: GenerationRequest, served: Served) -> bytes:
-        if size_of(request) <= _SHORT:
+        if size_of(request) <= _SHORT and not reads_schemas(request, served):
             return body_of(request, served, share_prefixes=self.share_prefixes)
         write = partial(body_of, share_prefixes=self.share_prefixes)
         return await self.bodies.run(request.tenant, write, request, served)

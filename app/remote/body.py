@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from app.contract.errors import UnsupportedField
 from app.contract.requests import GenerationRequest, JsonFormat, Message, SamplingParams, Tool
 from app.remote.served import Served
+from app.serving.constrained.json_schema import enforced
+from app.serving.constrained.schema_text import Origin, schema_text
+from app.serving.tools.grammar import arguments_schema
 
 CHAT, TEXT = "chat/completions", "completions"
 """Paths below the base address."""
@@ -31,7 +35,7 @@ def path_of(request: GenerationRequest) -> str:
 
 
 def body_of(request: GenerationRequest, served: Served, *, share_prefixes: bool) -> bytes:
-    """JSON. Raises UnsupportedField for what this server would leave out of its answer without a word."""
+    """JSON. Raises InvalidRequest for what this server would leave out of its answer without a word."""
     body: dict[str, Any] = {"model": served.name, "stream": True, "stream_options": {"include_usage": True}}
     if served.counts_as_it_goes:
         body["stream_options"]["continuous_usage_stats"] = True
@@ -59,6 +63,12 @@ def size_of(request: GenerationRequest) -> int:
     return turns + calls + raw + tools + len(request.suffix or "")
 
 
+def reads_schemas(request: GenerationRequest, served: Served) -> bool:
+    """Whether writing its body may take tens of milliseconds."""
+    strict = request.response_format is not None or any(tool.strict for tool in request.shown_tools)
+    return served.ignores_keywords and strict
+
+
 def _conversation(request: GenerationRequest, served: Served) -> dict[str, Any]:
     fields: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
     if request.response_format is not None:
@@ -84,9 +94,17 @@ def _conversation(request: GenerationRequest, served: Served) -> dict[str, Any]:
 def _format(wanted: JsonFormat, served: Served) -> dict[str, Any]:
     if wanted.schema is None:
         return {"type": "json_object"}
+    if served.ignores_keywords:
+        _refuse_unenforced(wanted.schema, Origin("response_format"))
     if served.has_schemas_of_objects:
         return {"type": "json_object", "schema": wanted.schema}
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted.schema, "strict": True}}
+
+
+def _refuse_unenforced(schema: Mapping[str, Any], origin: Origin) -> None:
+    """Raises InvalidRequest for a schema that our own engine would refuse: another one knows no more keywords."""
+    schema_text(schema, origin)  # bounds first
+    enforced(schema, origin, strict=True)
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -106,7 +124,10 @@ def _message(message: Message) -> dict[str, Any]:
 
 def _tool(tool: Tool, served: Served) -> dict[str, Any]:
     """Arguments are an object, whether the schema says so or not: to a server an empty one allows anything."""
-    function: dict[str, Any] = {"name": tool.name, "parameters": {"type": "object"} | dict(tool.parameters)}
+    parameters = arguments_schema(tool)
+    if tool.strict and served.ignores_keywords:
+        _refuse_unenforced(parameters, Origin("tools", tool.name))
+    function: dict[str, Any] = {"name": tool.name, "parameters": parameters}
     if tool.description:
         function["description"] = tool.description
     if tool.strict or served.holds_strict_calls:

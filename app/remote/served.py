@@ -83,6 +83,11 @@ class Served:
         return self.owner == _VLLM
 
     @property
+    def ignores_keywords(self) -> bool:
+        """Leaves out, without a word, keywords of a schema that it cannot enforce, as `not` and `if`."""
+        return self.owner == _VLLM
+
+    @property
     def has_schemas_of_objects(self) -> bool:
         """Takes a schema in the form `json_object`, and not as `json_schema`."""
         return self.owner == _LLAMA_CPP_PYTHON

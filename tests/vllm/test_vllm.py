@@ -31,6 +31,7 @@ NOTHING_FITS = {
     "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}},
     "required": ["a"],
 }
+IGNORED = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}, "required": ["a"]}
 
 
 def deltas(response: httpx2.Response) -> list[dict[str, Any]]:
@@ -47,6 +48,10 @@ def choice_of(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
 
 def tool(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def form(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
 
 
 def test_an_answer_is_the_servers_and_the_models_own(
@@ -121,8 +126,7 @@ def test_fields_mean_here_what_they_mean_everywhere(vllm: Vllm, ask: Gateway) ->
 def test_json_and_calls_fit_their_schema(vllm: Vllm, ask: Gateway) -> None:
     client = ask(vllm.address)
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    held = choice_of(client, response_format=form, max_tokens=100)["message"]["content"]
+    held = choice_of(client, response_format=form(schema), max_tokens=100)["message"]["content"]
     assert isinstance(json.loads(held)["a"], bool)
     for wanted in ("required", {"type": "function", "function": {"name": "weather"}}):
         choice = choice_of(client, tools=[tool("weather", TOWN)], tool_choice=wanted, max_tokens=100)

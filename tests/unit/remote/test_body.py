@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.contract.errors import UnsupportedField
+from app.contract.errors import InvalidRequest, UnsupportedField
 from app.contract.requests import (
     GenerationRequest,
     JsonFormat,
@@ -17,7 +17,7 @@ from app.contract.requests import (
     ToolCall,
     ToolChoice,
 )
-from app.remote.body import body_of, path_of, refuse_unsupported
+from app.remote.body import body_of, path_of, reads_schemas, refuse_unsupported
 from app.remote.served import Served
 
 LEFT_OUT = frozenset({"temperature", "top_p", "top_k"})
@@ -126,11 +126,29 @@ def test_arguments_are_an_object_and_fit_their_schema_where_the_server_lets_othe
     loose = [tool["function"] for tool in written(request, "local")["tools"]]
     assert loose == [
         {"name": "f", "parameters": {"type": "object"}},
-        {"name": "g", "parameters": {"type": ["object", "null"]}},
+        {"name": "g", "parameters": {"type": "object"}},
     ]
     assert [tool["function"] for tool in written(request, "vllm")["tools"]] == [
         one | {"strict": True} for one in loose
     ]
+
+
+def test_a_keyword_that_the_server_ignores_is_refused_where_all_of_a_schema_is_demanded() -> None:
+    schema = {"type": "object", "properties": {"a": {"not": {"const": "secret"}}}}
+    form = replace(CHAT, response_format=JsonFormat(schema))
+    strict, loose = (replace(CHAT, tools=(Tool("f", "", schema, strict=strict),)) for strict in (True, False))
+    for request, param in ((form, "response_format"), (strict, "tools")):
+        with pytest.raises(InvalidRequest, match=r"not is not supported, at properties\.a") as refusal:
+            written(request, "vllm")
+        assert refusal.value.param == param
+        assert reads_schemas(request, Served("m", "vllm"))
+        written(request, "local")
+    assert written(loose, "vllm")["tools"][0]["function"]["parameters"] == schema
+    deep: dict[str, Any] = {}
+    for _ in range(2000):
+        deep = {"items": deep}
+    with pytest.raises(InvalidRequest, match="nested deeper"):
+        written(replace(CHAT, response_format=JsonFormat(deep)), "vllm")
 
 
 def test_an_answer_may_be_longer_than_the_context_which_cuts_it() -> None:
