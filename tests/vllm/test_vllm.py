@@ -162,6 +162,7 @@ def test_a_call_that_the_model_decides_on_fits_too(vllm: Vllm, ask: Gateway) -> 
         (TEXT, {"prompt": "a", "echo": True, "logprobs": 1}, "unsupported_field", "echo"),
         (CHAT, {"messages": [{"role": "user", "content": "word " * 5000}]}, "context_length_exceeded", str(CONTEXT)),
         (CHAT, GREEDY | {"logit_bias": {"99999": 1}}, "invalid_request", "logit_bias"),
+        (CHAT, GREEDY | {"response_format": form(IGNORED)}, "invalid_request", "not is not supported"),
         (
             CHAT,
             GREEDY | {"tools": [tool("f", NOTHING_FITS)], "tool_choice": "required"},
