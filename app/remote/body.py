@@ -8,6 +8,7 @@ from typing import Any
 from app.contract.errors import UnsupportedField
 from app.contract.requests import GenerationRequest, JsonFormat, Message, SamplingParams, Tool
 from app.remote.served import Served
+from app.serving.constrained.grammar import refuse_conflicts
 from app.serving.constrained.json_schema import enforced
 from app.serving.constrained.schema_text import Origin, schema_text
 from app.serving.tools.grammar import arguments_schema
@@ -17,7 +18,8 @@ CHAT, TEXT = "chat/completions", "completions"
 
 
 def refuse_unsupported(request: GenerationRequest) -> None:
-    """Raises UnsupportedField for what no other server is asked for."""
+    """Raises InvalidRequest for what no other server is asked for."""
+    refuse_conflicts(request)
     if request.prompt_logprobs is not None:
         raise UnsupportedField(
             "logprobs is not supported together with echo: this server's engine is remote.", param="logprobs"

@@ -163,6 +163,7 @@ def test_a_call_that_the_model_decides_on_fits_too(vllm: Vllm, ask: Gateway) -> 
         (CHAT, {"messages": [{"role": "user", "content": "word " * 5000}]}, "context_length_exceeded", str(CONTEXT)),
         (CHAT, GREEDY | {"logit_bias": {"99999": 1}}, "invalid_request", "logit_bias"),
         (CHAT, GREEDY | {"response_format": form(IGNORED)}, "invalid_request", "not is not supported"),
+        (CHAT, GREEDY | {"response_format": form({}), "ignore_eos": True}, "invalid_request", "ignore_eos"),
         (
             CHAT,
             GREEDY | {"tools": [tool("f", NOTHING_FITS)], "tool_choice": "required"},

@@ -30,9 +30,9 @@ def grammar_of(request: GenerationRequest, dropped: DroppedKeywords) -> Grammar 
     `dropped` is told what of a tool's schema is not enforced. Raises InvalidRequest for a schema that cannot be
     enforced and must be, and for fields that cannot be combined with one.
     """
+    refuse_conflicts(request)
     if request.response_format is None and not request.callable_tools:
         return None
-    _refuse_conflicts(request)
     if request.callable_tools:
         return _grammar_of_tools(request, dropped)
     return JsonGrammar(schema=_schema(request.response_format), param="response_format")
@@ -75,9 +75,11 @@ def _schema(wanted: JsonFormat | None) -> str:
     return json.dumps(enforced(schema, origin, strict=True).schema)
 
 
-def _refuse_conflicts(request: GenerationRequest) -> None:
-    """Only the grammar and stop strings may decide where an answer ends."""
+def refuse_conflicts(request: GenerationRequest) -> None:
+    """Where an answer has a grammar, only that and stop strings may decide where it ends. Raises InvalidRequest."""
     has_format = request.response_format is not None
+    if not has_format and not request.callable_tools:
+        return
     for field, given in (
         ("ignore_eos", request.ignore_eos),
         ("min_tokens", request.sampling.min_tokens > 0),

@@ -194,6 +194,18 @@ def test_what_no_server_is_asked_for_is_refused(fields: dict[str, Any]) -> None:
         refuse_unsupported(replace(TEXT, **fields))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ignore_eos": True, "response_format": JsonFormat()},
+        {"sampling": SamplingParams(seed=7, min_tokens=2), "tools": (Tool("f", "", {}),)},
+    ],
+)
+def test_what_would_go_on_after_the_json_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be combined"):
+        refuse_unsupported(replace(CHAT, **fields))
+
+
 def test_texts_that_are_no_unicode_are_sent() -> None:
     assert "\\ud800" in body_of(replace(TEXT, prompt="\ud800"), Served("m"), share_prefixes=True).decode("ascii")
 
