@@ -24,11 +24,11 @@ Found = Mapping[tuple[str, str], int]
 def head(commit: str, date: str) -> str:
     return f"""# Simulation
 
-Written by `python -m bench.simulation` at {commit}, {date}. **Nothing here is a measurement of a server.** Users
-and boxes are played in virtual time: each box has the product's own admission, scheduler and KV cache with their
-default settings, and a step takes what it took on the card ([RESULTS.md](RESULTS.md)), or what the arithmetic says of
-a card that nobody measured. HTTP, tokenizing and nginx are not in it. The same commit gives the same figures on any
-machine.
+Written by `python -m bench.simulation` at {commit}, {date}. **Nothing here is a measurement of a
+server.** Users and boxes are played in virtual time: each box has the product's own admission, scheduler and KV
+cache with their default settings, and a step takes what it took on the card ([RESULTS.md](RESULTS.md)), or what the
+arithmetic says of a card that nobody measured. HTTP, tokenizing and nginx are not in it. The same commit gives the
+same figures on any machine.
 
 The promise by which a box is judged: 95 of 100 questions have their first token within {FIRST_TOKEN:g} seconds,
 refusals and their waits included, and 95 of 100 answers come with {SPEED:g} tokens per second or more."""
