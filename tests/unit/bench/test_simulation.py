@@ -1,5 +1,6 @@
 """Users and boxes in virtual time."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -13,9 +14,10 @@ from bench.results import RESULTS
 from bench.simulation.balance import BALANCES
 from bench.simulation.box import Box
 from bench.simulation.cards import Card, cards
-from bench.simulation.figures import figures
+from bench.simulation.figures import Figures, figures
 from bench.simulation.play import Play, Record, Span
-from bench.simulation.scenarios import Scenario
+from bench.simulation.scenarios import Scenario, most_users
+from bench.simulation.tables import gpus, loads
 from bench.simulation.users import CHAT, User
 
 SPAN = Span(warm_up=60.0, counted=60.0)
@@ -125,3 +127,31 @@ def test_the_idlest_box_is_asked_where_that_is_the_rule(pair: Card) -> None:
 def test_scenarios_are_played_as_they_say(pair: Card) -> None:
     scenario = Scenario(pair, CHAT, users=20, span=SPAN)
     assert scenario.play() == figures(play(pair, 20, balance="nginx, by key"))
+
+
+@pytest.mark.parametrize("carried", [5, 37, 640])
+def test_the_most_users_are_found_within_five_of_a_hundred(
+    pair: Card, monkeypatch: pytest.MonkeyPatch, carried: int
+) -> None:
+    asked: list[int] = []
+
+    def played(scenario: Scenario) -> Figures:
+        asked.append(scenario.users)
+        wait = 1.0 if scenario.users <= carried else 60.0
+        return Figures(wait, wait, 30.0, 20.0, 100.0, 0.0, 0.0)
+
+    monkeypatch.setattr(Scenario, "play", played)
+    assert carried / 1.06 <= most_users(pair, CHAT) <= carried
+    assert len(asked) < 15
+
+
+def test_gpus_are_those_of_whole_boxes(pair: Card, h100: Card) -> None:
+    rows = gpus([pair, h100], [CHAT], {(pair.name, CHAT.name): 95, (h100.name, CHAT.name): 600}).splitlines()
+    assert "| two RTX 3090 | chat | 95 | 380 | 3,040 | 2 | 22 | 2,106 |" in rows
+    assert "| one H100 | chat | 1,200 | 4,800 | 38,400 | 1 | 2 | 167 |" in rows
+
+
+def test_a_wait_that_did_not_end_is_no_number(pair: Card) -> None:
+    scenario = Scenario(pair, CHAT, users=20)
+    row = loads([scenario], {scenario: Figures(2.0, math.inf, 30.0, 20.0, 1234.0, 0.25, 0.5)}).splitlines()[-1]
+    assert row == "| two RTX 3090 | 20 | 2.00 s | not in the play | 30 | 20 | 1,234 | 25.0% | 50% |"
