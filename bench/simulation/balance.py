@@ -23,9 +23,8 @@ def least_connections(seed: int) -> Balance:
 
 
 def by_key(boxes: Sequence[Box], conversation: str) -> Box:
-    """nginx's hash of the API key."""
-    digest = hashlib.blake2b(conversation.encode(), digest_size=8).digest()
-    return boxes[int.from_bytes(digest) % len(boxes)]
+    """nginx's consistent hash of the API key: a box that is lost moves its own conversations alone."""
+    return min(boxes, key=lambda box: hashlib.blake2b(f"{box.name} {conversation}".encode(), digest_size=8).digest())
 
 
 def two_choices(seed: int) -> Balance:

@@ -115,6 +115,10 @@ def test_a_conversation_stays_at_its_box_where_that_is_the_rule(pair: Card) -> N
         assert len(chosen) == 1
         spread = Counter(BALANCES[balance](1)(boxes, f"user {number}").name for number in range(400))
         assert min(spread.values()) > 60
+        home = BALANCES[balance](1)(boxes, "user 3")
+        others = [box for box in boxes if box is not home]
+        stay = [BALANCES[balance](1)(rest, "user 3") for rest in (boxes[:], [home, *others[:2]])]
+        assert stay == [home, home], "another box that is lost moves nobody"
 
 
 def test_the_idlest_box_is_asked_where_that_is_the_rule(pair: Card) -> None:
