@@ -32,6 +32,7 @@ INSTALL_SETTINGS = (
 VLLM_URL = "http://vllm:8000/v1"
 """Where the app's container reaches vLLM's, as compose.vllm.yaml says too."""
 _ORIGIN = re.compile(r"(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+)\Z")
+_THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
 _UPSTREAM = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})\Z")
 _LISTED = re.compile(r"^#? ?([A-Z][A-Z_]+)=", re.MULTILINE)
 
@@ -113,7 +114,7 @@ def load_config(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FI
         engine_key=values.get("ENGINE_API_KEY"),
         api_keys_file=_path(keys_file) if keys_file else None,
         cors_origins=_origins(values.get("CORS_ORIGINS", "")),
-        upstreams=_upstreams(values.get("UPSTREAMS", "")),
+        upstreams=_upstreams(values.get("UPSTREAMS", ""), _port(values, "HTTP_PORT", 6006)),
         upstream_balance=cast("Balance", balance),
         max_body_bytes=int(_number(values, "MAX_BODY_BYTES", 2_097_152)),
         drain_seconds=int(_number(values, "DRAIN_SECONDS", 30)),
@@ -186,13 +187,15 @@ def _origins(value: str) -> str:
     return ",".join(origins)
 
 
-def _upstreams(value: str) -> tuple[str, ...]:
-    """nginx' configuration gets them."""
+def _upstreams(value: str, own: int) -> tuple[str, ...]:
+    """nginx' configuration gets them. `own` is nginx' port: a refusal would go round in a circle."""
     addresses = tuple(address.strip() for address in value.split(",") if address.strip())
     for address in addresses:
         found = _UPSTREAM.match(address)
         if found is None or not 1 <= int(found[2]) <= 65_535:
             raise StackError(f"UPSTREAMS={value}: use HOST:PORT, separated by commas, as in 10.0.0.2:6006.")
+    if any(address in {f"{host}:{own}" for host in _THIS_MACHINE} for address in addresses):
+        raise StackError(f"UPSTREAMS={value}: port {own} of this machine is this stack's own. Name other boxes.")
     if len(set(addresses)) < len(addresses):
         raise StackError(f"UPSTREAMS={value}: names an address twice.")
     return addresses

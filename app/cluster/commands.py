@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import math
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,14 +25,18 @@ def add_commands(commands: Any) -> None:
     up.add_argument("--min", type=_count, default=1, metavar="N", help="fewest replicas; default: 1")
     up.add_argument("--max", type=_count, metavar="N", help="most replicas; default: as many as --min")
     up.add_argument(
-        "--gpus", type=int, default=0, metavar="N", help="GPUs of each replica; default: 0, the embedded model"
+        "--gpus", type=_whole, default=0, metavar="N", help="GPUs of each replica; default: 0, the embedded model"
     )
-    up.add_argument("--cpus", type=float, default=1, metavar="N", help="CPU cores of each replica; default: 1")
+    up.add_argument("--cpus", type=_positive, default=1, metavar="N", help="CPU cores of each replica; default: 1")
     up.add_argument(
-        "--up-after", type=float, default=30, metavar="SECONDS", help="of long queues, one more replica; default: 30"
+        "--up-after",
+        type=_positive,
+        default=30,
+        metavar="SECONDS",
+        help="of long queues, one more replica; default: 30",
     )
     up.add_argument(
-        "--down-after", type=float, default=600, metavar="SECONDS", help="of short ones, one less; default: 600"
+        "--down-after", type=_positive, default=600, metavar="SECONDS", help="of short ones, one less; default: 600"
     )
     up.add_argument(
         "--targets",
@@ -60,6 +66,19 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of replicas: 1 or more")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs: 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
 
 
 def _up(options: argparse.Namespace, settings: Settings, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.cluster.replica import Replica
 from app.settings import Settings
 
 _PACKAGE = Path(__file__).parents[1]
+_KNOCK_SECONDS = 5.0
 
 
 def deploy(settings: Settings, shape: Shape, targets: Path, address: str) -> None:
@@ -56,8 +58,12 @@ def replicas(address: str) -> dict[str, int] | None:
 def remove(address: str) -> None:
     """Returns when the last answer has ended, and Serve is gone from the cluster. Raises ClusterError."""
     _connect(address)
-    serve.delete(NAME)
+    there = NAME in serve.status().applications
+    if there:
+        serve.delete(NAME)
     serve.shutdown()
+    if not there:
+        raise ClusterError("The app is not deployed on this cluster.")
 
 
 def _reason() -> str:
@@ -69,6 +75,7 @@ def _reason() -> str:
 
 
 def _connect(address: str, runtime_env: dict[str, Any] | None = None) -> None:
+    _knock(address)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the commands say themselves what was done
     try:
         ray.init(
@@ -76,3 +83,16 @@ def _connect(address: str, runtime_env: dict[str, Any] | None = None) -> None:
         )
     except ConnectionError as error:
         raise ClusterError(f"No Ray cluster answers: {error} Start one by `ray start --head`.") from None
+
+
+def _knock(address: str) -> None:
+    """Raises ClusterError where nothing listens: Ray itself tries for minutes, and says nothing of it."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address:  # a name of Ray's, or another kind of address
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"No Ray cluster answers on {address} ({error}). Start one by `ray start --head`."
+        ) from None

@@ -6,13 +6,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
+from app.remote.service import REQUESTS_PER_UPSTREAM
 from app.settings import Settings, SettingsError
 
 NAME = "app"
 """Of the application and of its deployment, in Ray's own words."""
 
-_ANSWERS = 512 + 64
-"""More than ever run at once in a replica (MAX_SEQUENCES), and the probes beside them."""
+_ANSWERS, _PROBES = 512, 64
+"""As many answers as ever run at once in a replica with a model of its own (MAX_SEQUENCES), and what comes beside."""
 
 _LAST_SECONDS = 10
 """From the end of the last answer to the end of the process: Serve looks each second, and the engine stops."""
@@ -53,14 +56,17 @@ def deployment_options(settings: Settings, shape: Shape) -> dict[str, Any]:
     A replica holds more requests than its own admission takes, so that a refusal is the app's, with its Retry-After.
     Nothing ends a replica's last answers but their own deadline (REQUEST_TIMEOUT).
     """
+    at_once = settings.max_sequences or _RUN_WITHOUT_WAITING
+    if settings.engine_url and not settings.max_sequences:
+        at_once = REQUESTS_PER_UPSTREAM * len(settings.engine_url)
     return {
         "name": NAME,
-        "max_ongoing_requests": _ANSWERS + settings.max_waiting,
+        "max_ongoing_requests": max(_ANSWERS, at_once) + _PROBES + settings.max_waiting,
         "autoscaling_config": {
             "min_replicas": shape.fewest,
             "max_replicas": shape.most,
             "initial_replicas": shape.fewest,
-            "target_ongoing_requests": settings.max_sequences or _RUN_WITHOUT_WAITING,
+            "target_ongoing_requests": at_once,
             "upscale_delay_s": shape.up_after,
             "downscale_delay_s": shape.down_after,
             "metrics_interval_s": 1,
@@ -80,8 +86,10 @@ def deployment_options(settings: Settings, shape: Shape) -> dict[str, Any]:
 
 def version_of(settings: Settings, code: str, targets: Path) -> str:
     """Other with whatever makes a running replica another one: Serve restarts the replicas of another version."""
-    secret = settings.log_hash_key.get_secret_value() if settings.log_hash_key else ""
-    return hashlib.sha256(repr((settings.model_dump(), secret, code, targets)).encode()).hexdigest()[:16]
+    values = {  # a secret's own representation is the same for all
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in settings
+    }
+    return hashlib.sha256(repr((values, code, targets)).encode()).hexdigest()[:16]
 
 
 def environment(package: Path) -> dict[str, Any]:

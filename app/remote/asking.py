@@ -24,6 +24,9 @@ from app.remote.upstream import Upstream
 from app.work_pool import WorkPool
 
 MOST_TRIES = 3
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+"""The server never had the request."""
+
 _SHORT = 65_536  # characters of a request that are written at once; others on a thread
 _THREADS = 2
 _MOST_REFUSAL = 65_536  # bytes of a refusal that are read
@@ -100,12 +103,15 @@ class Asking:
                 async with aclosing(self._answer(upstream, question)) as events:
                     async for event in events:
                         last = event
+                        if isinstance(event, Finished):  # whose reader asks for nothing behind it
+                            upstream.circuit.answered()
                         yield event
         except httpx2.HTTPError as error:
             if isinstance(last, Accepted):
                 raise empty() from error
             upstream.failed(surely=isinstance(error, httpx2.ConnectError))
-            raise (unreachable() if last is None else broken_off()) from error
+            # Once it was sent, it may have been computed, which a 503 denies.
+            raise (unreachable() if isinstance(error, _UNSENT) else broken_off()) from error
         except DeadlineExceeded:
             if question.progress.first_token_at is None:
                 upstream.failed(surely=False)
@@ -114,7 +120,6 @@ class Asking:
             if fault.broken:
                 upstream.failed(surely=False)
             raise
-        upstream.circuit.answered()
 
     async def _answer(
         self, upstream: Upstream, question: Question

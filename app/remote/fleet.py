@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from app.contract.requests import GenerationRequest
@@ -88,7 +89,16 @@ class Fleet:
                 upstream.served = None
                 continue
             pause = _FIRST_PAUSE if upstream.usable else min(PROBE_SECONDS, pause * 2)
-            await asyncio.sleep(PROBE_SECONDS if upstream.usable else pause)
+            await self._pause(upstream, PROBE_SECONDS if upstream.usable else pause)
+
+    async def _pause(self, upstream: Upstream, seconds: float) -> None:
+        """Until it is asked again: at once where requests have put down the last server that there was, since nobody
+        is answered until then."""
+        upstream.fell.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(upstream.fell.wait(), seconds)
+            if self.reachable:
+                await asyncio.sleep(PROBE_SECONDS)
 
 
 def preferred(candidates: Sequence[One], affinity: bytes) -> One:

@@ -1,8 +1,9 @@
 """One of the servers that compute answers: its connections, what it serves, and how it is."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from urllib.parse import urlsplit
 
 import httpx2
@@ -35,6 +36,7 @@ class Upstream:
         self.served: Served | None = None
         self.detail = "it has not answered yet"
         self.circuit = Circuit()
+        self.fell = asyncio.Event()  # requests have put it down: ask it now how it is
         self._changed = changed
         self._client = httpx2.AsyncClient(
             headers={} if key is None else {"authorization": f"Bearer {key}"},
@@ -81,7 +83,7 @@ class Upstream:
         before = self.circuit.state
         try:
             served = await self._ask(wanted)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, TimeoutError) as error:
             self.detail = f"it does not answer ({type(error).__name__})"
             self.circuit.failed(surely=isinstance(error, httpx2.ConnectError))
         except _NotWellError as error:
@@ -100,6 +102,8 @@ class Upstream:
         before = self.circuit.state
         self.detail = "requests fail"
         self.circuit.failed(surely=surely)
+        if self.circuit.state == "down":
+            self.fell.set()
         self.note(before)
 
     def began(self) -> None:
@@ -129,20 +133,35 @@ class Upstream:
         await self._client.aclose()
 
     async def _ask(self, wanted: str | None) -> Served:
-        """Raises httpx2.HTTPError, _NotWellError."""
+        """Raises httpx2.HTTPError, TimeoutError, _NotWellError."""
         if self.address.endswith(_BASE):
-            health = await self._client.get(f"{self.address.removesuffix(_BASE)}/health", timeout=_PROBE_SECONDS)
-            if not health.is_success and health.status_code not in _ABSENT:
-                raise _NotWellError(f"its health is {health.status_code}")
-        models = await self._client.get(f"{self.address}/models", timeout=_PROBE_SECONDS)
-        if models.status_code in (401, 403):
+            health, _ = await self._get(f"{self.address.removesuffix(_BASE)}/health")
+            if not 200 <= health < 300 and health not in _ABSENT:
+                raise _NotWellError(f"its health is {health}")
+        status, models = await self._get(f"{self.address}/models")
+        if status in (401, 403):
             raise _NotWellError("it refuses ENGINE_API_KEY")
-        if not models.is_success or len(models.content) > _MOST_LISTED:
-            raise _NotWellError(f"it lists no models ({models.status_code})")
-        served = served_by(models.content, wanted)
+        if not 200 <= status < 300 or len(models) > _MOST_LISTED:
+            raise _NotWellError(f"it lists no models ({status})")
+        served = served_by(models, wanted)
         if served is None:
             raise _NotWellError("it does not serve " + (wanted or "any model"))
         return served
+
+    async def _get(self, url: str) -> tuple[int, bytes]:
+        """The status and the body, of which no more is read than a list of models may have. Raises httpx2.HTTPError,
+        TimeoutError."""
+        body = bytearray()
+        async with (
+            asyncio.timeout(_PROBE_SECONDS),
+            self._client.stream("GET", url) as response,
+            aclosing(response.aiter_bytes()) as pieces,
+        ):
+            async for piece in pieces:
+                body += piece
+                if len(body) > _MOST_LISTED:
+                    break
+        return response.status_code, bytes(body)
 
 
 class _NotWellError(Exception):

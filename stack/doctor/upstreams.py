@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from stack.client import ask
@@ -19,8 +20,9 @@ def check_upstreams(config: Config, mode: str) -> Iterator[Finding]:
     if mode == "docker" and config.remote:
         yield passed("engine", f"remote, {len(config.engine_urls)} in ENGINE_URL; containers have not asked them yet")
         return
-    for address in config.engine_urls:
-        answer = ask(f"{address.rstrip('/')}/models", key=config.engine_key)
+    for url in config.engine_urls:
+        answer = ask(f"{url.rstrip('/')}/models", key=config.engine_key)
+        address = re.sub("//[^/@]*@", "//", url)  # without what may be a password
         if answer is None:
             yield warning("engine", f"{address} does not answer", _LATER)
         elif answer.status in (401, 403):

@@ -274,6 +274,8 @@ def test_large_bodies_stay_in_memory_and_are_bounded(front: Proxy, boxes: tuple[
         {"UPSTREAMS": "10.0.0.2:70000"},
         {"UPSTREAMS": "a:1; server b:2"},
         {"UPSTREAMS": "a:1,a:1"},
+        {"UPSTREAMS": "10.0.0.2:6006,127.0.0.1:6006"},
+        {"UPSTREAMS": "localhost:7000", "HTTP_PORT": "7000"},
         {"UPSTREAM_BALANCE": "random"},
     ],
 )

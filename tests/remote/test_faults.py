@@ -1,13 +1,17 @@
 """Servers that refuse, fail, stall and vanish: what the gateway's clients get, and which server is asked next."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
 import pytest
 
 from app.contract.telemetry import UpstreamChanged
-from app.remote import service
+from app.remote import fleet, service
 from tests.remote.conftest import Gateway, Misbehaves, until
 from tests.support.misbehaving import MisbehavingServer, Refuses, Silent, Streams, chunk
 from tests.support.recorder import Recorder
@@ -235,3 +239,79 @@ def test_what_a_server_is_sent(ask: Gateway, misbehaves: Misbehaves) -> None:
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
+
+
+def test_failures_that_are_not_in_a_row_take_no_server_out(ask: Gateway, misbehaves: Misbehaves) -> None:
+    """Each good answer forgets the failures before it, though its reader asks for nothing behind its end."""
+    client = ask(misbehaves(*[Streams(), Refuses(500)] * 5).address)
+    statuses = [client.post(PATH, json=BODY).status_code for _ in range(10)]
+    assert statuses == [200, 500] * 5
+
+
+def test_the_only_server_that_failed_is_asked_at_once_whether_it_is_well(
+    ask: Gateway, misbehaves: Misbehaves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "PROBE_SECONDS", 600)  # its next turn is far away
+    client = ask(misbehaves(*[Refuses(500)] * 3).address)
+    assert [client.post(PATH, json=BODY).status_code for _ in range(3)] == [500] * 3
+    until(lambda: client.post(PATH, json=BODY).status_code == 200)
+
+
+class HangsUp(BaseHTTPRequestHandler):
+    """A server that closes the connection when it has read a request; its list of models is endless on demand."""
+
+    endless = False
+    posts = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            if self.path == "/v1/models":
+                self.wfile.write(b'{"data": [{"id": "m", "owned_by": "vllm"}]')
+                while type(self).endless:
+                    self.wfile.write(b" " * 65_536)
+                self.wfile.write(b"}")
+
+    def do_POST(self) -> None:
+        type(self).posts += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        self.close_connection = True
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Not on the terminal."""
+
+
+@pytest.fixture
+def hangs_up() -> Iterator[tuple[type[HangsUp], str]]:
+    class Handler(HangsUp):
+        pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield Handler, f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            Handler.endless = False
+            server.shutdown()
+
+
+def test_a_connection_that_broke_once_the_request_was_sent_is_no_503(
+    ask: Gateway, hangs_up: tuple[type[HangsUp], str]
+) -> None:
+    """A proxy passes a 503 on to another box, and this request may have been computed."""
+    handler, address = hangs_up
+    response = ask(address).post(PATH, json=BODY)
+    assert (response.status_code, error_of(response)["code"]) == (500, "upstream_failed")
+    assert handler.posts == 2, "once more, on a new connection"
+
+
+def test_a_list_of_models_without_an_end_is_not_read(ask: Gateway, hangs_up: tuple[type[HangsUp], str]) -> None:
+    handler, address = hangs_up
+    client = ask(address)
+    handler.endless = True
+    assert client.post(PATH, json=BODY).status_code == 500
+    assert client.post(PATH, json=BODY).status_code == 500  # it is down now, and asked
+    until(lambda: client.get("readyz").status_code == 503)
+    handler.endless = False
+    until(lambda: client.get("readyz").status_code == 200)

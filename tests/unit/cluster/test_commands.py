@@ -26,3 +26,20 @@ def test_no_replicas_are_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("up", "--min", "0")
     assert "'0' is no number of replicas" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--gpus", "-1", "'-1' is no number of GPUs"),
+        ("--cpus", "nan", "'nan' is no number above 0"),
+        ("--up-after", "-5", "'-5' is no number above 0"),
+        ("--down-after", "soon", "'soon' is no number above 0"),
+    ],
+)
+def test_sizes_and_seconds_are_numbers(
+    option: str, value: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("up", f"{option}={value}")
+    assert words in capsys.readouterr().err

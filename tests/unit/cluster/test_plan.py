@@ -33,6 +33,10 @@ def test_a_full_replica_refuses_by_itself() -> None:
     """Serve would keep in a queue what is beyond its own bound, without a word to the client."""
     options = deployment_options(settings(max_waiting=1000, max_sequences=512), SHAPE)
     assert options["max_ongoing_requests"] > 1512
+    remote = settings(engine="remote", engine_url="http://a/v1,http://b/v1,http://c/v1,http://d/v1")
+    asked = deployment_options(remote, SHAPE)
+    assert asked["max_ongoing_requests"] > 4 * 256 + remote.max_waiting
+    assert asked["autoscaling_config"]["target_ongoing_requests"] == 4 * 256
 
 
 def test_no_answer_is_cut_by_the_end_of_its_replica() -> None:
@@ -50,4 +54,6 @@ def test_replicas_restart_for_other_settings_and_for_nothing_else() -> None:
         return version_of(settings(**changes), code, Path("/targets"))
 
     assert version() == version()
-    assert len({version(), version("two"), version(max_waiting=1), version(log_hash_key=SecretStr("k" * 16))}) == 4
+    keys = [version(engine_api_key=SecretStr(key), engine="remote", engine_url="http://a/v1") for key in ("k1", "k2")]
+    others = [version(), version("two"), version(max_waiting=1), version(log_hash_key=SecretStr("k" * 16)), *keys]
+    assert len(set(others)) == len(others)
