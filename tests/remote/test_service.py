@@ -118,12 +118,13 @@ async def test_a_long_request_is_written_on_a_thread_and_arrives_whole(serve: Se
 
 
 async def test_who_waits_for_a_place_is_ended_by_the_deadline(
-    serve: Serve, misbehaves: Misbehaves, recorder: Recorder
+    serve: Serve, misbehaves: Misbehaves, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = await serve(misbehaves(otherwise=HANGS).address, max_sequences=1, request_timeout=1.0)
+    service = await serve(misbehaves(otherwise=HANGS).address, max_sequences=1)
     began = time.monotonic()
     async with await service.open(REQUEST) as first:
         await anext(aiter(first))
+        monkeypatch.setattr(service, "_timeout", 1.0)  # of the next one alone: the first keeps the place
         async with asyncio.timeout(30):
             with pytest.raises(Exception, match="longer than this server allows"):
                 await service.open(REQUEST)
