@@ -101,8 +101,7 @@ def environment(package: Path) -> dict[str, Any]:
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.cluster.ingress:middlewares",
             # The shortest queue of the cluster, not of the node whose proxy was asked.
             "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
-            # Seconds that a proxy has to start, by default 5: a busy machine takes longer, Serve would kill it, and `up`
-            # would fail.
+            # Seconds that a proxy has to start, by default 5: a busy machine takes longer, and Serve would kill it.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             "RAY_SERVE_LOG_TO_STDERR": "0",
         },
