@@ -1,5 +1,6 @@
 """Asks the servers for one answer: one of them, and another one where that fails before anything came out."""
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from time import monotonic
 
 import httpx2
 
-from app.contract.errors import DeadlineExceeded
+from app.contract.errors import DeadlineExceeded, UpstreamFailed, UpstreamUnavailable
 from app.contract.events import Finished
 from app.contract.progress import Progress
 from app.contract.requests import GenerationRequest
@@ -24,6 +25,7 @@ from app.remote.upstream import Upstream
 from app.work_pool import WorkPool
 
 MOST_TRIES = 3
+_log = logging.getLogger(__name__)
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 """The server never had the request."""
 
@@ -78,6 +80,7 @@ class Asking:
                             begun = begun or isinstance(event, NewText)
                             yield event
                 except Fault as fault:
+                    _log_failure(upstream, question, fault)
                     if begun or not fault.elsewhere:
                         raise fault.error from fault.__cause__
                     last = fault
@@ -175,6 +178,16 @@ class Asking:
         for data in reader.flush():
             if data != DONE:
                 yield data
+
+
+def _log_failure(upstream: Upstream, question: Question, fault: Fault) -> None:
+    """Of what its client is told to look up here, or what another server answered then."""
+    if not isinstance(fault.error, UpstreamFailed | UpstreamUnavailable):
+        return
+    cause = fault.__cause__
+    reason = fault.seen if cause is None else type(cause).__name__
+    extra = {"request_id": question.request.id, "upstream": upstream.name, "reason": reason}
+    _log.warning("a server failed a request", extra=extra)
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

@@ -44,11 +44,14 @@ _NO_ROOM = "The answer did not fit in the memory of the server that computes the
 
 class Fault(Exception):
     """A server did not answer. `error` is what the client gets; `elsewhere`: another server may answer; `broken`: it
-    counts against this one."""
+    counts against this one. `seen` is for the log, which gets no words of the server's: they may repeat a prompt."""
 
-    def __init__(self, error: ServingError, *, elsewhere: bool = True, broken: bool = True) -> None:
+    def __init__(
+        self, error: ServingError, *, elsewhere: bool = True, broken: bool = True, seen: str = "no answer"
+    ) -> None:
         super().__init__(error.message)
         self.error = error
+        self.seen = seen
         self.elsewhere = elsewhere
         self.broken = broken
 
@@ -59,25 +62,26 @@ def unreachable() -> Fault:
 
 def broken_off() -> Fault:
     """It ended in the middle of its answer, or sent what is no answer."""
-    return Fault(UpstreamFailed())
+    return Fault(UpstreamFailed(), seen="an answer that broke off, or was none")
 
 
 def empty() -> Fault:
-    """It took the request and sent nothing, not even an error. Some servers so refuse what they find out late."""
+    """Behind its status 200 was no answer, nor an error in a form that is known. Some servers so refuse what they find
+    out late."""
     return Fault(
-        UpstreamFailed("The server that computes the answers took the request and sent nothing."), broken=False
+        UpstreamFailed("The server that computes the answers took the request and sent no answer."), broken=False
     )
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, request: GenerationRequest) -> Fault:
     """The fault of a response that is no answer."""
-    told = _told(body)
+    told, seen = _told(body), f"status {status}"
     if status == 500 and _WRONG_FIELD.match(str(told.get("message"))):
         status, told = 400, {}
     if status in _OF_REQUESTS:
         return Fault(_invalid(told, request), elsewhere=False, broken=False)
     if status in (401, 403):
-        return Fault(UpstreamFailed("The server that computes the answers refuses this server's key."))
+        return Fault(UpstreamFailed("The server that computes the answers refuses this server's key."), seen=seen)
     if status == 429 or (status == UpstreamUnavailable.status and _FULL.search(str(told.get("message")))):
         full = "The servers that compute the answers are full."
         return Fault(Overloaded(full, retry_after=_retry_after(headers, 1.0), reason="upstream"), broken=False)
@@ -86,8 +90,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, request: Gener
     if status >= 500 and told.get("code") in {*ENDS, OutOfMemory.code}:
         return ended_by(told, request)
     if status == UpstreamUnavailable.status:
-        return Fault(UpstreamUnavailable(retry_after=_retry_after(headers, UPSTREAM_SECONDS)))
-    return Fault(UpstreamFailed())
+        return Fault(UpstreamUnavailable(retry_after=_retry_after(headers, UPSTREAM_SECONDS)), seen=seen)
+    return Fault(UpstreamFailed(), seen=seen)
 
 
 def ended_by(error: object, request: GenerationRequest) -> Fault:

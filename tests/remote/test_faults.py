@@ -315,3 +315,23 @@ def test_a_list_of_models_without_an_end_is_not_read(ask: Gateway, hangs_up: tup
     until(lambda: client.get("readyz").status_code == 503)
     handler.endless = False
     until(lambda: client.get("readyz").status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("play", "reason"),
+    [
+        (Refuses(500, {"message": SECRET}), "status 500"),
+        (Streams((b"data: {no json\n\n",)), "an answer that broke off, or was none"),
+        (Streams(("Hello",), "break"), "RemoteProtocolError"),
+    ],
+)
+def test_the_log_says_why_by_the_id_that_the_client_has(
+    ask: Gateway, misbehaves: Misbehaves, caplog: pytest.LogCaptureFixture, play: Any, reason: str
+) -> None:
+    server = misbehaves(*[play] * 4)
+    response = ask(server.address).post(PATH, json=BODY)
+    assert response.status_code == 500
+    (record,) = [each for each in caplog.records if each.getMessage() == "a server failed a request"]
+    assert (record.request_id, record.reason) == (response.headers["x-request-id"], reason)  # type: ignore[attr-defined]  # extra
+    assert record.upstream in server.address  # type: ignore[attr-defined]  # likewise
+    assert SECRET not in str(vars(record)), "a server's words may repeat a prompt"
