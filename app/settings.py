@@ -63,6 +63,9 @@ class LogLevel(StrEnum):
 MOST_LOCAL_SEQUENCES = 512
 """Requests that a local engine runs at once."""
 
+REQUESTS_PER_UPSTREAM = 256
+"""With each server of ENGINE_URL at once, where MAX_SEQUENCES is 0: vLLM's own default."""
+
 
 class EngineKind(StrEnum):
     LOCAL = "local"
@@ -207,6 +210,16 @@ class Settings(BaseSettings):
     otel_exporter_otlp_headers: str | None = Field(
         None, description="what the collector wants to be told, as NAME=VALUE,NAME=VALUE"
     )
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The addresses of ENGINE_URL, each once."""
+        return tuple(dict.fromkeys(address.rstrip("/") for address in self.engine_url or ()))
+
+    @property
+    def upstream_requests(self) -> int:
+        """The most that are with all of them at once."""
+        return self.max_sequences or REQUESTS_PER_UPSTREAM * len(self.upstreams)
 
     @model_validator(mode="after")
     def _remote_has_servers(self) -> Self:

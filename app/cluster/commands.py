@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -22,10 +23,18 @@ def add_commands(commands: Any) -> None:
     parsers = cluster.add_subparsers(required=True, metavar="COMMAND")
 
     up = parsers.add_parser("up", help="deploy the app, or change what is deployed; returns when it answers")
-    up.add_argument("--min", type=_count, default=1, metavar="N", help="fewest replicas; default: 1")
-    up.add_argument("--max", type=_count, metavar="N", help="most replicas; default: as many as --min")
     up.add_argument(
-        "--gpus", type=_whole, default=0, metavar="N", help="GPUs of each replica; default: 0, the embedded model"
+        "--min", type=_number_of("replicas", 1), default=1, metavar="N", help="fewest replicas; default: 1"
+    )
+    up.add_argument(
+        "--max", type=_number_of("replicas", 1), metavar="N", help="most replicas; default: as many as --min"
+    )
+    up.add_argument(
+        "--gpus",
+        type=_number_of("GPUs", 0),
+        default=0,
+        metavar="N",
+        help="GPUs of each replica; default: 0, the embedded model",
     )
     up.add_argument("--cpus", type=_positive, default=1, metavar="N", help="CPU cores of each replica; default: 1")
     up.add_argument(
@@ -62,16 +71,13 @@ def add_commands(commands: Any) -> None:
         )
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of replicas: 1 or more")
-    return int(text)
+def _number_of(what: str, least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}: {least} or more")
+        return int(text)
 
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs: 0 or more")
-    return int(text)
+    return number
 
 
 def _positive(text: str) -> float:

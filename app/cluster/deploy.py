@@ -1,6 +1,7 @@
 """Deploys the app on a Ray cluster by Ray Serve. Imported only where Ray is installed."""
 
 import logging
+import os
 import re
 import socket
 from pathlib import Path
@@ -75,7 +76,7 @@ def _reason() -> str:
 
 
 def _connect(address: str, runtime_env: dict[str, Any] | None = None) -> None:
-    _knock(address)
+    _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the commands say themselves what was done
     try:
         ray.init(

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from app.remote.service import REQUESTS_PER_UPSTREAM
 from app.settings import Settings, SettingsError
 
 NAME = "app"
@@ -56,9 +55,7 @@ def deployment_options(settings: Settings, shape: Shape) -> dict[str, Any]:
     A replica holds more requests than its own admission takes, so that a refusal is the app's, with its Retry-After.
     Nothing ends a replica's last answers but their own deadline (REQUEST_TIMEOUT).
     """
-    at_once = settings.max_sequences or _RUN_WITHOUT_WAITING
-    if settings.engine_url and not settings.max_sequences:
-        at_once = REQUESTS_PER_UPSTREAM * len(settings.engine_url)
+    at_once = settings.upstream_requests or _RUN_WITHOUT_WAITING
     return {
         "name": NAME,
         "max_ongoing_requests": max(_ANSWERS, at_once) + _PROBES + settings.max_waiting,

@@ -35,9 +35,6 @@ from app.serving.choices import Choices, MergedEnd, each_choice
 from app.serving.refusals import refusals_told, refuse_too_many
 from app.settings import Settings
 
-REQUESTS_PER_UPSTREAM = 256
-"""At once, where MAX_SEQUENCES is 0: vLLM's own default."""
-
 PATIENCE = 10.0
 """Seconds in which a server may refuse a request with a status. Then the answer begins without it, since a stream
 that is silent for longer is cut by proxies; what is refused later ends the answer with an error."""
@@ -52,11 +49,10 @@ class RemoteService:
     """It starts and stops with the process, as an engine does, and opens answers, as a service does."""
 
     def __init__(self, observers: Observers, settings: Settings, terms_of: TermsOf = no_terms) -> None:
-        addresses = dict.fromkeys(address.rstrip("/") for address in settings.engine_url or ())
-        self._sequences = settings.max_sequences or REQUESTS_PER_UPSTREAM * len(addresses)
+        self._sequences = settings.upstream_requests
         self._kv_tokens = settings.kv_tokens
         key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
-        upstreams = [Upstream(one, key, self._sequences + _PROBES, observers.notify) for one in addresses]
+        upstreams = [Upstream(one, key, self._sequences + _PROBES, observers.notify) for one in settings.upstreams]
         wanted = None if settings.model == "auto" else settings.model
         self._fleet = Fleet(upstreams, wanted, self._become_ready)
         self._names = settings.served_names or ()

@@ -85,10 +85,12 @@ class Deployed:
         self.folder = targets
         self._environment = environment
 
-    def command(self, *arguments: str, check: bool = True, folder: Path = ROOT, **settings: str) -> str:
+    def command(
+        self, *arguments: str, check: bool = True, folder: Path = ROOT, address: str = "", **settings: str
+    ) -> str:
         """What `python -m app cluster` prints."""
         done = subprocess.run(
-            [PYTHON, "-m", "app", "cluster", *arguments, "--address", self.nodes.address],
+            [PYTHON, "-m", "app", "cluster", *arguments, "--address", address or self.nodes.address],
             cwd=folder,
             env={**self._environment, **settings},
             check=False,

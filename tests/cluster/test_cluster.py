@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.cluster.conftest import free_port
 from tests.cluster.deployed import Deployed, eventually
 from tests.support.line_schema import faults
 from tests.support.patience import PATIENCE
@@ -137,3 +138,10 @@ def test_up_says_why_no_replica_starts(deployed: Deployed) -> None:
 
 def running(deployed: Deployed) -> float:
     return sum(deployed.metric(replica, "serving_requests_running") for replica in deployed.replicas())
+
+
+def test_where_no_cluster_answers_the_commands_say_so(deployed: Deployed) -> None:
+    """Ray itself tries for minutes, and ends without a word."""
+    nothing = f"127.0.0.1:{free_port()}"
+    said = deployed.command("status", check=False, RAY_ADDRESS=nothing, address="auto")
+    assert f"No Ray cluster answers on {nothing}" in said

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from app.remote.body import CHAT, TEXT
-from app.remote.service import REQUESTS_PER_UPSTREAM
-from app.settings import EngineKind, Settings
+from app.settings import REQUESTS_PER_UPSTREAM, EngineKind, Settings
 from stack.config import load_config
 from tests.support.kubernetes import VERSIONS, built, has_kubectl, validate
 from tests.support.kustomize import Object, kustomization, objects
