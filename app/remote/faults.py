@@ -66,8 +66,8 @@ def broken_off() -> Fault:
 
 
 def empty() -> Fault:
-    """Behind its status 200 was no answer, nor an error in a form that is known. Some servers so refuse what they find
-    out late."""
+    """Behind its status 200 was no answer, nor an error in a form that is known. Some servers so refuse what they
+    find out late."""
     return Fault(
         UpstreamFailed("The server that computes the answers took the request and sent no answer."), broken=False
     )
