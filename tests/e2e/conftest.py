@@ -6,7 +6,6 @@ E2E_MODE says how it runs: native (`make test`) or docker (`make test-docker`). 
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from stack.host.ports import free_ports
 from stack.native.stack import NativeStack
 from stack.native.supervisor import Supervisor
 from stack.protocol import Stack
+from tests.support.stack_command import run_stack
 
 MODE = os.environ.get("E2E_MODE", "native")
 HERE = Path(__file__).parent
@@ -48,16 +48,7 @@ class Running:
 
     def run(self, command: str, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         """`python -m stack COMMAND`, as the Makefile runs it."""
-        return subprocess.run(
-            [sys.executable, "-m", "stack", command],
-            check=False,
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
+        return run_stack(command, environment=self.environment, timeout=timeout)
 
     def up(self) -> str:
         done = self.run("up")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from stack.smoke import await_true
 from tests.support.controlled import ControlledEngine
 from tests.support.live import LiveServer
 from tests.support.patience import PATIENCE
+from tests.support.stack_command import run_stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.model, pytest.mark.timeout(1500)]
 
@@ -35,16 +35,7 @@ class Gateway:
 
     def run(self, command: str) -> "subprocess.CompletedProcess[str]":
         """`python -m stack COMMAND`, as the Makefile runs it."""
-        return subprocess.run(
-            [sys.executable, "-m", "stack", command],
-            check=False,
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=1200,  # its image is built first
-        )
+        return run_stack(command, environment=self.environment, timeout=1200)  # its image is built first
 
 
 @pytest.fixture
