@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from app.contract.errors import ServingError
 from app.contract.events import FinishReason, TokenEvent, ToolCallEvent, Usage
@@ -68,16 +68,25 @@ class _CachedTokens(BaseModel):
     cached_tokens: int | None = None
 
 
+def _absent_where_null(data: Any) -> Any:
+    """Some servers write `null` where others leave a field out."""
+    return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
 class _Usage(BaseModel):
     prompt_tokens: Annotated[int, Field(ge=0)] = 0
     completion_tokens: Annotated[int, Field(ge=0)] = 0
     prompt_tokens_details: _CachedTokens | None = None
+
+    _no_nulls = model_validator(mode="before")(_absent_where_null)
 
 
 class _Chunk(BaseModel):
     choices: list[_Choice] = Field(default_factory=list)
     usage: _Usage | None = None
     error: Any = None
+
+    _no_nulls = model_validator(mode="before")(_absent_where_null)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ class AnswerReader:
 
     def _count(self, usage: _Usage | None, tokens: tuple[TokenEvent, ...], *, something: bool) -> int:
         """New tokens by the server's own count, by the log-probabilities, or one for a piece of text."""
-        if usage is not None:
+        if usage is not None and usage.completion_tokens:
             count = max(0, usage.completion_tokens - self._counted)
         else:
             count = len(tokens) or int(something)

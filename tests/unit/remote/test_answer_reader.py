@@ -60,6 +60,14 @@ def test_tokens_are_those_that_the_server_counts() -> None:
     assert reader.usage == Usage(5, 4, 2)
 
 
+def test_null_is_a_field_that_is_absent() -> None:
+    reader = AnswerReader(REQUEST)
+    usage = {"prompt_tokens": None, "completion_tokens": None, "prompt_tokens_details": None}
+    assert push(reader, usage=usage, delta={"content": "Hello"}) == NewText("Hello", (), (), 1)
+    assert reader.push(b'{"choices": null, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}') is None
+    assert reader.usage == Usage(3, 1, 0)
+
+
 def test_calls_come_in_pieces_and_are_numbered_from_zero() -> None:
     reader = AnswerReader(REQUEST)
 
