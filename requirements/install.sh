@@ -21,7 +21,8 @@ if [ -t 1 ]; then quiet=(); fi
 "$here/torch.sh" "$python" "$build"
 "$here/flash-attn.sh" "$python" "$flash"
 
-cd "$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
-size=$({ du -scm torch nvidia triton 2>/dev/null || true; } | tail -n 1 | cut -f 1)
+packages=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+# In a shell of its own: the path of this Python may be relative.
+size=$(cd "$packages" && { du -scm torch nvidia triton 2>/dev/null || true; } | tail -n 1 | cut -f 1)
 echo "torch $("$python" -c 'from importlib.metadata import version; print(version("torch"))') is installed: $size MB with what only it needs"
 echo "$wanted" > "$stamp"
