@@ -11,6 +11,7 @@ from transformers import DeepseekV2Config
 
 from app.models.catalogue import DEEPSEEK
 from bench.arithmetic import launches
+from bench.arithmetic.pipeline import cut, makespan
 from bench.arithmetic.sheets import CARDS
 from bench.arithmetic.work import Model, Work
 
@@ -25,6 +26,8 @@ DECODE = ((1, 2048), (8, 2048), (32, 2048), (64, 512))
 
 PREFILL = ((512, 0), (2048, 0), (2048, 8192))
 """(tokens of a chunk, tokens before it)."""
+
+IN_PARTS = (1, 2, 4, 8)
 
 
 def document() -> str:
@@ -51,6 +54,17 @@ def document() -> str:
         f"| step | {' | '.join(f'{card}: least, estimate' for card in CARDS)} |",
         f"| --- | {' | '.join('---' for _ in CARDS)} |",
         *_times(),
+        "",
+        "## Prompts over two cards, in parts",
+        "",
+        "The least time of a step with prompt tokens where each of two cards holds half of the layers, and computes",
+        "one part while the other computes the next. Each part reads all weights and expands its context again. What",
+        "crosses between the cards and what the host needs to launch are not in it: the engine measures at its start",
+        "which number of parts is best, and tries 1, 2 and 4 (`app/engine/execution/parts.py`).",
+        "",
+        f"| step | {' | '.join(f'{card}: 1, 2, 4 and 8 parts' for card in CARDS)} |",
+        f"| --- | {' | '.join('---' for _ in CARDS)} |",
+        *_in_parts(),
         "",
     ]
     return "\n".join(lines)
@@ -89,6 +103,19 @@ def _times() -> Iterator[str]:
         need = model.prefill(tokens, before)
         cells = [f"{need.floor(*card) * 1e3:.1f} ms" for card in CARDS.values()]
         yield f"| prefill, {tokens} behind {before} | {' | '.join(cells)} |"
+
+
+def _in_parts() -> Iterator[str]:
+    model = Model(DEEPSEEK.config())
+    for step in PREFILL:
+        cells = []
+        for card in CARDS.values():
+            floors = [
+                [sum(model.chunk(*chunk).floor(*card) for chunk in part) for part in cut([step], count)]
+                for count in IN_PARTS
+            ]
+            cells.append(", ".join(f"{1e3 * makespan(parts, 2):.1f}" for parts in floors) + " ms")
+        yield f"| prefill, {step[0]} behind {step[1]} | {' | '.join(cells)} |"
 
 
 def _made() -> DeepseekV2Config:

@@ -28,7 +28,7 @@ from bench.gpu_check.sections.kernels import kernels
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
 from bench.gpu_check.sections.numerics import numerics
-from bench.gpu_check.sections.prefill import prefill, profile_chunk
+from bench.gpu_check.sections.prefill import parts, prefill, profile_chunk
 from bench.machine import commit
 
 SECTIONS = {
@@ -43,6 +43,7 @@ SECTIONS = {
     "decode": decode,
     "profile": profile,
     "prefill": prefill,
+    "parts": parts,
     "profile_chunk": profile_chunk,
     "memory": memory,
     "baseline": baseline,

@@ -12,12 +12,16 @@ from functools import cache
 from itertools import pairwise
 
 from app.contract.engine import Capacity
+from app.engine.execution.parts import best_count
 from app.engine.scheduling.decision import Decision
+from app.engine.scheduling.scheduler import ALONE
+from app.engine.thread import GPU_CHUNK
 from app.local_engine import most_sequences
 from app.models.catalogue import DEEPSEEK
 from app.models.placement import Gpu, plan
 from app.models.units import GIB
 from app.settings import Settings
+from bench.arithmetic.pipeline import cut, makespan
 from bench.arithmetic.sheets import CARDS
 from bench.arithmetic.work import Model, Work
 from bench.gpu_check.report import Check, load_all
@@ -63,7 +67,15 @@ class Card:
         if not decision.prefill:
             return self.decode(rows, context)
         chunks = [(chunk.length, chunk.start) for chunk in decision.prefill]
-        return max(self.points.host, self.prefill(chunks) + context * _latent_bytes() / self.bandwidth)
+        size = ALONE * GPU_CHUNK if sum(tokens for tokens, _ in chunks) >= ALONE * GPU_CHUNK else GPU_CHUNK
+        return self.in_parts(chunks, _parts(self, size), context)
+
+    def in_parts(self, chunks: Sequence[tuple[int, int]], count: int, context: int = 0) -> float:
+        """Of prompt chunks in `count` parts over the cards. The first part also reads `context` tokens for sequences
+        that decode; the host launches one part after the other."""
+        parts = [self.prefill(part) for part in cut(chunks, count)]
+        parts[0] += context * _latent_bytes() / self.bandwidth
+        return max(self.points.host * len(parts), makespan(parts, self.gpus))
 
     def decode(self, rows: int, context: int) -> float:
         """Of `rows` sequences with so many tokens of context together."""
@@ -81,7 +93,8 @@ class Card:
 
 
 def cards() -> list[Card]:
-    """Boxes of this stack: one measured card each, and two cards of 24 GB in series, which nobody measured."""
+    """Boxes of this stack: one measured card each, and two cards of 24 GB, which nobody measured: in series for steps
+    without prompts, and with prompts in as many parts as are best by what is computed here."""
     checks = {check.card: check for check in load_all(RESULTS / "gpu")}
     h100, h200 = checks["NVIDIA H100 80GB HBM3"], checks["NVIDIA H200"]
     sheet = CARDS["RTX 3090"]
@@ -154,6 +167,12 @@ def _between(points: Sequence[tuple[float, float]], at: float) -> float:
         if at <= x1:
             return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
     return points[-1][1]
+
+
+@cache
+def _parts(card: Card, rows: int) -> int:
+    """What the product would choose for steps of so many rows."""
+    return 1 if card.gpus == 1 else best_count(rows, lambda tokens, count: card.in_parts([(tokens, 0)], count))
 
 
 @cache

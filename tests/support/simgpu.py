@@ -3,7 +3,7 @@
 A tensor on a simulated GPU wraps a real CPU tensor, so the numbers are right and views share their memory. An
 operation on tensors of two devices raises, as it would on real GPUs, with CUDA's exceptions: a number (a CPU tensor
 without dimensions) goes with every device, CPU indices may index a GPU tensor, and `copy_` and `to` copy across.
-Every such copy is recorded.
+Every such copy is recorded, and so is each read of a GPU's numbers by `item` and `tolist`, which wait for it.
 
 It works in every thread, and for as long as the process lives: torch has one place for a further device type and no
 way to take it back. (What lets `torch.tensor(…, device=…)` work is set thread by thread at the first operation on a
@@ -140,6 +140,7 @@ class SimTensor(Tensor):
         return f"SimTensor({self.elem}, device={self.device})"
 
     def tolist(self) -> Any:
+        _record(self, torch.device("cpu"))
         return self.elem.tolist()
 
     def data_ptr(self) -> int:
@@ -179,6 +180,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         _record(args[1], args[0].device)
     elif func is aten._to_copy.default:
         _record(args[0], target)
+    elif func is aten._local_scalar_dense.default:
+        _record(args[0], torch.device("cpu"))
     if target.type != TYPE:
         return out
     return _mapped(lambda leaf: _wrapped(leaf, target), out)

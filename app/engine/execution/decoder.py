@@ -2,11 +2,11 @@
 
 Works for every model of the common shape (`model.embed_tokens`, `.rotary_emb`, `.layers`, `.norm`, `lm_head`)
 with its layers on one device or several. The layers of one device are a segment. Between two segments one hidden
-state crosses per step; positions and rotary embeddings are made in each once.
+state crosses per step or part of one; positions and rotary embeddings are made in each once.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Step
+from app.engine.attention.step_parts import parts_of
 from app.engine.attention.transfer import send
 from app.engine.errors import UnsupportedModel
 from app.engine.execution.choose_backend import choose_backend
@@ -45,6 +46,7 @@ class Decoder:
         if base is None or missing or not hasattr(model, "lm_head"):
             raise UnsupportedModel(f"{type(model).__name__} lacks {', '.join(missing) or 'model or lm_head'}")
         self.experts = experts
+        self.parts: Mapping[int, int] = {}  # of steps with prompts, by their rows: `parts.py` chooses them
         self._embed: nn.Module = base.embed_tokens
         self._layers: list[nn.Module] = list(base.layers)
         by_device = [(device, tuple(layers)) for device, layers in groupby(self._layers, key=_device_of)]
@@ -89,6 +91,13 @@ class Decoder:
     def forward(self, step: Step, cache: KvCache) -> tuple[Tensor, PromptScores]:
         """Compute one step: the logits of its sampled rows, `[n, vocabulary]`, and the log-probabilities of its
         prompts' tokens, where they are wanted."""
+        parts = [self._behind_layers(part, cache) for part in parts_of(step, self.parts)]
+        hidden = torch.cat([rows for rows, _ in parts], dim=1) if len(parts) > 1 else parts[0][0]
+        return self.logits(hidden), [score for _, scores in parts for score in scores]
+
+    def _behind_layers(self, step: Step, cache: KvCache) -> tuple[Tensor, PromptScores]:
+        """The hidden states of the sampled rows, `[1, n, hidden]`, and the log-probabilities. The host does not wait
+        for the first: it launches the next part meanwhile."""
         cache.begin(step)
         (tokens,) = send(self.embed_device, [step.tokens])
         hidden = self.hidden_states(tokens.unsqueeze(0), cache)
@@ -96,7 +105,7 @@ class Decoder:
         if len(step.sampled_rows) < len(step.tokens):
             (rows,) = send(hidden.device, [step.sampled_rows])
             hidden = hidden.index_select(1, rows)
-        return self.logits(hidden), scores
+        return hidden, scores
 
     def hidden_states(self, tokens: Tensor, cache: KvCache) -> Tensor:
         """Behind the last layer, `[1, tokens, hidden]`, of `tokens` `[1, tokens]`, by the cache's plans."""

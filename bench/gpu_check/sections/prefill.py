@@ -1,4 +1,5 @@
-"""Prefill: tokens per second in chunks of several sizes, with nothing and with a long context before them."""
+"""Prefill: tokens per second in chunks of several sizes, with nothing and with a long context before them, and what
+parts cost on one card or gain on several."""
 
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from app.engine.execution.executor import Executor
+from app.engine.execution.parts import COUNTS, measured
 from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
@@ -54,6 +56,22 @@ def profile_chunk(bench: Bench) -> Iterator[Row]:
         note=f"devices busy {busy:.1f} ms",
         detail={"kernels": kernels},
     )
+
+
+def parts(bench: Bench) -> Iterator[Row]:
+    """On one card parts can only cost: what launching them and reading all weights for each takes."""
+    rows = CASES[1][0] if bench.gpus else SMALL_CASES[0][0]
+    seconds_of = measured(bench.loaded, rows)
+    whole = seconds_of(rows, 1)
+    for count in COUNTS[1:]:
+        taken = seconds_of(rows, count)
+        yield Row(
+            f"prefill, {rows} in {count} parts",
+            taken * 1000,
+            "ms",
+            note=f"{taken / whole:.2f}x the whole step of {whole * 1000:.1f}; {len(bench.loaded.devices)} devices",
+        )
+    bench.loaded.parts = {}
 
 
 def active_parameters(bench: Bench) -> float:

@@ -7,6 +7,7 @@ from app.engine.execution.decoder import Decoder
 from app.models.catalogue import DEEPSEEK
 from bench.arithmetic.__main__ import TARGET, document
 from bench.arithmetic.launches import META, count, decode_step, lite, prompt_chunk
+from bench.arithmetic.pipeline import cut, makespan
 from bench.arithmetic.work import Model
 from bench.gpu_check.checkpoint import config_for
 
@@ -51,6 +52,18 @@ def test_bytes_and_operations() -> None:
     assert model.decode(1, 0).flops == pytest.approx(
         2 * (2.66e9 - config["vocab_size"] * config["hidden_size"]), rel=0.01
     )
+
+
+def test_parts_of_chunks_have_every_token_once_behind_those_before_it() -> None:
+    assert cut([(100, 0)], 4) == [[(25, 0)], [(25, 25)], [(25, 50)], [(25, 75)]]
+    assert cut([(30, 8), (70, 200)], 2) == [[(30, 8), (20, 200)], [(50, 220)]]
+    assert cut([(2, 0)], 4) == [[(1, 0)], [(1, 1)]]
+
+
+def test_two_cards_work_at_the_same_time_but_for_one_part_at_each_end() -> None:
+    assert makespan([8.0], 2) == 8.0
+    assert makespan([2.0] * 4, 2) == 5.0
+    assert makespan([2.0] * 4, 1) == 8.0
 
 
 def test_the_document_is_current() -> None:

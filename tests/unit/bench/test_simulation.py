@@ -58,6 +58,12 @@ def test_prompts_take_what_they_took_and_small_ones_what_the_host_needs(h100: Ca
     assert 512 / h100.seconds(step) == pytest.approx(measured("prefill, chunk 512 behind 0"))
 
 
+def test_two_cards_take_less_for_a_prompt_than_in_series_and_one_card_does_not(pair: Card, h100: Card) -> None:
+    step = Decision((), (SequenceChunk(TokenSequence("a", [1] * 2048, 1), 0, 2048),))
+    assert 0.5 * pair.prefill([(2048, 0)]) < pair.seconds(step) < 0.75 * pair.prefill([(2048, 0)])
+    assert h100.seconds(step) == h100.prefill([(2048, 0)])
+
+
 def test_a_card_that_nobody_measured_is_as_much_slower_as_its_data_sheet(pair: Card, h100: Card) -> None:
     assert (pair.measured, h100.measured) == (False, True)
     assert pair.decode(32, 32 * 2048) / h100.decode(32, 32 * 2048) == pytest.approx(3.35 / 0.936, rel=0.1)

@@ -167,6 +167,40 @@ def test_one_hidden_state_crosses_per_step_and_nothing_else(make: Callable[[], A
     assert [crossing.shape for crossing in between] == [(1, step.tokens, hidden) for step in steps]
 
 
+PARTS = {1: 2, 40: 3, 100: 8}
+"""By the rows of a step: uneven, and some cut between pages and some within."""
+
+
+def test_in_parts_the_tokens_are_the_same(make: Callable[[], Any]) -> None:
+    """Also beside sequences that decode, behind a known prefix, and with the scores of a prompt."""
+    stock = make()
+    expected = {name: reference(stock, prompt) for name, prompt in PROMPTS.items()}
+    driver = over_two(make())
+    driver.runner._executor._decoder.parts = PARTS
+    driver.submit("short", PROMPTS["short"])
+    driver.run(until=lambda: len(driver.tokens["short"]) >= 2)
+    driver.submit("long", PROMPTS["long"])
+    driver.run(until=lambda: bool(driver.tokens["long"]))
+    driver.submit("shares a prefix", PROMPTS["shares a prefix"])
+    driver.submit("one token", PROMPTS["one token"], prompt_logprobs=0)
+    driver.run()
+    assert driver.tokens == expected
+    assert driver.finished["shares a prefix"].usage.cached_tokens == 80
+
+
+def test_the_host_waits_for_no_part(make: Callable[[], Any]) -> None:
+    """Else the first GPU would have nothing to compute while the second one works."""
+    driver = over_two(make())
+    driver.runner._executor._decoder.parts = {40: 4}
+    driver.submit("long", PROMPTS["long"][:100])
+    with crossings() as recorded:
+        driver.run(until=lambda: bool(driver.tokens["long"]))
+    hidden = [number for number, crossing in enumerate(recorded) if crossing.between_gpus]
+    assert [recorded[number].shape[1] for number in hidden] == [25, 25, 25, 25]
+    waits = [number for number, crossing in enumerate(recorded) if crossing.target.type == "cpu"]
+    assert min(waits) > max(hidden)
+
+
 def test_both_gpus_are_cleaned_and_read(make: Callable[[], Any]) -> None:
     memories = [SimMemory(device) for device in gpus()]
     driver = over_two(make(), cleanup=Cleanup.IDLE, memories=memories)

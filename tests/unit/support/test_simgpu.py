@@ -163,6 +163,14 @@ def test_copies_between_devices_are_recorded_and_others_are_not() -> None:
     assert [it.between_gpus for it in seen] == [True, True, False]
 
 
+def test_reads_of_numbers_are_recorded() -> None:
+    tensor = rand(2, 3, device=GPU1)
+    with crossings() as seen:
+        tensor.tolist()
+        tensor.sum().item()
+    assert seen == [Crossing(GPU1, CPU, (2, 3)), Crossing(GPU1, CPU, ())]
+
+
 def test_every_thread_sees_the_devices() -> None:
     made: list[Tensor] = []
 

@@ -68,11 +68,14 @@ class Started:
         self.observers = observers
         self.decoder = load_decoder(self.config, observers, Health(observers))
 
-    def ask(self, prompt: list[int]) -> list[int]:
+    def driver(self) -> Driver:
         driver: Driver
         runner = build_runner(self.config, self.decoder, self.observers, lambda emission: driver.take(emission))  # noqa: PLW0108  # the driver comes into being below
         driver = Driver(runner, runner._scheduler, self.heard)
-        return driver.ask("a", prompt)
+        return driver
+
+    def ask(self, prompt: list[int]) -> list[int]:
+        return self.driver().ask("a", prompt)
 
 
 def test_without_a_gpu_the_file_of_the_weights_leaves_memory(make: Callable[[], Any], tmp_path: Path) -> None:
@@ -95,8 +98,13 @@ def test_a_saved_model_answers_as_generate_does(make: Callable[[], Any], count: 
     started = Started(tmp_path, count)
     assert [bool(share.layers) for share in started.shares] == [True] * count
     assert started.decoder.devices == list(gpus())[:count]
+    driver = started.driver()
+    assert set(started.decoder.parts) == ({48, 192} if count == 2 else set()), (
+        "measured for the chunks that there are"
+    )
+    started.decoder.parts = {}  # what was best here may be another number each time
     with crossings() as recorded:
-        assert started.ask(PROMPT) == expected
+        assert driver.ask("a", PROMPT) == expected
     between = [crossing.shape for crossing in recorded if crossing.between_gpus]
     one, back = (1, 1, stock.config.hidden_size), [(1, 1, stock.config.hidden_size)]
     if not stock.config.tie_word_embeddings:  # a tied head is on the first GPU, with the embedding
