@@ -25,6 +25,7 @@ from app.engine.attention.backends.latents import LatentsBackend
 from app.engine.attention.backends.on_gpu import TritonLatents
 from app.engine.attention.backends.partial import Part, merge
 from app.engine.attention.cache import KvCache
+from app.engine.attention.joined import join
 from app.engine.attention.paged_plan import Chunk, Group
 from app.engine.attention.prefill import PRODUCTS, Kernel, choose_kernel
 
@@ -85,12 +86,8 @@ class AbsorbedAttention(DeepseekV2Attention):
     def join_projections(self) -> None:
         """Make queries and latents of a token one product: one launch less. The modules' weights become views of the
         joined one. Only for modules with `q_proj`, and without biases there."""
-        if self.joined is not None:
-            return
-        parts = cast("nn.Linear", self.q_proj), self.kv_a_proj_with_mqa
-        self.joined = torch.cat([part.weight for part in parts])
-        for part, weight in zip(parts, torch.split(self.joined, [len(part.weight) for part in parts]), strict=True):
-            part.weight.data = weight
+        if self.joined is None:
+            self.joined = join(cast("nn.Linear", self.q_proj), self.kv_a_proj_with_mqa)
 
     def _absorbs(self, queries: int, length: int) -> bool:
         return absorbed_is_cheaper(
