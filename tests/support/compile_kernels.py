@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from app.engine.attention.backends.triton import heads, latents, merge, rotation
+from app.engine.attention.backends.triton import head_rotation, heads, latents, merge, rotation
 from app.engine.layers import triton_experts as experts
 from app.engine.layers import triton_norms, triton_router, triton_sort, triton_tiles
 
@@ -43,6 +43,14 @@ def forms(room: int) -> dict[str, tuple[Any, dict[str, int]]]:
         "rotation and store": (rotation.store_kernel, rotation.tiles(16, 192, 512, 64)),
         "heads of 128, four to a key": (heads.heads_kernel, heads.tiles(128, 32, 4, HALF)),
         "heads of 64, three to a key": (heads.heads_kernel, heads.tiles(64, 32, 3, HALF)),
+        "rotation and store of heads of 128, four to a key": (
+            head_rotation.store_kernel,
+            head_rotation.tiles(128, 32, 4),
+        ),
+        "rotation and store of heads of 64, three to a key": (
+            head_rotation.store_kernel,
+            head_rotation.tiles(64, 32, 3),
+        ),
         **of_experts,
         "gates without shared experts": (experts.gate_up_kernel, experts_of(16, room, up=True, shared=0)),
         "sorted pairs": (triton_sort.sort_kernel, triton_sort.tiles(64, 64)),
@@ -66,6 +74,7 @@ TYPES = {
 IN_HALF = {
     *("query", "rope_query", "pages", "keys", "values", "out", "hidden", "weight", "inner", "compressed"),
     *("shared_gate", "shared_up", "shared_down", "residual", "total", "normal"),
+    *("states", "cos", "sin"),
 }
 
 

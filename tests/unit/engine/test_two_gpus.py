@@ -10,7 +10,7 @@ import torch
 from app.contract.options import Cleanup
 from app.contract.telemetry import CleanedUp, StepDone
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
-from app.engine.attention.backends.triton import heads, latents, rotation, splits
+from app.engine.attention.backends.triton import head_rotation, heads, latents, rotation, splits
 from app.engine.execution.executor import Executor
 from app.engine.execution.graphs.decode_graphs import DecodeGraphs
 from app.engine.kv.pages import PAGE_SIZE
@@ -83,9 +83,10 @@ def triton_backend(shape: Any) -> TritonLatents | TritonHeads:
     attend = cast(
         "Any", SimpleNamespace(attend=launched((latents if isinstance(shape, LatentShape) else heads).attend))
     )
+    rotations = rotation if isinstance(shape, LatentShape) else head_rotation
+    rotate = cast("Any", SimpleNamespace(rotate_and_store=launched(rotations.rotate_and_store)))
     if not isinstance(shape, LatentShape):
-        return TritonHeads(shape, PAGE_SIZE, torch.float32, attend)
-    rotate = cast("Any", SimpleNamespace(rotate_and_store=launched(rotation.rotate_and_store)))
+        return TritonHeads(shape, PAGE_SIZE, torch.float32, attend, rotate)
     return TritonLatents(shape, PAGE_SIZE, torch.float32, attend, rotate)
 
 

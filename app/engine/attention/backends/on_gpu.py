@@ -16,6 +16,15 @@ from torch import Tensor
 
 from app.engine.attention.backends.heads import HeadPages, HeadsBackend
 from app.engine.attention.backends.latents import LatentsBackend
+from app.engine.attention.backends.trials import (
+    PAGES,
+    distance,
+    group_of,
+    random,
+    rotated_halves,
+    rotated_neighbours,
+    slots_of,
+)
 from app.engine.attention.paged_plan import Group, PagedPlan, plan_pages
 from app.engine.attention.step import Step
 from app.engine.kv.shape import HeadsShape, LatentShape
@@ -27,8 +36,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.03}
 
 Norm = tuple[Tensor, float]
 """Weight and epsilon of an RMSNorm."""
-
-TRIAL_PAGES = 16
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of rows that are tried: they decide into how many parts a context is split, each of which is compiled by
@@ -72,37 +79,40 @@ class TritonLatents(LatentsBackend):
 
     def difference(self, group: Group, heads: int) -> float:
         """The largest difference of a row from plain torch, over random pages."""
-        storage = self.allocate(TRIAL_PAGES, group.tables.device)
-        storage.copy_(_random(storage.shape, storage))
-        query = _random((heads, len(group.lengths), self._width), storage)
-        error = _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+        storage = self.allocate(PAGES, group.tables.device)
+        storage.copy_(random(storage.shape, storage))
+        query = random((heads, len(group.lengths), self._width), storage)
+        error = distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
         return max(error, self._difference_of_rotation(storage, heads))
 
     def _difference_of_rotation(self, storage: Tensor, heads: int) -> float:
         tokens, rank, rope = 4, self._rank, self._width - self._rank
-        query, compressed = _random((tokens, heads, 3 * rope), storage), _random((tokens, self._width), storage)
-        angles = _random((tokens, rope // 2), storage).float()
-        rotation, weight = torch.polar(torch.ones_like(angles), angles), _random((rank,), storage)
+        query, compressed = random((tokens, heads, 3 * rope), storage), random((tokens, self._width), storage)
+        angles = random((tokens, rope // 2), storage).float()
+        rotation, weight = torch.polar(torch.ones_like(angles), angles), random((rank,), storage)
         latent = F.rms_norm(compressed[:, :rank], (rank,), weight, 1e-6)
-        rows = torch.cat((latent, _rotate(compressed[:, rank:], rotation)), dim=-1)
-        turned = _rotate(query[..., -rope:], rotation.unsqueeze(1))
-        slots = torch.tensor([0, self._size - 1, self._size, 3 * self._size + 5], device=storage.device)
+        rows = torch.cat((latent, rotated_neighbours(compressed[:, rank:], rotation)), dim=-1)
+        turned = rotated_neighbours(query[..., -rope:], rotation.unsqueeze(1))
+        slots = slots_of(self._size, storage.device)
         self._rotation.rotate_and_store(
             query, compressed, rotation=rotation, norm=weight, slots=slots, pages=storage, epsilon=1e-6
         )
         stored = storage.view(-1, self._width)[slots]
-        return max(_distance(stored, rows), _distance(query[..., -rope:], turned))
+        return max(distance(stored, rows), distance(query[..., -rope:], turned))
 
 
 class TritonHeads(HeadsBackend):
-    """`kernels` is `app.engine.attention.backends.triton.heads`, which cannot be imported everywhere."""
+    """`kernels` is `triton.heads` beside this module, and `rotation` is `triton.head_rotation`, as above."""
 
     name = "Triton over pages"
     reads_tables = True
 
-    def __init__(self, shape: HeadsShape, page_size: int, dtype: torch.dtype, kernels: ModuleType) -> None:
+    def __init__(
+        self, shape: HeadsShape, page_size: int, dtype: torch.dtype, kernels: ModuleType, rotation: ModuleType
+    ) -> None:
         super().__init__(shape, page_size, dtype)
         self._kernels = kernels
+        self._rotation = rotation
 
     def plan(self, step: Step, device: torch.device) -> PagedPlan:
         return plan_pages(step, self._size, device, one_group=True)
@@ -113,13 +123,40 @@ class TritonHeads(HeadsBackend):
         output = self._kernels.attend(query, keys, values, group.tables, group.lengths, scaling=scaling)
         return cast("Tensor", output)
 
+    def rotate_and_write(
+        self, plan: PagedPlan, storage: HeadPages, states: Tensor, rotation: tuple[Tensor, Tensor]
+    ) -> None:
+        """Rotate the queries of `states` `[tokens, h + 2k, d]` in place, and store its keys and values, which are
+        behind them. `rotation` is cosines and sines, `[1, tokens, d]`, which rotate halves. All are contiguous."""
+        cos, sin = rotation[0][0], rotation[1][0]
+        keys, values = storage.keys, storage.values
+        self._rotation.rotate_and_store(states, cos=cos, sin=sin, slots=plan.slots, keys=keys, values=values)
+
     def difference(self, group: Group, heads: int) -> float:
         """The largest difference of a row from plain torch, over random pages."""
-        storage = self.allocate(TRIAL_PAGES, group.tables.device)
-        storage.keys.copy_(_random(storage.keys.shape, storage.keys))
-        storage.values.copy_(_random(storage.values.shape, storage.values))
-        query = _random((heads, len(group.lengths), self._shape.dim), storage.keys)
-        return _distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+        storage = self.allocate(PAGES, group.tables.device)
+        storage.keys.copy_(random(storage.keys.shape, storage.keys))
+        storage.values.copy_(random(storage.values.shape, storage.values))
+        query = random((heads, len(group.lengths), self._shape.dim), storage.keys)
+        error = distance(self.decode(group, storage, query, 0.1), super().decode(group, storage, query, 0.1))
+        return max(error, self._difference_of_rotation(storage, heads))
+
+    def _difference_of_rotation(self, storage: HeadPages, heads: int) -> float:
+        tokens, key_heads, dim = 4, self._shape.heads, self._shape.dim
+        states = random((tokens, heads + 2 * key_heads, dim), storage.keys)
+        angles = random((tokens, dim // 2), storage.keys).float().repeat(1, 2)
+        cos, sin = angles.cos().to(states), angles.sin().to(states)
+        rotated, values = rotated_halves(states[:, :-key_heads], cos, sin), states[:, -key_heads:].clone()
+        slots = slots_of(self._size, states.device)
+        pages, places = slots // self._size, slots % self._size
+        self._rotation.rotate_and_store(
+            states, cos=cos, sin=sin, slots=slots, keys=storage.keys, values=storage.values
+        )
+        return max(
+            distance(states[:, :heads], rotated[:, :heads]),
+            distance(storage.keys[pages, :, places], rotated[:, heads:]),
+            distance(storage.values[pages, :, places], values),
+        )
 
 
 def triton_backend(
@@ -135,9 +172,10 @@ def triton_backend(
 
             backend = TritonLatents(shape, page_size, dtype, latents, rotation)
         else:
+            from app.engine.attention.backends.triton import head_rotation  # noqa: PLC0415  # likewise
             from app.engine.attention.backends.triton import heads as per_head  # noqa: PLC0415  # likewise
 
-            backend = TritonHeads(shape, page_size, dtype, per_head)
+            backend = TritonHeads(shape, page_size, dtype, per_head, head_rotation)
         error = max(largest_difference(backend, heads, device) for device in devices)
     except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
         _log.warning("Triton's attention does not run here: plain torch is used", extra={"reason": repr(refused)})
@@ -151,27 +189,4 @@ def triton_backend(
 @torch.inference_mode()
 def largest_difference(backend: TritonLatents | TritonHeads, heads: int, device: torch.device) -> float:
     """From plain torch, over random pages, with contexts split into many parts and few."""
-    return max(backend.difference(_trial(backend.page_size, rows, device), heads) for rows in ROWS)
-
-
-def _trial(page_size: int, rows: int, device: torch.device) -> Group:
-    """Rows of four pages, full but for one token, and with lengths around a page's."""
-    lengths = torch.tensor([4 * page_size - 1, 1, page_size, page_size + 1])
-    tables = torch.randperm(TRIAL_PAGES, generator=torch.Generator().manual_seed(0)).view(len(lengths), -1)
-    repeated = torch.arange(rows) % len(lengths)
-    return Group(rows=slice(0, rows), tables=tables[repeated].to(device), lengths=lengths[repeated].to(device))
-
-
-def _random(shape: Sequence[int], like: Tensor) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(like)
-
-
-def _rotate(numbers: Tensor, rotation: Tensor) -> Tensor:
-    pairs = torch.view_as_complex(numbers.float().reshape(*numbers.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rotation).flatten(-2).to(numbers.dtype)
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference of a row, by its norm. NaN where a number is."""
-    one, other = one.float(), other.float()
-    return float(((one - other).norm(dim=-1) / other.norm(dim=-1)).max())
+    return max(backend.difference(group_of(backend.page_size, rows, device), heads) for rows in ROWS)

@@ -8,7 +8,7 @@ import torch
 
 from app.engine.attention.backends import on_gpu
 from app.engine.attention.backends.on_gpu import triton_backend
-from app.engine.attention.backends.triton import heads, latents, splits
+from app.engine.attention.backends.triton import head_rotation, heads, latents, rotation, splits
 from app.engine.kv.shape import HeadsShape, LatentShape
 
 CPU = torch.device("cpu")
@@ -50,6 +50,23 @@ def test_kernels_that_are_wrong_are_not(
     with caplog.at_level(logging.ERROR):
         assert choose(shape) is None
     assert "wrong" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["queries", "slots"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernels_that_rotate_or_store_wrong_are_not(
+    shape: HeadsShape | LatentShape, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kernels in (head_rotation, rotation):
+        right = kernels.rotate_and_store
+
+        def spoilt(query: torch.Tensor, *more: Any, slots: torch.Tensor, right: Any = right, **named: Any) -> None:
+            right(query, *more, slots=slots.flip(0) if wrong == "slots" else slots, **named)
+            if wrong == "queries":
+                query[:, 0] *= 1.01
+
+        monkeypatch.setattr(kernels, "rotate_and_store", spoilt)
+    assert choose(shape) is None
 
 
 @pytest.mark.parametrize("shape", SHAPES)

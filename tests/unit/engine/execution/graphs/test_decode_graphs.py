@@ -10,7 +10,7 @@ import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
-from app.engine.attention.backends.triton import heads, latents, rotation, splits
+from app.engine.attention.backends.triton import head_rotation, heads, latents, rotation, splits
 from app.engine.execution import few_operations
 from app.engine.execution.executor import Executor
 from app.engine.execution.few_operations import use_few_operations
@@ -68,7 +68,7 @@ def with_kernels(model: Any, replays: Replays, *, few: bool = False, **settings:
     decoder.backend = (
         TritonLatents(shape, PAGE_SIZE, torch.float32, latents, rotation)
         if isinstance(shape, LatentShape)
-        else TritonHeads(shape, PAGE_SIZE, torch.float32, heads)
+        else TritonHeads(shape, PAGE_SIZE, torch.float32, heads, head_rotation)
     )
     if few:
         ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
