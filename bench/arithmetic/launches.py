@@ -15,15 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 from triton.runtime.interpreter import GridExecutor
 
-from app.engine.attention.backends.on_gpu import TritonLatents
-from app.engine.attention.backends.triton import latents, rotation
+from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
+from app.engine.attention.backends.triton import head_rotation, heads, latents, rotation
 from app.engine.attention.mla import AbsorbedAttention, absorb
 from app.engine.attention.prefill import TORCH_FLASH
 from app.engine.attention.step import Row, Span, Step
+from app.engine.attention.stock import NAME, register
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
-from app.engine.kv.shape import LatentShape
-from app.engine.layers.deepseek import FewOperations
+from app.engine.kv.shape import HeadsShape, LatentShape
+from app.engine.layers import deepseek, llama_gpu
 from app.engine.layers.experts import OURS, ExpertsPolicy
 from app.engine.layers.norms import fuse_norms
 
@@ -40,15 +41,16 @@ class Launches:
 
     @property
     def in_a_layer(self) -> int:
-        """From one layer's kernel that stores its rows to the next layer's."""
-        stores = [place for place, (name, _) in enumerate(self.all) if name == "store_kernel"]
-        return stores[-1] - stores[-2]
+        """From one layer's kernel that attends to its pages, or stores its rows there, to the next layer's."""
+        names = [name for name, _ in self.all]
+        mark = "store_kernel" if "store_kernel" in names else "heads_kernel"
+        places = [place for place, name in enumerate(names) if name == mark]
+        return places[-1] - places[-2]
 
 
 def lite(config: Any) -> Decoder:
     """The decoder as a GPU has it, of a DeepSeek-V2 without memory."""
-    with META:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]  # its own
+    model = _without_memory(config)
     absorb(model)
     fuse_norms(model)
     for module in model.modules():
@@ -58,8 +60,27 @@ def lite(config: Any) -> Decoder:
     shape = LatentShape(config.kv_lora_rank, config.qk_rope_head_dim)
     decoder.backend = TritonLatents(shape, PAGE_SIZE, torch.bfloat16, latents, rotation)
     (segment,) = decoder.segments
-    segment.run = FewOperations(segment.layers, decoder.experts)
+    segment.run = deepseek.FewOperations(segment.layers, decoder.experts)
     return decoder
+
+
+def llama(config: Any, *, few: bool = True) -> Decoder:
+    """The same of a Llama: with its layers in few operations, or by its modules."""
+    register()
+    model = _without_memory(config, attn_implementation=NAME)
+    fuse_norms(model)
+    decoder = Decoder(model)
+    shape = HeadsShape(config.num_key_value_heads, config.head_dim)
+    decoder.backend = TritonHeads(shape, PAGE_SIZE, torch.bfloat16, heads, head_rotation)
+    if few:
+        (segment,) = decoder.segments
+        segment.run = llama_gpu.FewOperations(segment.layers)
+    return decoder
+
+
+def _without_memory(config: Any, **options: Any) -> Any:
+    with META:
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **options)  # type: ignore[no-untyped-call]  # its own
 
 
 def decode_step(lengths: list[int]) -> Step:

@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 
 from app.engine.attention.backends.triton import head_rotation, heads, latents, merge, rotation
 from app.engine.layers import triton_experts as experts
-from app.engine.layers import triton_norms, triton_router, triton_sort, triton_tiles
+from app.engine.layers import triton_norms, triton_router, triton_silu, triton_sort, triton_tiles
 
 HALF = torch.bfloat16
 
@@ -55,6 +55,8 @@ def forms(room: int) -> dict[str, tuple[Any, dict[str, int]]]:
         "gates without shared experts": (experts.gate_up_kernel, experts_of(16, room, up=True, shared=0)),
         "sorted pairs": (triton_sort.sort_kernel, triton_sort.tiles(64, 64)),
         "sum of eight parts, and its norm": (triton_norms.add_norm_kernel, triton_norms.tiles(2048, 8)),
+        "sum of one part, and its norm": (triton_norms.add_norm_kernel, triton_norms.tiles(576, 1)),
+        "gate of an MLP": (triton_silu.silu_kernel, triton_silu.tiles(14_336)),
         "scores of the router": (triton_router.scores_kernel, triton_router.score_tiles(2048, 64, 16)),
         "choice of the router": (triton_router.choice_kernel, triton_router.choice_tiles(64, 16, 6)),
         "merge": (merge.merge_kernel, {"SPLITS": 64, "WIDTH_BLOCK": merge.WIDTH_BLOCK}),
@@ -74,7 +76,7 @@ TYPES = {
 IN_HALF = {
     *("query", "rope_query", "pages", "keys", "values", "out", "hidden", "weight", "inner", "compressed"),
     *("shared_gate", "shared_up", "shared_down", "residual", "total", "normal"),
-    *("states", "cos", "sin"),
+    *("states", "cos", "sin", "joined", "product"),
 }
 
 

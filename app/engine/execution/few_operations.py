@@ -1,15 +1,20 @@
-"""Computes a model's layers in few operations where that runs right: on GPUs, for DeepSeek-V2.
+"""Computes a model's layers in few operations where that runs right: on GPUs, for DeepSeek-V2 and Llama.
 
 As with the attention's kernels, nothing is trusted unseen: at the start each segment of layers is computed both ways.
 """
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from app.engine.attention.backends.on_gpu import TritonLatents
+from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
+from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Row, Step
 from app.engine.attention.transfer import send
 from app.engine.execution.decoder import Decoder
@@ -25,26 +30,41 @@ TRIED = (1, 9, 16, 32, 64, 80, 1024)
 """Numbers of rows that are compared: every form of the experts and every number of rows of their tiles."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """Whose layers they may be: why some are not, and how those that are will run."""
+
+    obstacle: Callable[[Sequence[nn.Module]], str]
+    run_of: Callable[[Sequence[nn.Module]], Callable[[Tensor, Any, KvCache], Tensor]]
+
+
 def use_few_operations(decoder: Decoder) -> int:
     """Let the decoder compute its layers so. Returns the number of layers that are."""
-    if find_spec("triton") is None or not isinstance(decoder.backend, TritonLatents):
+    if find_spec("triton") is None or not isinstance(decoder.backend, TritonLatents | TritonHeads):
         return 0
-    return sum(_changed(decoder, number) for number in range(len(decoder.segments)))
+    family = _family(decoder)
+    return sum(_changed(decoder, number, family) for number in range(len(decoder.segments)))
+
+
+def _family(decoder: Decoder) -> _Family:
+    from app.engine.layers import deepseek, llama_gpu  # noqa: PLC0415  # they need Triton
+
+    if isinstance(decoder.backend, TritonLatents):
+        return _Family(deepseek.obstacle, partial(deepseek.FewOperations, policy=decoder.experts))
+    return _Family(llama_gpu.obstacle, llama_gpu.FewOperations)
 
 
 @torch.inference_mode()
-def _changed(decoder: Decoder, number: int) -> int:
-    from app.engine.layers import deepseek  # noqa: PLC0415  # it needs Triton
-
+def _changed(decoder: Decoder, number: int, family: _Family) -> int:
     segment = decoder.segments[number]
-    reason = deepseek.obstacle(segment.layers)
+    reason = family.obstacle(segment.layers)
     if reason:
         _log.info("layers are computed by their modules", extra={"reason": reason})
         return 0
     modules = segment.run
     try:
         expected = [_outputs(decoder, number, rows) for rows in TRIED]
-        segment.run = deepseek.FewOperations(segment.layers, decoder.experts)
+        segment.run = family.run_of(segment.layers)
         error = max(
             float((_outputs(decoder, number, rows) - wanted).norm() / wanted.norm())
             for rows, wanted in zip(TRIED, expected, strict=True)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from app.engine.execution.decoder import Decoder
-from app.models.catalogue import DEEPSEEK
+from app.models.catalogue import DEEPSEEK, EMBEDDED
 from bench.arithmetic.__main__ import TARGET, document
-from bench.arithmetic.launches import META, count, decode_step, lite, prompt_chunk
+from bench.arithmetic.launches import META, count, decode_step, lite, llama, prompt_chunk
 from bench.arithmetic.pipeline import cut, makespan
 from bench.arithmetic.work import Model
 from bench.gpu_check.checkpoint import config_for
@@ -34,6 +35,16 @@ def test_the_operations_and_shapes_of_a_step_are_the_same_for_any_lengths(decode
 
 def test_a_prompt_chunk_without_a_context_takes_few_too(decoder: Decoder) -> None:
     assert count(decoder, prompt_chunk(2048, 0)).in_a_layer <= 20
+
+
+def test_a_layer_of_a_llama_launches_a_third_of_what_its_modules_do() -> None:
+    config = LlamaConfig(**{key: value for key, value in EMBEDDED.config().items() if key != "model_type"})
+    decoder, modules = llama(config), llama(config, few=False)
+    for batch in (1, 32, 64):
+        step = decode_step([2048] * batch)
+        assert count(decoder, step).in_a_layer <= 10
+        assert count(modules, step).in_a_layer >= 29, "the figure of decision 0007"
+    assert count(decoder, decode_step([900, 1])).all == count(decoder, decode_step([1023, 77])).all
 
 
 def test_a_step_that_waits_is_not_counted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:

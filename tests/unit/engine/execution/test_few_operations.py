@@ -1,27 +1,31 @@
 """Layers are computed in few operations only where these give the modules' numbers."""
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from app.engine.attention.backends.on_gpu import TritonLatents
-from app.engine.attention.backends.triton import latents, rotation, splits
+from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
+from app.engine.attention.backends.triton import head_rotation, heads, latents, rotation, splits
 from app.engine.attention.mla import absorb
 from app.engine.execution import few_operations
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.few_operations import use_few_operations
 from app.engine.kv.pages import PAGE_SIZE
-from app.engine.kv.shape import LatentShape
+from app.engine.kv.shape import HeadsShape, LatentShape
 from app.engine.layers import triton_norms
 from app.engine.layers.experts import OURS, ExpertsPolicy
 from app.engine.layers.triton_experts import experts_forward
+from tests.support.driving import over_pages
 from tests.support.kernels import DEVICE
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
 
-def decoder_of(**changes: Any) -> Decoder:
+def deepseek(**changes: Any) -> Decoder:
     model: Any = tiny_deepseek(num_hidden_layers=2, n_routed_experts=6, num_experts_per_tok=2, **changes)
     absorb(model)
     ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
@@ -30,19 +34,40 @@ def decoder_of(**changes: Any) -> Decoder:
     return decoder
 
 
+def of_heads(model: Any) -> Decoder:
+    """A decoder with Triton's attention by heads."""
+    decoder = Decoder(over_pages(model).to(DEVICE))
+    config = model.config
+    shape = HeadsShape(config.num_key_value_heads, config.hidden_size // config.num_attention_heads)
+    decoder.backend = TritonHeads(shape, PAGE_SIZE, torch.float32, heads, head_rotation)
+    return decoder
+
+
+def llama(**changes: Any) -> Decoder:
+    return of_heads(tiny_llama(num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, **changes))
+
+
+@pytest.fixture(params=[deepseek, llama])
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    make: Callable[[], Decoder] = request.param
+    return make()
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
     monkeypatch.setattr(few_operations, "TRIED", (1, 4, 66))
 
 
-def test_all_layers_of_deepseek_are() -> None:
-    decoder = decoder_of()
+def test_all_layers_of_both_families_are(decoder: Decoder) -> None:
+    (modules,) = [segment.run for segment in decoder.segments]
     assert use_few_operations(decoder) == 2
+    assert decoder.segments[0].run is not modules
 
 
-def test_what_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    decoder = decoder_of()
+def test_what_is_wrong_is_not_used(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (modules,) = [segment.run for segment in decoder.segments]
     right = triton_norms.add_norm
 
@@ -56,11 +81,12 @@ def test_what_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert "wrong" in caplog.text
 
 
-def test_what_does_not_run_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_does_not_run_is_not_used(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fails(*_arguments: Any) -> Any:
         raise RuntimeError("out of resource: shared memory")
 
-    decoder = decoder_of()
     (modules,) = [segment.run for segment in decoder.segments]
     monkeypatch.setattr(triton_norms, "add_norm", fails)
     assert use_few_operations(decoder) == 0
@@ -68,10 +94,27 @@ def test_what_does_not_run_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "shared memory" in str(caplog.records[-1].__dict__["reason"])
 
 
-def test_other_families_keep_their_modules() -> None:
+def test_other_families_keep_their_modules(caplog: pytest.LogCaptureFixture) -> None:
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
+    with caplog.at_level(logging.INFO):
+        assert use_few_operations(of_heads(MistralForCausalLM(config))) == 0
+    assert "Mistral" in caplog.records[-1].__dict__["reason"]
+
+
+def test_without_tritons_attention_the_modules_compute() -> None:
     assert use_few_operations(Decoder(tiny_llama(num_hidden_layers=1))) == 0
 
 
-def test_a_router_that_limits_groups_keeps_its_modules() -> None:
-    decoder = decoder_of(topk_method="group_limited_greedy", n_group=2, topk_group=1)
-    assert use_few_operations(decoder) == 0
+@pytest.mark.parametrize(
+    "make",
+    [lambda: deepseek(topk_method="group_limited_greedy", n_group=2, topk_group=1), lambda: llama(mlp_bias=True)],
+)
+def test_what_our_kernels_do_not_compute_keeps_its_modules(make: Callable[[], Decoder]) -> None:
+    assert use_few_operations(make()) == 0

@@ -71,8 +71,9 @@ def with_kernels(model: Any, replays: Replays, *, few: bool = False, **settings:
         else TritonHeads(shape, PAGE_SIZE, torch.float32, heads, head_rotation)
     )
     if few:
-        ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
-        decoder.experts = ExpertsPolicy(model.config, {1: {OURS: 1.0}, 4096: {"eager": 1.0}})
+        if isinstance(shape, LatentShape):
+            ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
+            decoder.experts = ExpertsPolicy(model.config, {1: {OURS: 1.0}, 4096: {"eager": 1.0}})
         assert use_few_operations(decoder) == len(model.model.layers)
     cache = decoder.new_cache(driver.scheduler.kv.pool.count)
     graphs = DecodeGraphs(decoder, cache, MOST, {CPU: replays.capture})
@@ -95,14 +96,23 @@ def test_the_same_tokens_as_generate_for_every_number_of_rows(make: Callable[[],
     assert {MOST} < set(replays.rows) <= set(sizes(MOST))
 
 
-def test_layers_in_few_operations_give_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiny_llama(num_hidden_layers=2),
+        lambda: tiny_deepseek(yarn=True, num_hidden_layers=2, n_routed_experts=4, num_experts_per_tok=2),
+    ],
+    ids=["llama", "deepseek"],
+)
+def test_layers_in_few_operations_give_the_same_tokens(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(few_operations, "TRIED", (1,))
-    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2}
     prompts = {"a": list(range(5, 40)), "b": [7], "c": list(range(99, 120))}
-    stock = tiny_deepseek(yarn=True, num_hidden_layers=2, **experts)
+    stock = make()
     expected = {name: reference(stock, prompt, 6) for name, prompt in prompts.items()}
     replays = Replays()
-    driver = with_kernels(tiny_deepseek(yarn=True, num_hidden_layers=2, **experts), replays, few=True)
+    driver = with_kernels(make(), replays, few=True)
     for name, prompt in prompts.items():
         driver.submit(name, prompt, 6)
     driver.run()
