@@ -14,7 +14,7 @@ from bench.model import SETTINGS
 from bench.servers.process import server
 from stack.host.ports import free_ports
 
-_COMMAND = (sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py")
+COMMAND = (sys.executable, "-m", "gunicorn", "--config", "docker/gunicorn.conf.py")
 PLACES = 1024
 ENGINES = 4
 """As many as a thousand streams need: each takes 512 requests, of which 128 prompts of one key wait to be read."""
@@ -57,14 +57,12 @@ def apps() -> Iterator[tuple[list[App], App]]:
             *((engine, "scripted", ["app.main:build_scripted()"], scripted) for engine in engines),
             (gateway, "gateway", [], remote),
         ):
-            environment = _environment(folder, app, settings)
-            stack.enter_context(
-                server([*_COMMAND, *wanted], f"{app.base}/readyz", name=name, environment=environment)
-            )
+            environment = environment_of(folder, app, settings)
+            stack.enter_context(server([*COMMAND, *wanted], f"{app.base}/readyz", name=name, environment=environment))
         yield engines, gateway
 
 
-def _environment(folder: Path, app: App, settings: Mapping[str, str]) -> dict[str, str]:
+def environment_of(folder: Path, app: App, settings: Mapping[str, str]) -> dict[str, str]:
     shared = {
         "APP_PORT": str(app.port),
         "CACHE_DIR": str(folder),

@@ -43,21 +43,20 @@ def main() -> None:
     pipe = answers()
     with asyncio.Runner() as runner:
         heard = Heard()
-        engine = runner.run(started(heard))
+        settings = load_settings(None)
+        engine = local_engine(settings, select_model(settings), Observers([heard]))
+        runner.run(started(engine))
         ready = {"model": engine.model.name, "loading": heard.loading}
         serve(pipe, ready, lambda question: runner.run(answer(engine, heard, question)))
         runner.run(engine.stop())
 
 
-async def started(heard: Heard) -> LocalEngine:
-    settings = load_settings(None)
-    selection = select_model(settings)
-    engine = local_engine(settings, selection, Observers([heard]))
+async def started(engine: LocalEngine) -> None:
     await engine.start()
     while True:
         status = engine.status()
         if status.phase is Phase.READY:
-            return engine
+            return
         if status.phase is Phase.FAILED or not status.alive:
             raise SystemExit(f"the engine failed: {status.detail}")
         await asyncio.sleep(0.05)

@@ -5,6 +5,10 @@ step:  expire                end the requests whose deadline has passed
        executor.execute      one forward pass over all of them
        sampler.sample        one token for each sequence whose pending tokens are all computed
        emit                  send every new event to the event loop, in one call
+
+On GPUs the events of a step are sent when the next one has been launched: the event loop and this thread share the
+interpreter's lock, and so the loop writes to clients while the devices compute instead of before they can begin.
+docs/decisions/0009-the-hosts-share-of-a-step.md has figures.
 """
 
 import logging
@@ -93,13 +97,17 @@ class Runner:
         """Compute one step. False when there was nothing to compute."""
         self._expire()
         decision = self._scheduler.decide()
-        if decision is not None:
-            self._run(decision)
-            self._cleaner.step_done()
-        else:
+        if decision is None:
+            self._flush()
             self._cleaner.no_request_runs()
-        self._flush()
-        return decision is not None
+            return False
+        if decision.prefill:  # to launch such a step may take long
+            self._flush()
+        self._run(decision)
+        self._cleaner.step_done()
+        if not self._executor.asynchronous:
+            self._flush()
+        return True
 
     def end_all(self) -> None:
         """End every request with Interrupted."""
@@ -139,6 +147,7 @@ class Runner:
         if isinstance(error, RuntimeError):
             lost = lost_device(self._executor.devices)
             if lost is not None:
+                self._flush()  # of the steps before: those are right
                 raise DevicePoisonedError(lost) from error
         if ran_out_of_memory(error):
             return OutOfMemory("There was not enough memory for this request.", retry_after=5)
@@ -150,6 +159,8 @@ class Runner:
     @torch.inference_mode()
     def _compute(self, decision: Decision) -> tuple[Computed, list[Sampled]]:
         computed = self._executor.execute(decision)
+        if self._executor.asynchronous:
+            self._flush()
         states = [self._requests[chunk.sequence.id].sampling for chunk in computed.chunks]
         return computed, self._sampler.sample(computed.logits, states)
 
@@ -221,7 +232,7 @@ class Runner:
         self._observers.notify(StepDone(sequences, prompt_tokens, len(decision.decode), duration))
 
     def _flush(self) -> None:
-        """Send the new events to the event loop and the load to the observers, once per step."""
+        """Send the new events to the event loop, and the load to the observers when it changed."""
         if self._outbox:
             self._emit(self._outbox)
             self._outbox = []

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from app.contract.errors import DeadlineExceeded, GenerationFailed, Interrupted, OutOfMemory
-from app.contract.events import FinishReason
+from app.contract.events import Finished, FinishReason
 from app.contract.requests import SamplingParams
 from app.contract.telemetry import EngineLoad, StepDone
+from app.engine.errors import DevicePoisonedError
 from tests.support.driving import Driver, drive
+from tests.support.simgpu import gpus, lost
+from tests.support.split import split
 from tests.support.tiny import tiny_llama
 
 PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
@@ -201,3 +204,72 @@ def test_requests_know_the_steps_that_they_shared(driver: Driver) -> None:
     assert (alone.first_step, alone.last_step) == (1, 4)
     assert first.first_step == second.first_step == 5
     assert (first.last_step, second.last_step) == (10, 7)
+
+
+@pytest.fixture
+def on_gpus() -> Driver:
+    """Two simulated GPUs, of which each step is recorded: when it is launched, sampled and told."""
+    model = tiny_llama()
+    split(model, 2)
+    return drive(model, chunk=16)
+
+
+def watched(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the runner does from now on, in order."""
+    seen: list[str] = []
+    runner = driver.runner
+
+    def noted(owner: Any, method: str, note: Callable[[Any], str]) -> None:
+        inner = getattr(owner, method)
+
+        def noting(argument: Any, *others: Any) -> Any:
+            seen.append(note(argument))
+            return inner(argument, *others)
+
+        monkeypatch.setattr(owner, method, noting)
+
+    noted(runner._executor, "execute", lambda decision: "launch a prompt" if decision.prefill else "launch")
+    noted(runner._sampler, "sample", lambda _: "sample")
+    noted(runner, "_emit", lambda emission: "tell the end" if isinstance(emission[-1][1], Finished) else "tell")
+    return seen
+
+
+@torch.inference_mode()
+def test_on_gpus_a_token_is_told_when_the_next_step_is_launched(
+    on_gpus: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the event loop writes to clients while the devices compute, and not before they can begin."""
+    seen = watched(on_gpus, monkeypatch)
+    on_gpus.ask("a", PROMPT, 3)
+    steps = ["launch a prompt", "sample", "launch", "tell", "sample", "launch", "tell", "sample"]
+    assert seen == [*steps, "tell the end"]
+
+
+@torch.inference_mode()
+def test_no_token_waits_while_the_launch_of_a_prompt_may_take_long(
+    on_gpus: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpus.submit("a", PROMPT, 8)
+    on_gpus.run(until=lambda: len(on_gpus.tokens["a"]) >= 2)
+    on_gpus.submit("b", PROMPT[:4], 8)
+    seen = watched(on_gpus, monkeypatch)
+    on_gpus.runner.step()
+    assert seen == ["tell", "launch a prompt", "sample"]
+
+
+def test_without_a_gpu_a_token_is_told_when_it_is_sampled(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a step is computed when it is launched: its end would be too late."""
+    seen = watched(driver, monkeypatch)
+    driver.ask("a", PROMPT, 2)
+    assert seen == ["launch a prompt", "sample", "tell", "launch", "sample", "tell the end"]
+
+
+@torch.inference_mode()
+def test_what_came_before_a_lost_gpu_is_told(on_gpus: Driver) -> None:
+    on_gpus.submit("short", PROMPT, 1)
+    on_gpus.submit("long", PROMPT[:4], 30)
+    on_gpus.runner.step()
+    assert not on_gpus.finished
+    with lost(gpus()[1]), pytest.raises(DevicePoisonedError):
+        on_gpus.run()
+    assert on_gpus.finished["short"].reason is FinishReason.LENGTH
