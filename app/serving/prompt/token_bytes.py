@@ -1,6 +1,5 @@
 """The bytes of single tokens. A token may be half a character."""
 
-import json
 import re
 
 from tokenizers import Tokenizer
@@ -15,7 +14,8 @@ class TokenBytes:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
-        self._byte_of = _alphabet() if '"ByteLevel"' in json.dumps(_decoder(tokenizer)) else None
+        # The decoder's repr names each of its parts. The tokenizer as JSON would take long: it has the vocabulary.
+        self._byte_of = _alphabet() if "ByteLevel(" in repr(tokenizer.decoder) else None
 
     def of(self, token: int) -> bytes:
         """Empty for an unknown id: the vocabulary of a model is often larger than that of its tokenizer."""
@@ -28,10 +28,6 @@ class TokenBytes:
         if byte is not None:
             return bytes([int(byte[1], 16)])
         return text.replace(_SPACE, " ").encode()
-
-
-def _decoder(tokenizer: Tokenizer) -> object:
-    return json.loads(tokenizer.to_str())["decoder"]
 
 
 def _alphabet() -> dict[str, int]:
