@@ -35,8 +35,20 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Any]:
     return FAMILIES[request.param]
 
 
+@pytest.fixture(params=["llama", "deepseek"])
+def make_small(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """A layer on each GPU and few heads: the interpreter takes milliseconds for each head of each row."""
+    makers: dict[str, Callable[[], Any]] = {
+        "llama": lambda: tiny_llama(num_hidden_layers=2, num_attention_heads=4),
+        "deepseek": lambda: tiny_deepseek(
+            yarn=True, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2
+        ),
+    }
+    return makers[request.param]
+
+
 def over_two(model: Any, **settings: Any) -> Driver:
-    split(model, 2)
+    split(model, model.config.num_hidden_layers // 2)
     return drive(model, chunk=48, **settings)
 
 
@@ -99,28 +111,28 @@ def over_two_with_kernels(model: Any) -> Driver:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
-def test_tritons_kernels_give_the_same_tokens(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tritons_kernels_give_the_same_tokens(make_small: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each layer takes the plan of its own device."""
     monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
-    stock = make()
-    expected = {name: reference(stock, prompt) for name, prompt in PROMPTS.items()}
-    driver = over_two_with_kernels(make())
+    stock = make_small()
+    expected = {name: reference(stock, prompt, 5) for name, prompt in PROMPTS.items()}
+    driver = over_two_with_kernels(make_small())
     for name, prompt in PROMPTS.items():
-        driver.submit(name, prompt)
+        driver.submit(name, prompt, 5)
     driver.run()
     assert driver.tokens == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take no CPU tensors")
 def test_a_captured_step_is_a_replay_on_each_gpu_and_one_copy_between(
-    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    make_small: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A "captured" part is computed again at each replay. Its tokens are those of one device."""
     monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
-    stock = make()
+    stock = make_small()
     names = ("short", "one token")
-    expected = {name: reference(stock, PROMPTS[name]) for name in names}
-    driver = over_two_with_kernels(make())
+    expected = {name: reference(stock, PROMPTS[name], 6) for name in names}
+    driver = over_two_with_kernels(make_small())
     executor, replayed = driver.runner._executor, list[torch.device]()
 
     def captures(gpu: torch.device) -> Any:
@@ -136,7 +148,7 @@ def test_a_captured_step_is_a_replay_on_each_gpu_and_one_copy_between(
     executor.graphs = DecodeGraphs(executor._decoder, executor._cache, 2, {gpu: captures(gpu) for gpu in gpus()})
     assert executor.graphs.sizes == [1, 2]
     for name in names:
-        driver.submit(name, PROMPTS[name])
+        driver.submit(name, PROMPTS[name], 6)
     driver.run(until=lambda: all(driver.tokens[name] for name in names))
     replayed.clear()
     steps = len(expected["short"]) - sequences_of(driver.scheduler)[0].generated

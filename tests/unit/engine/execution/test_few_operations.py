@@ -17,7 +17,7 @@ from app.engine.execution.decoder import Decoder
 from app.engine.execution.few_operations import use_few_operations
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import HeadsShape, LatentShape
-from app.engine.layers import triton_norms
+from app.engine.layers import triton_norms, triton_tiles
 from app.engine.layers.experts import OURS, ExpertsPolicy
 from app.engine.layers.triton_experts import experts_forward
 from tests.support.driving import over_pages
@@ -26,7 +26,9 @@ from tests.support.tiny import tiny_deepseek, tiny_llama
 
 
 def deepseek(**changes: Any) -> Decoder:
-    model: Any = tiny_deepseek(num_hidden_layers=2, n_routed_experts=6, num_experts_per_tok=2, **changes)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}  # the interpreter takes milliseconds for each
+    experts = {"n_routed_experts": 6, "num_experts_per_tok": 2}
+    model: Any = tiny_deepseek(num_hidden_layers=2, **(heads | experts | changes))
     absorb(model)
     ALL_EXPERTS_FUNCTIONS.register(OURS, experts_forward)  # as the start-up does on a GPU
     decoder = Decoder(model.to(DEVICE), ExpertsPolicy(model.config, {1: {OURS: 1.0}}))
@@ -56,7 +58,8 @@ def decoder(request: pytest.FixtureRequest) -> Decoder:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "PROGRAMS", 1)  # the interpreter runs them one after the other
-    monkeypatch.setattr(few_operations, "TRIED", (1, 4, 66))
+    monkeypatch.setattr(triton_tiles, "MOST_TOKENS", 16)
+    monkeypatch.setattr(few_operations, "TRIED", (1, 4, 18))  # every form of the experts
 
 
 def test_all_layers_of_both_families_are(decoder: Decoder) -> None:
