@@ -27,8 +27,8 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:
-            await asyncio.sleep(0.005)  # as in uvicorn: it has no event for it
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  # uvicorn has no event for it
+            await asyncio.sleep(0.005)
         await self.lifespan.shutdown()
 
 

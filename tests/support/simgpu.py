@@ -31,6 +31,15 @@ aten = torch.ops.aten
 
 _COPIES = {aten._to_copy.default, aten.copy_.default}
 _INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
+_WHOLE = {
+    aten.flatten.using_ints,
+    aten.linear.default,
+    aten.matmul.default,
+    aten.mT.default,
+    aten.reshape.default,
+    aten.to.dtype,
+}
+"""Composite operations that name no device. They are most of a model's, and each has many parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +129,8 @@ class SimTensor(Tensor):
 
     @staticmethod
     def __new__(cls, elem: Tensor, device: torch.device) -> Self:
-        gpus()
         # Never an inference tensor: in inference mode torch fails on a view that is one of a base that is none.
-        with torch.inference_mode(mode=False):
+        with torch._C._InferenceMode(False):
             self = Tensor._make_wrapper_subclass(
                 cls,
                 elem.size(),
@@ -157,25 +165,29 @@ class SimTensor(Tensor):
     ) -> Any:
         kwargs = kwargs or {}
         # In inference mode composite operations arrive whole, with devices anywhere among their arguments.
-        parts = func.decompose(*args, **kwargs)
-        return _run(func, args, kwargs) if parts is NotImplemented else parts
+        return func.decompose(*args, **kwargs) if _has_parts(func) else _run(func, args, kwargs)
+
+
+@functools.cache
+def _has_parts(func: Any) -> bool:
+    return func not in _WHOLE and bool(func._can_decompose())
 
 
 def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Compute on the wrapped tensors, and wrap what comes out."""
     torch._C._set_only_lift_cpu_tensors(True)  # for torch.tensor(…, device=…)
     tensors: list[Tensor] = []
-    _mapped(lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) else None, (args, kwargs))
+    real, named = _real(args, tensors), _real(kwargs, tensors)
     source = _common_device(func, args, tensors)
     target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else source
     if target.type == TYPE and target.index is None:
         target = torch.device(TYPE, 0)
     if source in _lost or target in _lost:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-    if "device" in kwargs:
-        kwargs = kwargs | {"device": torch.device("cpu")}
+    if "device" in named:
+        named["device"] = torch.device("cpu")
 
-    out = _compute(func)(*_mapped(_real, args), **_mapped(_real, kwargs))
+    out = _compute(func)(*real, **named)
     if func is aten.copy_.default:
         _record(args[1], args[0].device)
     elif func is aten._to_copy.default:
@@ -184,7 +196,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         _record(args[0], torch.device("cpu"))
     if target.type != TYPE:
         return out
-    return _mapped(lambda leaf: _wrapped(leaf, target), out)
+    return _wrapped(out, target)
 
 
 def _compute(func: Any) -> Callable[..., Any]:
@@ -214,22 +226,30 @@ def _record(source: Tensor, target: torch.device) -> None:
             recording.append(Crossing(source.device, target, tuple(source.shape)))
 
 
-def _mapped(change: Callable[[Any], Any], tree: Any) -> Any:
-    """Each leaf of an operation's arguments or results, changed. torch's own `tree_map` took most of the time."""
+def _real(tree: Any, tensors: list[Tensor]) -> Any:
+    """An operation's arguments with CPU tensors in place of simulated ones. `tensors` gets all tensors among them.
+
+    torch's own `tree_map` took most of the time.
+    """
+    if isinstance(tree, Tensor):
+        tensors.append(tree)
+        return tree.elem if isinstance(tree, SimTensor) else tree
     kind = type(tree)
     if kind is tuple or kind is list:
-        return kind([_mapped(change, part) for part in tree])
+        return kind([_real(part, tensors) for part in tree])
     if kind is dict:
-        return {name: _mapped(change, part) for name, part in tree.items()}
-    return change(tree)
+        return {name: _real(part, tensors) for name, part in tree.items()}
+    return tree
 
 
-def _real(leaf: Any) -> Any:
-    return leaf.elem if isinstance(leaf, SimTensor) else leaf
-
-
-def _wrapped(leaf: Any, device: torch.device) -> Any:
-    return SimTensor(leaf, device) if isinstance(leaf, Tensor) else leaf
+def _wrapped(out: Any, device: torch.device) -> Any:
+    """An operation's results on the device."""
+    if isinstance(out, Tensor):
+        return SimTensor(out, device)
+    kind = type(out)
+    if kind is tuple or kind is list:
+        return kind([_wrapped(part, device) for part in out])
+    return out
 
 
 class _Backend(backend_registration._DummyBackendModule):

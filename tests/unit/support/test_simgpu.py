@@ -3,6 +3,7 @@
 A failure here after an update of torch says which of its experimental parts moved.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -186,6 +187,7 @@ def test_every_thread_sees_the_devices() -> None:
 
 
 def test_memory_is_counted_once_per_buffer_and_given_back() -> None:
+    gc.collect()  # what earlier tests left
     before = allocated(GPU0), allocated(GPU1)
     buffer = torch.zeros(1000, device=GPU0)
     view = buffer[10:]

@@ -18,8 +18,8 @@ from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
 FAMILIES: dict[str, Callable[[], Any]] = {
-    "llama": tiny_llama,
-    "deepseek": lambda: tiny_deepseek(yarn=True),
+    "llama": lambda: tiny_llama(num_hidden_layers=3),
+    "deepseek": lambda: tiny_deepseek(yarn=True, num_hidden_layers=3),
 }
 PLACES: dict[str, Callable[[Any], object]] = {
     "one device": lambda _: None,
@@ -133,7 +133,7 @@ def test_no_known_page_takes_the_place_of_a_row(case: Case) -> None:
 def test_a_prompt_that_is_preempted_is_told_once(case: Case) -> None:
     driver = case.drive(kv_tokens=9 * PAGE_SIZE, chunk=2)
     old, young = case.prompt(90), case.prompt(130)
-    driver.submit("old", old, 120)
+    driver.submit("old", old, 60)
     driver.submit("young", young, 6, prompt_logprobs=TOP)
     (sequence,) = [s for s in sequences_of(driver.scheduler) if s.id == "young"]
     driver.run(until=lambda: sequence.preemptions > 0)
@@ -141,7 +141,7 @@ def test_a_prompt_that_is_preempted_is_told_once(case: Case) -> None:
     driver.run()
     case.check(young, driver.prompts["young"])
     alone = case.drive()
-    assert driver.tokens == {"old": alone.ask("old", old, 120), "young": alone.ask("young", young, 6)}
+    assert driver.tokens == {"old": alone.ask("old", old, 60), "young": alone.ask("young", young, 6)}
 
 
 def test_an_answer_that_is_preempted_finds_its_own_pages(case: Case) -> None:
@@ -149,7 +149,7 @@ def test_an_answer_that_is_preempted_finds_its_own_pages(case: Case) -> None:
     driver = case.drive(kv_tokens=8 * PAGE_SIZE, max_sequences=4, chunk=8)
     prompts = {str(n): case.prompt(20 + 3 * n) for n in range(4)}
     for name, prompt in prompts.items():
-        driver.submit(name, prompt, 120, prompt_logprobs=TOP)
+        driver.submit(name, prompt, 60, prompt_logprobs=TOP)
     sequences = sequences_of(driver.scheduler)
     driver.run()
     assert sum(sequence.preemptions for sequence in sequences) > 0, "this test is about preemption"
