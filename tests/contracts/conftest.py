@@ -1,6 +1,7 @@
 """Every engine passes the same suite. A new one adds its builder here; the suite does not change."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from app.contract.engine import Engine, Phase
 from app.contract.options import DType
 from app.contract.telemetry import Observers
 from app.engine.grammars.compiler import Grammars
+from app.engine.layers import experts
 from app.engine.scripted import SCRIPTED_MODEL, ScriptedEngine
 from app.local_engine import local_engine
 from app.models.selection import Selection
@@ -37,7 +39,7 @@ def _local(folder: Path) -> Engine:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_llama().save_pretrained(folder)
+    tiny_llama(num_hidden_layers=2).save_pretrained(folder)
     save_tiny_tokenizer(folder)
     return folder
 
@@ -45,9 +47,15 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def deepseek_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-deepseek"
-    tiny_deepseek(yarn=True).save_pretrained(folder)
+    tiny_deepseek(yarn=True, num_hidden_layers=2).save_pretrained(folder)
     save_tiny_tokenizer(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start measures the experts for a second, whatever their size."""
+    monkeypatch.setattr(experts, "choose", functools.partial(experts.choose, seconds=0.01))
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in BUILDERS])

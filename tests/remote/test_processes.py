@@ -36,9 +36,10 @@ print("TOLD " + json.dumps([answer, metrics, heavy]))
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(embedded_model: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The embedded model, served by this stack's app without nginx: the process, and its address."""
+    """The embedded model, served by this stack's app without nginx: the process, and its address. It takes long to
+    start; the last test kills it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

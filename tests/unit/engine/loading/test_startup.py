@@ -4,6 +4,7 @@ Two GPUs are simulated; everything in front of them is the product's. transforme
 them with accelerate's hooks, as it does over two real GPUs, which is where the first real start once failed.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged, Pha
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.errors import LoadError
 from app.engine.health import Health
+from app.engine.layers import experts
 from app.engine.loading.compile_caches import VARIABLES
 from app.engine.loading.startup import load_decoder
 from app.engine.thread import build_runner
@@ -48,6 +50,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Any]:
 def _inference(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in (*VARIABLES, "CC"):
         monkeypatch.setenv(name, "")  # what a start on GPUs sets goes with the test
+    monkeypatch.setattr(experts, "choose", functools.partial(experts.choose, seconds=0.01))  # else a second a start
     gpus()
     with torch.inference_mode():
         yield
