@@ -18,7 +18,7 @@ from tests.support.driving import Driver, drive, over_pages, reference, sequence
 from tests.support.split import split
 from tests.support.tiny import VOCABULARY, tiny_deepseek, tiny_llama
 
-pytestmark = pytest.mark.no_cover  # measured, they take half as long again, and run no line that others do not
+pytestmark = pytest.mark.no_cover  # decision 0307
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: tiny_llama(num_hidden_layers=3),

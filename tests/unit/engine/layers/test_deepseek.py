@@ -18,14 +18,15 @@ from tests.support.kernels import DEVICE
 from tests.support.paging import logits_of
 from tests.support.tiny import VOCABULARY, tiny_deepseek
 
-PARTS = (10, 22, 23, 24, 44)
-"""Where a text is cut: two prompt chunks, two decode steps, and a chunk whose tokens are sorted by expert."""
+PARTS = (10, 22, 23, 24, 42, 65)
+"""Where a text is cut: two prompt chunks, two decode steps, a chunk whose tokens are sorted by expert, and one whose
+experts transformers computes."""
 
 
 def decoder_of(model: Any) -> Decoder:
-    """With Triton's attention, and with our kernels for the experts of small steps."""
+    """With Triton's attention, and with our kernels for the experts of steps of at most 20 tokens."""
     absorb(model)
-    decoder = Decoder(model.to(DEVICE), ExpertsPolicy(model.config, {1: {OURS: 1.0}, 4096: {"eager": 1.0}}))
+    decoder = Decoder(model.to(DEVICE), ExpertsPolicy(model.config, {1: {OURS: 1.0}, 400: {"eager": 1.0}}))
     shape = kv_shape(model.config.to_dict())
     assert isinstance(shape, LatentShape)
     decoder.backend = TritonLatents(shape, PAGE_SIZE, torch.float32, latents, rotation)
@@ -37,7 +38,7 @@ def test_chunks_and_decode_steps_equal_the_stock_model(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triton_tiles, "MOST_TOKENS", 16)  # the interpreter takes milliseconds for each token
-    changes |= {"num_hidden_layers": 2}
+    changes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
     tokens = torch.randint(3, VOCABULARY, (1, PARTS[-1]), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = tiny_deepseek(**changes)(input_ids=tokens).logits
