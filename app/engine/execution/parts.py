@@ -6,6 +6,7 @@ at the start, where it will be used. docs/decisions/0008-both-gpus-on-one-prompt
 """
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -32,12 +33,17 @@ SecondsOf = Callable[[int, int], float]
 
 
 def choose_parts(decoder: Decoder, sizes: Sequence[int], seconds_of: SecondsOf | None = None) -> None:
-    """Let the decoder compute steps of `sizes` rows in the number of parts with which they take least. Nothing is
-    measured where one device has all layers. Raises torch.OutOfMemoryError."""
+    """Let the decoder compute steps of `sizes` rows in the number of parts with which they take least. They stay
+    whole where one device has all layers, and where parts cannot be computed."""
     if len(decoder.segments) == 1:
         return
     begun = time.monotonic()
-    counts = {rows: best_count(rows, seconds_of or measured(decoder, max(sizes))) for rows in sizes}
+    try:
+        counts = {rows: best_count(rows, seconds_of or measured(decoder, max(sizes))) for rows in sizes}
+    except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
+        _log.warning("prompts are computed as a whole: parts do not run here", extra={"reason": repr(refused)})
+        decoder.parts = {}
+        return
     decoder.parts = counts
     seconds = round(time.monotonic() - begun, 2)
     _log.info("prompts are computed in parts over the GPUs", extra={"parts": counts, "seconds": seconds})
@@ -60,7 +66,7 @@ def measured(decoder: Decoder, most: int) -> SecondsOf:
     @torch.inference_mode()
     def seconds_of(rows: int, count: int) -> float:
         decoder.parts = {rows: count}
-        step, taken = _one_prompt(rows), []
+        step, taken = _one_prompt(rows, decoder.vocabulary), []
         for _ in range(ROUNDS):
             begun = time.monotonic()
             decoder.forward(step, cache)[0].sum().item()  # waits for the last device
@@ -70,7 +76,9 @@ def measured(decoder: Decoder, most: int) -> SecondsOf:
     return seconds_of
 
 
-def _one_prompt(rows: int) -> Step:
-    """Its last row is sampled, and its pages are the first ones."""
+def _one_prompt(rows: int, vocabulary: int) -> Step:
+    """Its last row is sampled, and its pages are the first ones. Its tokens differ, as a text's do: equal ones would
+    all choose the same experts, and to read the others is what parts cost."""
+    tokens = random.Random(0).choices(range(vocabulary), k=rows)  # noqa: S311  # numbers to measure with
     pages, places = list(range(-(-rows // PAGE_SIZE))), list(range(rows))
-    return Step([1] * rows, places, places, (), (Span(pages, 0, rows, slice(0, rows)),), (), [rows - 1])
+    return Step(tokens, places, places, (), (Span(pages, 0, rows, slice(0, rows)),), (), [rows - 1])

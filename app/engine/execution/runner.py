@@ -144,10 +144,10 @@ class Runner:
 
     def _failure(self, error: Exception, decision: Decision) -> ServingError:
         """The error of the failed step's requests. Raises DevicePoisonedError when no later step could succeed."""
+        self._flush()  # the events of the step before are right, and what follows may wait for a device
         if isinstance(error, RuntimeError):
             lost = lost_device(self._executor.devices)
             if lost is not None:
-                self._flush()  # of the steps before: those are right
                 raise DevicePoisonedError(lost) from error
         if ran_out_of_memory(error):
             return OutOfMemory("There was not enough memory for this request.", retry_after=5)

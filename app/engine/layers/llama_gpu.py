@@ -59,7 +59,8 @@ class _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         self.attention_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
         self._attention = attention
-        self._states = join(attention.q_proj, attention.k_proj, attention.v_proj)  # [(h + 2k) * d, w]
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
+        self._states = join(*projections, beside=[attention.o_proj])  # [(h + 2k) * d, w]
         self._gates = join(mlp.gate_proj, mlp.up_proj)  # [2i, w]
         self._down = mlp.down_proj
 

@@ -1,10 +1,13 @@
 """Steps are cut into the number of parts with which they take least, where there are several GPUs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from app.engine.attention.cache import KvCache
+from app.engine.attention.step import Step
 from app.engine.execution.decoder import Decoder
 from app.engine.execution.parts import choose_parts, measured
 from tests.support.driving import over_pages
@@ -53,6 +56,33 @@ def test_one_device_computes_whole_steps() -> None:
     decoder = Decoder(over_pages(tiny_deepseek()))
     choose_parts(decoder, (64,), takes({}))
     assert not decoder.parts
+
+
+def test_steps_stay_whole_where_parts_do_not_run(decoder: Decoder, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_rows: int, count: int) -> float:
+        decoder.parts = {64: count}
+        if count > 1:
+            raise RuntimeError("no kernel for so few rows")
+        return 1.0
+
+    choose_parts(decoder, (64,), fails)
+    assert decoder.parts == {}
+    assert "parts do not run here" in caplog.text
+
+
+@torch.inference_mode()
+def test_the_measured_prompt_is_like_a_text(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal tokens would choose the same experts, whose weights are then read for no part but one."""
+    seen: list[list[int]] = []
+    forward = decoder.forward
+
+    def noting(step: Step, cache: KvCache) -> Any:
+        seen.append(step.tokens)
+        return forward(step, cache)
+
+    monkeypatch.setattr(decoder, "forward", noting)
+    measured(decoder, 64)(64, 2)
+    assert len(set(seen[0])) > 32
 
 
 @torch.inference_mode()
