@@ -7,8 +7,10 @@ added, at once, without a goodbye). PORT is where Serve's proxies of these nodes
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+from ray._private.utils import get_ray_address_file
 from ray.cluster_utils import Cluster
 
 LEAST_MEMORY = 80 * 1024 * 1024
@@ -18,6 +20,8 @@ LEAST_MEMORY = 80 * 1024 * 1024
 def main(port: str, folder: str) -> None:
     os.environ["RAY_SERVE_WORKER_PROXY_HTTP_PORT"] = port  # two proxies on one machine cannot share one
     node = {"num_cpus": 1, "object_store_memory": LEAST_MEMORY, "include_dashboard": False}
+    # Ray notes the address there, wherever its folder is, and does not make the place: a new machine has none.
+    Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
     cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
     added: list[Any] = []
     try:
