@@ -120,7 +120,7 @@ class Compose:
                 for line in running.stdout or ():
                     yield line.decode(errors="replace").rstrip("\n")
             finally:
-                running.terminate()
+                running.kill()  # it holds nothing, and while it follows logs compose may ignore a first SIGTERM
 
     def services(self) -> dict[str, Any]:
         """The services that `up` would start, with every variable filled in. Raises StackError."""

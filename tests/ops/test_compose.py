@@ -409,3 +409,15 @@ def test_two_stacks_have_projects_of_their_own(tmp_path: Path) -> None:
     one, other = (_config(STATE_DIR=str(tmp_path / name)) for name in ("one", "other"))
     assert compose.project_name(one) != compose.project_name(other)
     assert compose.project_name(one) == compose.project_name(_config(STATE_DIR=str(tmp_path / "one")))
+
+
+@pytest.mark.timeout(60)
+def test_reading_logs_ends_although_compose_ignores_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does at times while it follows them."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    deaf += "; print('a line', flush=True); time.sleep(300)"
+    containers = compose.Compose(_config())
+    monkeypatch.setattr(containers, "command", lambda *_: [sys.executable, "-c", deaf])
+    lines = containers.lines("logs", "--follow")
+    assert next(lines) == "a line"
+    lines.close()  # type: ignore[attr-defined]  # a generator
