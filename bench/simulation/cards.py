@@ -12,6 +12,7 @@ from functools import cache
 from itertools import pairwise
 
 from app.contract.engine import Capacity
+from app.engine.attention.step_parts import count_for
 from app.engine.execution.parts import best_count
 from app.engine.scheduling.decision import Decision
 from app.engine.scheduling.scheduler import ALONE
@@ -67,8 +68,8 @@ class Card:
         if not decision.prefill:
             return self.decode(rows, context)
         chunks = [(chunk.length, chunk.start) for chunk in decision.prefill]
-        size = ALONE * GPU_CHUNK if sum(tokens for tokens, _ in chunks) >= ALONE * GPU_CHUNK else GPU_CHUNK
-        return self.in_parts(chunks, _parts(self, size), context)
+        count = count_for(rows + sum(tokens for tokens, _ in chunks), _counts(self))
+        return self.in_parts(chunks, count, context)
 
     def in_parts(self, chunks: Sequence[tuple[int, int]], count: int, context: int = 0) -> float:
         """Of prompt chunks in `count` parts over the cards. The first part also reads `context` tokens for sequences
@@ -170,9 +171,14 @@ def _between(points: Sequence[tuple[float, float]], at: float) -> float:
 
 
 @cache
-def _parts(card: Card, rows: int) -> int:
-    """What the product would choose for steps of so many rows."""
-    return 1 if card.gpus == 1 else best_count(rows, lambda tokens, count: card.in_parts([(tokens, 0)], count))
+def _counts(card: Card) -> dict[int, int]:
+    """What the product would choose at its start."""
+    if card.gpus == 1:
+        return {}
+    return {
+        size: best_count(size, lambda rows, count: card.in_parts([(rows, 0)], count))
+        for size in (GPU_CHUNK, ALONE * GPU_CHUNK)
+    }
 
 
 @cache

@@ -13,20 +13,25 @@ from app.engine.attention.step import Span, Step
 
 
 def parts_of(step: Step, counts: Mapping[int, int]) -> list[Step]:
-    """The step's rows in parts of about the same size, the decoding rows in the first one. Rows that are sampled keep
-    their order.
+    """The step's rows in parts of about the same size, as many as `counts` says, the decoding rows in the first one.
+    Rows that are sampled keep their order.
 
-    `counts` has the number of parts for some numbers of rows: the largest that is not larger than the step's holds,
-    and smaller steps stay whole. So does a step without prompts, and one whose prompt rows are scored: each wait for
-    the scores of a part would end what parts are for.
+    A step without prompts stays whole, and so does one whose prompt rows are scored: each wait for the scores of a
+    part would end what parts are for.
     """
     rows, decoding = len(step.tokens), len(step.decode)
-    known = [size for size in counts if size <= rows]
-    if not known or not step.spans or step.scored:
+    count = count_for(rows, counts)
+    if count == 1 or not step.spans or step.scored:
         return [step]
-    count = counts[max(known)]
     ends = [max(decoding, rows * number // count) for number in range(1, count + 1)]
     return [_part(step, start, end) for start, end in pairwise([0, *ends]) if end > start]
+
+
+def count_for(rows: int, counts: Mapping[int, int]) -> int:
+    """The number of parts of a step with so many rows. `counts` has it for some numbers of rows: that of the largest
+    which is not larger holds, and smaller steps stay whole."""
+    known = [size for size in counts if size <= rows]
+    return counts[max(known)] if known else 1
 
 
 def _part(step: Step, start: int, end: int) -> Step:
