@@ -15,7 +15,7 @@ from app.engine.execution.graphs.decode_graphs import capture_steps
 from app.engine.execution.memory.cleanup import Cleaner, memory_of
 from app.engine.execution.memory.most_memory import say_most_memory
 from app.engine.execution.memory.pool_size import free_beside_a_step, pages_that_fit
-from app.engine.execution.parts import choose_parts
+from app.engine.execution.parts import choose_parts, measured
 from app.engine.execution.runner import Emission, Runner
 from app.engine.health import Health
 from app.engine.kv.manager import KvManager
@@ -74,7 +74,7 @@ def build_runner(
         sequences=config.capacity.sequences,
         measure=free_beside_a_step,
     )
-    choose_parts(decoder, (chunk, ALONE * chunk))  # after the measurement: a whole step takes more memory
+    choose_parts(decoder, (chunk, ALONE * chunk), measured)  # after the measurement: a whole step takes more memory
     say_most_memory(decoder, pages)
     pool = PagePool(pages, PAGE_SIZE, share_prefixes=config.share_prefixes)
     cache = decoder.new_cache(pool.count)

@@ -38,7 +38,7 @@ _NEVER = 100  # tokens below are control tokens, of which one would end an answe
 
 class Played(Executor):
     def __init__(self, sequences: int, seconds: float, *, asynchronous: bool) -> None:
-        self._asynchronous = asynchronous
+        self.asynchronous = asynchronous
         self._seconds = seconds
         self._number = torch.zeros(8)
         self._logits = torch.randn(sequences, _VOCABULARY)

@@ -1,7 +1,6 @@
 """The app on a real port, within the test's process."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ from app.api.http.protocol import Protocol
 
 
 class _Server(uvicorn.Server):
-    """Ends as soon as it is told to. uvicorn's own looks for that ten times a second, and then waits a tenth."""
+    """Ends as soon as it is told to: uvicorn's own looks for that ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -21,15 +20,6 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.on_tick(0)  # the date of the answers
         await self.told_to_end.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        await self.lifespan.shutdown()
 
 
 class LiveServer:

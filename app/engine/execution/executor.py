@@ -29,18 +29,14 @@ class Executor:
     def __init__(self, decoder: Decoder, cache: KvCache, graphs: DecodeGraphs | None = None) -> None:
         self._decoder = decoder
         self._cache = cache
-        self._asynchronous = any(device.type != "cpu" for device in decoder.devices)
         self.graphs = graphs
+        self.asynchronous = any(device.type != "cpu" for device in decoder.devices)
+        """Whether `execute` returns before its step is computed."""
 
     @property
     def devices(self) -> list[torch.device]:
         """Every device that computes."""
         return self._decoder.devices
-
-    @property
-    def asynchronous(self) -> bool:
-        """Whether `execute` returns before its step is computed."""
-        return self._asynchronous
 
     @torch.inference_mode()
     def execute(self, decision: Decision) -> "Computed":

@@ -32,14 +32,15 @@ SecondsOf = Callable[[int, int], float]
 """Of a step with so many prompt tokens, in so many parts."""
 
 
-def choose_parts(decoder: Decoder, sizes: Sequence[int], seconds_of: SecondsOf | None = None) -> None:
+def choose_parts(decoder: Decoder, sizes: Sequence[int], measure: Callable[[Decoder, int], SecondsOf]) -> None:
     """Let the decoder compute steps of `sizes` rows in the number of parts with which they take least. They stay
     whole where one device has all layers, and where parts cannot be computed."""
     if len(decoder.segments) == 1:
         return
     begun = time.monotonic()
     try:
-        counts = {rows: best_count(rows, seconds_of or measured(decoder, max(sizes))) for rows in sizes}
+        seconds_of = measure(decoder, max(sizes))
+        counts = {rows: best_count(rows, seconds_of) for rows in sizes}
     except Exception as refused:  # noqa: BLE001  # compilers and drivers raise errors of many classes
         _log.warning("prompts are computed as a whole: parts do not run here", extra={"reason": repr(refused)})
         decoder.parts = {}

@@ -1,5 +1,6 @@
 """The bytes of single tokens. A token may be half a character."""
 
+import pickle
 import re
 
 from tokenizers import Tokenizer
@@ -14,8 +15,8 @@ class TokenBytes:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
-        # The decoder's repr names each of its parts. The tokenizer as JSON would take long: it has the vocabulary.
-        self._byte_of = _alphabet() if "ByteLevel(" in repr(tokenizer.decoder) else None
+        # Pickled, a decoder is its JSON, which names its parts. That of the tokenizer has the vocabulary and is slow.
+        self._byte_of = _alphabet() if b'"ByteLevel"' in pickle.dumps(tokenizer.decoder) else None
 
     def of(self, token: int) -> bytes:
         """Empty for an unknown id: the vocabulary of a model is often larger than that of its tokenizer."""

@@ -43,18 +43,18 @@ def pipeline(row: float, part: float) -> Callable[[int, int], float]:
     ],
 )
 def test_the_fastest_number_of_parts_is_taken(decoder: Decoder, seconds: dict[int, float], best: int) -> None:
-    choose_parts(decoder, (64,), takes(seconds))
+    choose_parts(decoder, (64,), lambda *_: takes(seconds))
     assert decoder.parts == {64: best}
 
 
 def test_each_size_has_its_own_number(decoder: Decoder) -> None:
-    choose_parts(decoder, (64, 512), pipeline(row=1.0, part=16.0))
+    choose_parts(decoder, (64, 512), lambda *_: pipeline(row=1.0, part=16.0))
     assert decoder.parts == {64: 2, 512: 4}
 
 
 def test_one_device_computes_whole_steps() -> None:
     decoder = Decoder(over_pages(tiny_deepseek()))
-    choose_parts(decoder, (64,), takes({}))
+    choose_parts(decoder, (64,), lambda *_: takes({}))
     assert not decoder.parts
 
 
@@ -65,7 +65,7 @@ def test_steps_stay_whole_where_parts_do_not_run(decoder: Decoder, caplog: pytes
             raise RuntimeError("no kernel for so few rows")
         return 1.0
 
-    choose_parts(decoder, (64,), fails)
+    choose_parts(decoder, (64,), lambda *_: fails)
     assert decoder.parts == {}
     assert "parts do not run here" in caplog.text
 
