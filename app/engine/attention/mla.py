@@ -87,7 +87,8 @@ class AbsorbedAttention(DeepseekV2Attention):
         """Make queries and latents of a token one product: one launch less. The modules' weights become views of the
         joined one. Only for modules with `q_proj`, and without biases there."""
         if self.joined is None:
-            self.joined = join(cast("nn.Linear", self.q_proj), self.kv_a_proj_with_mqa)
+            between = [self.kv_b_proj, self.o_proj]
+            self.joined = join(cast("nn.Linear", self.q_proj), self.kv_a_proj_with_mqa, beside=between)
 
     def _absorbs(self, queries: int, length: int) -> bool:
         return absorbed_is_cheaper(
