@@ -27,11 +27,12 @@ from app.contract.errors import (
 )
 from app.contract.events import EngineEvent, FinishReason, PromptEvent, TokenEvent
 from app.contract.readiness import interrupted
-from app.contract.telemetry import EngineLoad, KvTokens, Observers, Preemptions, StepDone
+from app.contract.telemetry import EngineLoad, Observers, StepDone
 from app.engine.commands import Submit
 from app.engine.errors import DevicePoisonedError
 from app.engine.execution.device_faults import lost_device, ran_out_of_memory
 from app.engine.execution.executor import Computed, Executor
+from app.engine.execution.load import load_of
 from app.engine.execution.memory.cleanup import Cleaner
 from app.engine.execution.prompt_scores import PromptScores
 from app.engine.execution.running_request import RunningRequest
@@ -236,23 +237,7 @@ class Runner:
         if self._outbox:
             self._emit(self._outbox)
             self._outbox = []
-        load = self._current_load()
+        load = load_of(self._scheduler)
         if load != self._load:
             self._load = load
             self._observers.notify(load)
-
-    def _current_load(self) -> EngineLoad:
-        scheduler, pool = self._scheduler, self._scheduler.kv.pool
-        return EngineLoad(
-            running=scheduler.running,
-            waiting=scheduler.waiting,
-            waits_for="memory" if scheduler.waits_for_memory else "place",
-            kv=KvTokens(
-                running=(pool.in_use - pool.shared) * pool.size,
-                shared=pool.shared * pool.size,
-                cached=pool.cached * pool.size,
-                free=pool.free * pool.size,
-            ),
-            evicted_pages=pool.evicted,
-            preemptions=Preemptions(**scheduler.preemptions),
-        )
