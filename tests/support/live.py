@@ -10,23 +10,11 @@ from fastapi import FastAPI
 from app.api.http.protocol import Protocol
 
 
-class _Server(uvicorn.Server):
-    """Ends as soon as it is told to: uvicorn's own looks for that ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.told_to_end = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)  # the date of the answers
-        await self.told_to_end.wait()
-
-
 class LiveServer:
     """A real uvicorn on a free port, in a thread: for what a test client cannot do, such as leaving."""
 
     def __init__(self, app: FastAPI, host: str = "127.0.0.1") -> None:
-        self._server = _Server(uvicorn.Config(app, host=host, port=0, log_config=None, http=Protocol))
+        self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, log_config=None, http=Protocol))
         self._loop = asyncio.new_event_loop()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -53,6 +41,6 @@ class LiveServer:
         self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
-        self.call(self._server.told_to_end.set)
+        self._server.should_exit = True
         self._thread.join(30)
         self._loop.close()
