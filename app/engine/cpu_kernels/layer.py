@@ -1,37 +1,20 @@
 """The kernels of one kind of layer, called with tensors."""
 
-from dataclasses import dataclass
 from functools import cache as once
 
 import torch
 from torch import Tensor
 
-from app.engine.cpu_kernels.attention import attention
-from app.engine.cpu_kernels.numbers import format_of
-from app.engine.cpu_kernels.rotation import rotation
-from app.engine.cpu_kernels.rows import gated_silu, root_mean_square
+from app.engine.cpu_kernels.launch import Kernel
+from app.engine.cpu_kernels.loaded import MachineCode
+from app.engine.cpu_kernels.shape import Shape
 
 Pair = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the compiled code is made for. `width` is the hidden state's, `inner` the gate's."""
-
-    dtype: torch.dtype
-    heads: int
-    key_heads: int
-    dim: int
-    scaling: float
-    width: int
-    inner: int
-    epsilon: float
-    page: int  # tokens in a page of the KV cache
-
-
 @once
 def kernels_for(shape: Shape) -> "LayerKernels":
-    """Compiled once in a process, in about three seconds. Raises KernelError."""
+    """Compiled once in a process's life. Raises KernelError."""
     return LayerKernels(shape)
 
 
@@ -39,14 +22,10 @@ class LayerKernels:
     """Tensors are contiguous, on the CPU, of the shape's type."""
 
     def __init__(self, shape: Shape) -> None:
-        numbers = format_of(shape.dtype)
         self._shape = shape
-        self._attend = attention(
-            numbers, shape.heads, shape.key_heads, shape.dim, scaling=shape.scaling, page=shape.page
-        )
-        self._rotate = rotation(numbers, shape.heads, shape.key_heads, shape.dim, shape.page)
-        self._norm = root_mean_square(numbers, shape.width, shape.epsilon)
-        self._gate = gated_silu(numbers, shape.inner)
+        code = MachineCode(shape)
+        self._attend, self._rotate = Kernel(code, "attend"), Kernel(code, "rotate")
+        self._norm, self._gate = Kernel(code, "norm"), Kernel(code, "gate")
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         """RMSNorm of `[1, rows, width]`."""
@@ -79,11 +58,17 @@ class LayerKernels:
         """
         shape, count = self._shape, queries.shape[0]
         output = torch.empty_like(queries)
-        scratch = torch.empty(torch.get_num_threads(), shape.heads // shape.key_heads, longest)
+        scratch = torch.empty(torch.get_num_threads(), _scratch_floats(shape, longest))
         inputs = _addresses(queries, output, rows, tables)
         memory = _addresses(*pages, scratch)
         self._attend(count * shape.key_heads, *inputs, tables.shape[1], *memory, longest)
         return output
+
+
+def _scratch_floats(shape: Shape, longest: int) -> int:
+    """Of one worker: mixed values, queries with the key worked on, and scores of a group of heads."""
+    group = shape.heads // shape.key_heads
+    return (2 * group + 1) * shape.dim + group * longest
 
 
 def _addresses(*tensors: Tensor) -> list[int]:

@@ -13,8 +13,9 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from app.engine.attention.backends.compiled import CompiledBackend
 from app.engine.attention.cache import KvCache
-from app.engine.cpu_kernels.launch import KernelError
-from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
+from app.engine.cpu_kernels.errors import KernelError
+from app.engine.cpu_kernels.layer import LayerKernels, kernels_for
+from app.engine.cpu_kernels.shape import Shape
 from app.engine.kv.pages import PAGE_SIZE
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def _shape(layer: LlamaDecoderLayer) -> Shape:
     """All layers of a model have the same."""
     attention, config = layer.self_attn, layer.self_attn.config
     return Shape(
-        dtype=layer.input_layernorm.weight.dtype,
+        dtype=str(layer.input_layernorm.weight.dtype).removeprefix("torch."),
         heads=config.num_attention_heads,
         key_heads=cast("int", config.num_key_value_heads),
         dim=attention.head_dim,

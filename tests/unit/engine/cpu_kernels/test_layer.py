@@ -10,8 +10,9 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from app.engine.attention.backends.heads import HeadsBackend
-from app.engine.cpu_kernels.launch import KernelError
-from app.engine.cpu_kernels.layer import LayerKernels, Shape, kernels_for
+from app.engine.cpu_kernels.errors import KernelError
+from app.engine.cpu_kernels.layer import LayerKernels, kernels_for
+from app.engine.cpu_kernels.shape import Shape
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import HeadsShape
 from app.engine.layers.llama import fuse
@@ -23,7 +24,8 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 
 def kernels(dtype: torch.dtype) -> LayerKernels:
-    return kernels_for(Shape(dtype, HEADS, KEY_HEADS, DIM, 0.2, WIDTH, INNER, 1e-5, PAGE_SIZE))
+    name = str(dtype).removeprefix("torch.")
+    return kernels_for(Shape(name, HEADS, KEY_HEADS, DIM, 0.2, WIDTH, INNER, 1e-5, PAGE_SIZE))
 
 
 def near(found: Tensor, expected: Tensor) -> None:
@@ -118,3 +120,13 @@ def test_a_type_without_kernels_and_a_foreign_openmp_leave_the_layers_as_they_ar
     reasons = [getattr(record, "reason", "") for record in caplog.records]
     assert any("float16" in reason for reason in reasons)
     assert any("libgomp" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(("python", "reason"), [("/bin/false", "status 1"), ("/no/python", "did not start")])
+def test_a_compiler_that_does_not_work_leaves_the_layers_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, python: str, reason: str
+) -> None:
+    kernels_for.cache_clear()
+    monkeypatch.setattr("sys.executable", python)
+    assert fuse(tiny_llama()) == 0
+    assert reason in getattr(caplog.records[-1], "reason", "")

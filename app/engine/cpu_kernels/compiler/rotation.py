@@ -4,13 +4,12 @@ from typing import Any
 
 from numba import carray, njit, types
 
-from app.engine.cpu_kernels.launch import Kernel
-from app.engine.cpu_kernels.numbers import Format, pointer_to
+from app.engine.cpu_kernels.compiler.numbers import Format, Task, pointer_to
 
 _integers = pointer_to(types.int64)
 
 
-def rotation(numbers: Format, heads: int, key_heads: int, dim: int, page: int) -> Kernel:
+def rotation(numbers: Format, heads: int, key_heads: int, dim: int, page: int) -> Task:
     """Items are rows. Arguments, in their order:
 
     states      `[rows, heads + 2 * key_heads, dim]`: queries, keys, values, as one multiplication gave them
@@ -47,4 +46,4 @@ def rotation(numbers: Format, heads: int, key_heads: int, dim: int, page: int) -
             for d in range(dim):
                 value[d] = states[heads + key_heads + head, d]
 
-    return Kernel(task)
+    return task

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from app.engine.cpu_kernels.launch import KernelError
+Task = Callable[..., None]
+"""`task(arguments, item, worker)`, compiled by numba: what is done for one item."""
 
 _WORD = ir.IntType(32)
 
@@ -27,13 +27,13 @@ class Format:
     prefetch: Callable[[Any, int], None]
 
 
-def format_of(dtype: torch.dtype) -> Format:
-    """Raises KernelError for a type without kernels."""
-    if dtype == torch.float32:
+def format_of(dtype: str) -> Format:
+    """Raises ValueError for a type without kernels."""
+    if dtype == "float32":
         return Format(4, pointer_to(types.float32), _same, _same, prefetch_of(types.float32))
-    if dtype == torch.bfloat16:
+    if dtype == "bfloat16":
         return Format(2, pointer_to(types.uint16), _widened, _narrowed, prefetch_of(types.uint16))
-    raise KernelError(f"{dtype} has no kernels")
+    raise ValueError(f"{dtype} has no kernels")
 
 
 def pointer_to(element: Any) -> Callable[[int], Any]:

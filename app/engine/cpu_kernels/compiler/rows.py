@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from app.engine.cpu_kernels.launch import Kernel
-from app.engine.cpu_kernels.numbers import Format, exponential
+from app.engine.cpu_kernels.compiler.numbers import Format, Task, exponential
 
 
-def root_mean_square(numbers: Format, width: int, epsilon: float) -> Kernel:
+def root_mean_square(numbers: Format, width: int, epsilon: float) -> Task:
     """RMSNorm. Items are rows; arguments are `[rows, width]`, the weight `[width]`, and `[rows, width]` to write."""
     size, at, read, write = numbers.bytes, numbers.at, numbers.read, numbers.write
     tiny = np.float32(epsilon)
@@ -27,10 +26,10 @@ def root_mean_square(numbers: Format, width: int, epsilon: float) -> Kernel:
         for d in range(width):
             output[d] = write(read(x[d]) * scale * read(weight[d]))
 
-    return Kernel(task)
+    return task
 
 
-def gated_silu(numbers: Format, width: int) -> Kernel:
+def gated_silu(numbers: Format, width: int) -> Task:
     """`silu(gate) * up`. Items are rows; arguments are `[rows, 2 * width]`, gate before up, and `[rows, width]` to
     write."""
     size, at, read, write = numbers.bytes, numbers.at, numbers.read, numbers.write
@@ -44,4 +43,4 @@ def gated_silu(numbers: Format, width: int) -> Kernel:
             number = read(gate[d])
             output[d] = write(number / (np.float32(1) + exponential(-number)) * read(up[d]))
 
-    return Kernel(task)
+    return task

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from app.engine.cpu_kernels.launch import Kernel
-from app.engine.cpu_kernels.numbers import Format, exponential, pointer_to
+from app.engine.cpu_kernels.compiler.numbers import Format, Task, exponential, pointer_to
 
 _floats = pointer_to(types.float32)
 _integers = pointer_to(types.int64)
 
 
-def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling: float, page: int) -> Kernel:
+def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling: float, page: int) -> Task:
     """Items are `rows * key_heads`. Arguments, in their order:
 
     queries     `[rows, heads, dim]`
@@ -23,7 +22,8 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
     most        pages in a row of `tables`
     keys        `[pages, key_heads, page, dim]`, of the layer
     values      likewise
-    scratch     `[workers, heads / key_heads, longest]` float32
+    scratch     float32, for each worker mixed values, queries and a key, `[2 * group + 1, dim]` for a group of
+                heads / key_heads, and their scores, `[group, longest]`
     longest     the longest attended length
     """
     group = heads // key_heads
@@ -42,8 +42,10 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
             return
         table = carray(_integers(arguments[3] + sequence * arguments[4] * 8), (length + page - 1) // page)
         longest = arguments[8]
-        scores = carray(_floats(arguments[7] + worker * group * longest * 4), (group, longest))
-        query = np.empty((group + 1, dim), np.float32)  # and a row for the key that is worked on
+        scratch = arguments[7] + worker * (group * longest + (2 * group + 1) * dim) * 4
+        mixed = carray(_floats(scratch), (group, dim))
+        query = carray(_floats(scratch + group * dim * 4), (group + 1, dim))  # its last row is the key worked on
+        scores = carray(_floats(scratch + (2 * group + 1) * dim * 4), (group, longest))
         widened(queries, query, scale)
         for index in range(table.shape[0]):
             first = index * page
@@ -57,14 +59,14 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
             scores_of(query, keys, (at(arguments[6] + begin), after), scores, first)
         for member in range(group):
             _softmax(scores[member, :length])
-        mixed = np.zeros((group, dim), np.float32)
+        mixed[:] = np.float32(0)
         for index in range(table.shape[0]):
             first = index * page
             begin = (table[index] * key_heads + head) * page * dim * size
             add_to(mixed, scores, carray(at(arguments[6] + begin), (min(page, length - first), dim)), first)
         narrowed(mixed, output)
 
-    return Kernel(task)
+    return task
 
 
 def _widened(numbers: Format, group: int, dim: int) -> Callable[..., None]:
