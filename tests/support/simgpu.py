@@ -16,7 +16,7 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import torch
@@ -49,6 +49,7 @@ class Crossing:
     source: torch.device
     target: torch.device
     shape: tuple[int, ...]
+    blocking: bool = field(default=True, compare=False)  # the host waits until it is done
 
     @property
     def between_gpus(self) -> bool:
@@ -189,9 +190,9 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
     out = _compute(func)(*real, **named)
     if func is aten.copy_.default:
-        _record(args[1], args[0].device)
+        _record(args[1], args[0].device, blocking=not kwargs.get("non_blocking", args[2:3] == (True,)))
     elif func is aten._to_copy.default:
-        _record(args[0], target)
+        _record(args[0], target, blocking=not kwargs.get("non_blocking", False))
     elif func is aten._local_scalar_dense.default:
         _record(args[0], torch.device("cpu"))
     if target.type != TYPE:
@@ -220,10 +221,10 @@ def _common_device(func: Any, args: Sequence[Any], tensors: Sequence[Tensor]) ->
     return next(iter(devices), torch.device("cpu"))
 
 
-def _record(source: Tensor, target: torch.device) -> None:
+def _record(source: Tensor, target: torch.device, *, blocking: bool = True) -> None:
     if source.device != target:
         for recording in _recordings:
-            recording.append(Crossing(source.device, target, tuple(source.shape)))
+            recording.append(Crossing(source.device, target, tuple(source.shape), blocking))
 
 
 def _real(tree: Any, tensors: list[Tensor]) -> Any:

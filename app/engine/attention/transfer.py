@@ -1,4 +1,8 @@
-"""Integers of a step onto a device, in one copy."""
+"""What the host knows of a step, onto a device.
+
+To a GPU everything goes from pinned memory, and the host does not wait: torch keeps that memory until it was read. A
+tensor that is made on the GPU from a list would wait for all that the GPU has still to do.
+"""
 
 from collections.abc import Sequence
 
@@ -7,8 +11,27 @@ from torch import Tensor
 
 
 def send(device: torch.device, parts: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The numbers of each part, int64, as views of one tensor. To a GPU they go from pinned memory, and the host does
-    not wait: torch keeps that memory until it was read."""
-    pinned = device.type == "cuda"
-    joined = torch.tensor([number for part in parts for number in part], dtype=torch.long, pin_memory=pinned)
-    return list(torch.split(joined.to(device, non_blocking=pinned), [len(part) for part in parts]))
+    """The integers of each part, int64, as views of one tensor: one copy."""
+    joined = [number for part in parts for number in part]
+    sent = _send(torch.tensor(joined, dtype=torch.long, pin_memory=_pinned(device)), device)
+    return list(torch.split(sent, [len(part) for part in parts]))
+
+
+def send_floats(device: torch.device, parts: Sequence[Sequence[float]]) -> list[Tensor]:
+    """The numbers of each part, float32, as views of one tensor: one copy."""
+    joined = [number for part in parts for number in part]
+    sent = _send(torch.tensor(joined, dtype=torch.float32, pin_memory=_pinned(device)), device)
+    return list(torch.split(sent, [len(part) for part in parts]))
+
+
+def send_tensor(device: torch.device, tensor: Tensor) -> Tensor:
+    """A tensor of the host's own memory, of any type."""
+    return _send(tensor.pin_memory() if _pinned(device) else tensor, device)
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=True)
+
+
+def _pinned(device: torch.device) -> bool:
+    return device.type == "cuda"

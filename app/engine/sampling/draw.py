@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from app.contract.requests import LEAST_TEMPERATURE, SamplingParams
+from app.engine.attention.transfer import send, send_floats
 
 CHOSEN, UNDECIDED, FAILED = 0, 1, 2
 """A row's verdict: the token is chosen; more candidates are needed; no token can be chosen."""
@@ -46,17 +47,23 @@ class Filters:
 
     @classmethod
     def of(cls, params: Sequence[SamplingParams], vocabulary: int, device: torch.device) -> Self:
-        def column(values: list[float], dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device).unsqueeze(-1)
-
-        limits = [p.top_k if 0 < p.top_k < vocabulary else vocabulary for p in params]
+        (limits,) = send(device, [[p.top_k if 0 < p.top_k < vocabulary else vocabulary for p in params]])
+        top_k = limits.unsqueeze(-1)
+        temperature, top_p, min_p = send_floats(
+            device,
+            [
+                [max(p.temperature, LEAST_TEMPERATURE) for p in params],
+                # Off is infinity, not 1: the rounded sum of all probabilities may pass 1 before the last token.
+                [p.top_p if p.top_p < 1.0 else torch.inf for p in params],
+                [p.min_p for p in params],
+            ],
+        )
         return cls(
-            temperature=column([max(p.temperature, LEAST_TEMPERATURE) for p in params]),
-            limited=column([limit < vocabulary for limit in limits], torch.bool),
-            top_k=column(list(limits), torch.long),
-            # Off is infinity, not 1: the rounded sum of all probabilities may pass 1 before the last token.
-            top_p=column([p.top_p if p.top_p < 1.0 else torch.inf for p in params]),
-            min_p=column([p.min_p for p in params]),
+            temperature=temperature.unsqueeze(-1),
+            limited=top_k < vocabulary,
+            top_k=top_k,
+            top_p=top_p.unsqueeze(-1),
+            min_p=min_p.unsqueeze(-1),
         )
 
     def select(self, rows: Tensor) -> "Filters":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.contract.errors import GenerationFailed, GrammarExhausted
+from app.engine.attention.transfer import send_tensor
 from app.engine.grammars.constraint import Constraint
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class GrammarMasks:
         nothing."""
         self.failures.clear()
         forbidden = np.stack([self._forbidden(row, constraint) for row, constraint in self._rows])
-        mask = torch.from_numpy(forbidden).to(scores.device)
+        mask = send_tensor(scores.device, torch.from_numpy(forbidden))
         for (row, _), one in zip(self._rows, mask, strict=True):
             scores[row].masked_fill_(one, -torch.inf)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from app.contract.errors import GenerationFailed, NoTokenLeft
 from app.contract.requests import SamplingParams
+from app.engine.attention.transfer import send, send_floats
 from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
 
@@ -79,10 +80,9 @@ class _Cells:
 
     def __init__(self, entries: Iterable[tuple[int, int, float]], vocabulary: int, device: torch.device) -> None:
         inside = [entry for entry in entries if 0 <= entry[1] < vocabulary]
-        rows = torch.tensor([row for row, _, _ in inside], dtype=torch.long, device=device)
-        tokens = torch.tensor([token for _, token, _ in inside], dtype=torch.long, device=device)
+        rows, tokens = send(device, [[row for row, _, _ in inside], [token for _, token, _ in inside]])
         self.cells = (rows, tokens)
-        self.values = torch.tensor([value for _, _, value in inside], dtype=torch.float32, device=device)
+        (self.values,) = send_floats(device, [[value for _, _, value in inside]])
         self._any = bool(inside)
 
     def __bool__(self) -> bool:
@@ -100,9 +100,9 @@ class _Seen:
         self._device = device
         self._places: dict[int, dict[int, int]] = {row: {} for row in texts}
         self._size = 0
-        self.cells = (self._long([]), self._long([]))
-        self.counts = self._long([])
-        self._append([(row, token, n) for row, text in texts.items() for token, n in Counter(text).items()])
+        self.cells = (torch.empty(0, dtype=torch.long, device=device),) * 2
+        self.counts = torch.empty(0, dtype=torch.long, device=device)
+        self._enter([], [(row, token, n) for row, text in texts.items() for token, n in Counter(text).items()])
 
     def __bool__(self) -> bool:
         return bool(self._places)
@@ -117,23 +117,19 @@ class _Seen:
                 again.append(places[token])
             else:
                 new.append((row, token, 1))
-        self.counts[self._long(again)] += 1
-        self._append(new)
+        self._enter(again, new)
 
-    def _append(self, entries: Sequence[tuple[int, int, int]]) -> None:
+    def _enter(self, again: list[int], entries: Sequence[tuple[int, int, int]]) -> None:
+        """Count the cells `again` once more, and make one for each (row, token, count), all in one copy."""
         inside = [entry for entry in entries if entry[1] < self._vocabulary]
         for row, token, _ in inside:
             self._places[row][token] = self._size
             self._size += 1
-        rows, tokens = self.cells
-        self.cells = (
-            torch.cat((rows, self._long([row for row, _, _ in inside]))),
-            torch.cat((tokens, self._long([token for _, token, _ in inside]))),
-        )
-        self.counts = torch.cat((self.counts, self._long([count for _, _, count in inside])))
-
-    def _long(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+        columns = [list(column) for column in zip(*inside, strict=True)] or [[], [], []]
+        repeated, rows, tokens, counts = send(self._device, [again, *columns])
+        self.counts[repeated] += 1
+        self.cells = (torch.cat((self.cells[0], rows)), torch.cat((self.cells[1], tokens)))
+        self.counts = torch.cat((self.counts, counts))
 
 
 class _Repetition:
@@ -144,7 +140,7 @@ class _Repetition:
         texts = {
             row: [*states[row].prompt, *states[row].output] for row, penalty in enumerate(penalties) if penalty != 1.0
         }
-        self._penalties = torch.tensor(penalties, dtype=torch.float32, device=device)
+        (self._penalties,) = send_floats(device, [penalties])
         self.seen = _Seen(texts, vocabulary, device)
 
     def apply(self, scores: Tensor) -> None:
@@ -159,8 +155,7 @@ class _Frequency:
         presence = [state.params.presence_penalty for state in states]
         frequency = [state.params.frequency_penalty for state in states]
         texts = {row: states[row].output for row in range(len(states)) if presence[row] or frequency[row]}
-        self._presence = torch.tensor(presence, dtype=torch.float32, device=device)
-        self._frequency = torch.tensor(frequency, dtype=torch.float32, device=device)
+        self._presence, self._frequency = send_floats(device, [presence, frequency])
         self.seen = _Seen(texts, vocabulary, device)
 
     def apply(self, scores: Tensor) -> None:

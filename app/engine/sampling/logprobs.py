@@ -17,6 +17,7 @@ def picked(logits: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def with_logprobs(tokens: list[int], values: Tensor, ids: Tensor) -> Iterator[TokenEvent]:
-    """One for each row of what `picked` gave. Waits for the device."""
-    for token, (own, *others), best in zip(tokens, values.tolist(), ids.tolist(), strict=True):
-        yield TokenEvent(token, own, tuple(zip(best, others, strict=True)))
+    """One for each row of what `picked` gave. Waits for the device, once: a float64 holds both kinds of number."""
+    most = ids.shape[-1]
+    for token, (own, *rest) in zip(tokens, torch.cat((values.double(), ids.double()), dim=-1).tolist(), strict=True):
+        yield TokenEvent(token, own, tuple(zip(map(int, rest[most:]), rest[:most], strict=True)))

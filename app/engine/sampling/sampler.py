@@ -17,6 +17,7 @@ from torch import Tensor
 from app.contract.errors import GenerationFailed
 from app.contract.events import TokenEvent
 from app.contract.requests import SamplingParams
+from app.engine.attention.transfer import send, send_floats
 from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.draw import (
     CANDIDATES,
@@ -152,13 +153,11 @@ class _Batch:
         if self._no_draws is not None:
             return self._no_draws
         numbers = [0.0 if state.params.greedy else state.number() for state in self._states]
-        pinned = self._device.type == "cuda"
-        on_host = torch.tensor(numbers, dtype=torch.float32, pin_memory=pinned).unsqueeze(-1)
-        return on_host.to(self._device, non_blocking=pinned)
+        return send_floats(self._device, [numbers])[0].unsqueeze(-1)
 
     def _group(self, draw: Draw, rows: list[int]) -> "_Group":
         whole = rows == list(range(len(self._states)))
-        index = None if whole else torch.tensor(rows, device=self._device)
+        index = None if whole else send(self._device, [rows])[0]
         return _Group(draw, rows, index, self._filters if index is None else self._filters.select(index))
 
 
@@ -208,7 +207,7 @@ def _add_logprobs(
         return
     tokens = [states[row].output[-1] for row in wanted]
     most = max(states[row].params.top_logprobs or 0 for row in wanted)
-    on_device = torch.tensor([wanted, tokens], device=logits.device)
-    found = picked(logits[on_device[0]], on_device[1], most)
+    rows_sent, tokens_sent = send(logits.device, [wanted, tokens])
+    found = picked(logits[rows_sent], tokens_sent, most)
     for row, event in zip(wanted, with_logprobs(tokens, *found), strict=True):
         events[row] = replace(event, top_logprobs=event.top_logprobs[: states[row].params.top_logprobs])

@@ -157,6 +157,7 @@ def test_a_captured_step_is_a_replay_on_each_gpu_and_one_copy_between(
     assert driver.tokens == expected
     assert replayed == [*gpus()] * steps
     assert sum(crossing.between_gpus for crossing in recorded) == steps
+    assert sum(crossing.target.type == "cpu" for crossing in recorded) == steps, "one wait a step, for its tokens"
 
 
 def test_each_layers_cache_lies_on_its_own_device(make: Callable[[], Any]) -> None:

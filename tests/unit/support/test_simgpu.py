@@ -164,6 +164,17 @@ def test_copies_between_devices_are_recorded_and_others_are_not() -> None:
     assert [it.between_gpus for it in seen] == [True, True, False]
 
 
+def test_a_copy_says_whether_the_host_waits_for_it() -> None:
+    tensor = torch.rand(3)
+    with crossings() as seen:
+        tensor.to(GPU0)
+        there = tensor.to(GPU0, non_blocking=True)
+        there.copy_(tensor, non_blocking=True)
+        there.copy_(tensor)
+        torch.tensor([1, 2], device=GPU0)
+    assert [it.blocking for it in seen] == [True, False, False, True, True]
+
+
 def test_reads_of_numbers_are_recorded() -> None:
     tensor = rand(2, 3, device=GPU1)
     with crossings() as seen:

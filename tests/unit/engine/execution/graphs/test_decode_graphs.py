@@ -3,7 +3,8 @@ is computed again at each replay: all but the capture itself, which needs a GPU.
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -191,6 +192,18 @@ def test_nothing_is_captured_without_a_gpu() -> None:
     executor = drive(tiny_llama()).runner._executor
     assert capture_steps(executor._decoder, executor._cache, 4) is None
     assert decode_graphs.graph_bytes(executor._decoder, 4) == {}
+
+
+def test_nothing_is_captured_where_the_hidden_state_crosses_within_a_part(caplog: pytest.LogCaptureFixture) -> None:
+    """A graph holds the work of one GPU."""
+    apart = SimpleNamespace(
+        devices=[torch.device("cuda", 0), torch.device("cuda", 1)],
+        stands_apart=True,
+        backend=SimpleNamespace(reads_tables=True),
+    )
+    with caplog.at_level("INFO"):
+        assert capture_steps(cast("Any", apart), cast("Any", None), 4) is None
+    assert "the head is not on the GPU" in caplog.records[-1].__dict__["reason"]
 
 
 @pytest.mark.parametrize(("most", "expected"), [(1, [1]), (6, [1, 2, 4, 6]), (20, [1, 2, 4, 8, 16, 20])])
