@@ -18,9 +18,9 @@ from app.settings import Settings
 CPU_KV_TOKENS = 24_576
 """The KV cache's size without a GPU, where KV_TOKENS is 0. It is smaller where the memory is too small for that."""
 
-CPU_WORKING_MEMORY = 900_000_000
+CPU_WORKING_MEMORY = 800_000_000
 """Bytes that a server without a GPU needs at most beside weights and KV cache: interpreter, libraries, compiled
-kernels, a step's tensors. 820 MB were measured; `make bench ONLY=memory` compares."""
+kernels, a step's tensors. 680 MB were measured; `make bench ONLY=memory` compares."""
 
 LEAST_KV_TOKENS = 2048
 """A model that leaves less for the KV cache is refused: it could hardly hold one request."""
