@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DeepseekV2Config
 from triton.runtime.interpreter import GridExecutor
 
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
@@ -27,6 +27,7 @@ from app.engine.kv.shape import HeadsShape, LatentShape
 from app.engine.layers import deepseek, llama_gpu
 from app.engine.layers.experts import OURS, ExpertsPolicy
 from app.engine.layers.norms import fuse_norms
+from app.models.catalogue import DEEPSEEK
 
 META = torch.device("meta")
 
@@ -46,6 +47,11 @@ class Launches:
         mark = "store_kernel" if "store_kernel" in names else "heads_kernel"
         places = [place for place, name in enumerate(names) if name == mark]
         return places[-1] - places[-2]
+
+
+def configuration() -> DeepseekV2Config:
+    """DeepSeek-Coder-V2-Lite's."""
+    return DeepseekV2Config(**{key: value for key, value in DEEPSEEK.config().items() if key != "model_type"})
 
 
 def lite(config: Any) -> Decoder:

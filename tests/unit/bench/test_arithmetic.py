@@ -9,6 +9,7 @@ from app.models.catalogue import DEEPSEEK, EMBEDDED
 from bench.arithmetic.__main__ import TARGET, document
 from bench.arithmetic.launches import META, count, decode_step, lite, llama, prompt_chunk
 from bench.arithmetic.pipeline import cut, makespan
+from bench.arithmetic.runs import committed
 from bench.arithmetic.work import Model
 from bench.gpu_check.checkpoint import config_for
 
@@ -75,6 +76,13 @@ def test_two_cards_work_at_the_same_time_but_for_one_part_at_each_end() -> None:
     assert makespan([8.0], 2) == 8.0
     assert makespan([2.0] * 4, 2) == 5.0
     assert makespan([2.0] * 4, 1) == 8.0
+
+
+def test_a_step_that_had_fewer_sequences_than_its_name_says_is_not_taken_for_one_of_as_many() -> None:
+    for run in committed().values():
+        with pytest.raises(ValueError, match="no step of 32 sequences"):
+            run.step(32, 2048)
+        assert run.step(8, 2048) < run.step(12, 2048) < run.busy(32)
 
 
 def test_the_document_is_current() -> None:
