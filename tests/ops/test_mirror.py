@@ -3,7 +3,7 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SUITES = {"engine/test_exactness.py", "engine/test_two_gpus.py"}
+SUITES = {"engine/test_exactness.py", "engine/test_two_gpus.py", "engine/test_waits.py"}
 """They test several modules together."""
 
 OUTSIDE_APP = ("bench/", "support/")
