@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -14,13 +15,17 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 import torch  # after the order of the devices is set
 
 from app.models.driver import ask_driver
+from app.models.units import GIB
+from app.settings import Settings
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import config_for
 from bench.gpu_check.report import Check, Report
+from bench.gpu_check.run import run_all
 from bench.gpu_check.sections.attention import attention
 from bench.gpu_check.sections.baseline import baseline
 from bench.gpu_check.sections.captured import captured
-from bench.gpu_check.sections.decode import decode, profile
+from bench.gpu_check.sections.copies import copies
+from bench.gpu_check.sections.decode import decode
 from bench.gpu_check.sections.environment import environment
 from bench.gpu_check.sections.exactness import exactness
 from bench.gpu_check.sections.faults import faults
@@ -29,6 +34,7 @@ from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
 from bench.gpu_check.sections.numerics import numerics
 from bench.gpu_check.sections.prefill import parts, prefill, profile_chunk
+from bench.gpu_check.sections.profile import profile
 from bench.machine import commit
 
 SECTIONS = {
@@ -40,6 +46,7 @@ SECTIONS = {
     "load": load,
     "numerics": numerics,
     "captured": captured,
+    "copies": copies,
     "decode": decode,
     "profile": profile,
     "prefill": prefill,
@@ -51,30 +58,27 @@ SECTIONS = {
 
 
 def main() -> int:
+    begun = time.monotonic()
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=480, help="no section starts after this; default 480")
+    parser.add_argument("--seconds", type=float, default=480, help="it ends soon after these; default 480")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="the folder for CARD.json")
     parser.add_argument(
         "--only", nargs="*", choices=list(SECTIONS), help="run these sections, and the environment, only"
     )
     options = parser.parse_args()
     _show_the_engines_log()
-    begun = time.monotonic()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # the small model's steps are too short to share
     with tempfile.TemporaryDirectory(dir=_large_folder()) as work:
         bench = _bench(Path(work) / "checkpoint", options.seconds)
         card = " + ".join(gpu.name for gpu in bench.gpus) or "no GPU"
         report = Report(options.out, Check(card, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit()))
-        for name, section in SECTIONS.items():
-            if options.only and name not in {"environment", *options.only}:
-                continue
-            if time.monotonic() - begun > options.seconds:
-                print(f"left out, because the time is over: {name}")
-                continue
-            report.run(name, lambda section=section: section(bench))  # type: ignore[misc]  # bound per loop
+        chosen = {"environment", *(options.only or SECTIONS)}
+        works = {name: partial(section, bench) for name, section in SECTIONS.items() if name in chosen}
+        run_all(report, works, until=begun + options.seconds)
     print("\n" + report.table())
-    print("\nOn one card nothing is measured of copies between GPUs, or of one GPU that waits for the other.")
+    if len(bench.gpus) == 1:
+        print("\nOn one card nothing is measured of copies between GPUs, or of one GPU that waits for the other.")
     return 1 if report.failed else 0
 
 
@@ -96,7 +100,8 @@ class _WithFields(logging.Formatter):
 
 def _bench(folder: Path, seconds: float) -> Bench:
     gpus = ask_driver().gpus if torch.cuda.is_available() else ()
-    config, note = config_for(sum(gpu.free for gpu in gpus))
+    reserve = round(Settings.model_fields["gpu_reserve"].default * GIB)
+    config, note = config_for(sum(max(0, gpu.free - reserve) for gpu in gpus))
     return Bench(gpus=gpus, config=config, note=note, folder=folder, seconds=seconds)
 
 

@@ -28,6 +28,7 @@ class Bench:
     ceiling_flops: float = 0.0  # per second, bfloat16
     engine_config: EngineConfig | None = None
     decoder: Decoder | None = None
+    step_ms: dict[tuple[int, int], float] = field(default_factory=dict)  # of (sequences, context), by `decode`
     observers: Observers = field(default_factory=Observers)
 
     @property
@@ -44,6 +45,13 @@ class Bench:
         if self.decoder is None:
             raise RuntimeError("the model was not loaded: see the section on loading")
         return self.decoder
+
+    @property
+    def configured(self) -> EngineConfig:
+        """Raises RuntimeError when the load failed."""
+        if self.engine_config is None:
+            raise RuntimeError("the model was not loaded: see the section on loading")
+        return self.engine_config
 
     def free_memory(self) -> None:
         """Free what earlier sections held. A runner and its reader refer to each other until they are collected."""

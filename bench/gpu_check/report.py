@@ -16,10 +16,21 @@ TABLE_LINES = 60
 SECTION_SECONDS = 150.0
 """What one section may take, so that one that hangs leaves time for the others."""
 
+REST = 10.0
+"""Seconds that the last section may take beyond the time of all, so that it is not begun in vain."""
+
+AGAIN = 5.0
+"""Seconds until a section whose time is over is told again: a library may have swallowed the first time."""
+
+
+class TimeIsOverError(BaseException):
+    """A section took too long. No Exception: the engine takes those for one step's failure, and goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One finding. `ok` is None for a figure without a bound."""
+    """One finding. `ok` is None for a figure without a bound. `must` marks what the table shows first: a measure that
+    has a bound on some machine (`bounds.py`)."""
 
     name: str
     value: float | str
@@ -27,6 +38,7 @@ class Row:
     ok: bool | None = None
     note: str = ""
     detail: Any = None  # for the JSON alone
+    must: bool = False
 
     def line(self) -> str:
         value = f"{self.value:,.4g}" if isinstance(self.value, float) else str(self.value)
@@ -76,10 +88,17 @@ class Report:
                     section.rows.append(row)
                     print(row.line(), flush=True)
                     self._write()
-        except Exception as error:  # noqa: BLE001  # a failing section must not stop the others
+        except (Exception, TimeIsOverError) as error:  # noqa: BLE001  # a failing section must not stop the others
             section.error = f"{type(error).__name__}: {error}"
             traceback.print_exc()
         section.seconds = round(time.monotonic() - begun, 1)
+        self._write()
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note a section that was not run."""
+        row = Row(name, "left out", note=reason)
+        self.sections.append(Section(name, rows=[row]))
+        print(f"== {name}\n{row.line()}", flush=True)
         self._write()
 
     @property
@@ -87,16 +106,27 @@ class Report:
         return any(section.failed for section in self.sections)
 
     def table(self) -> str:
-        """At most TABLE_LINES lines."""
-        lines = []
+        """At most TABLE_LINES lines: first what failed, then the measures with bounds, then the rest by section."""
+        lines = [*self._failures(), *self._musts()]
         for section in self.sections:
-            lines.append(
-                f"{section.name} ({section.seconds:g} s){'  FAILED: ' + section.error if section.error else ''}"
-            )
-            lines += [row.line() for row in section.rows]
+            rows = [row for row in section.rows if row.ok is not False and not row.must]
+            if rows:
+                lines += [f"{section.name} ({section.seconds:g} s)", *(row.line() for row in rows)]
         if len(lines) > TABLE_LINES:
             lines = [*lines[: TABLE_LINES - 1], f"… and {len(lines) - TABLE_LINES + 1} more lines in the JSON"]
         return "\n".join(line[:160] for line in lines)
+
+    def _failures(self) -> list[str]:
+        lines = []
+        for section in self.sections:
+            if section.error:
+                lines.append(f"FAILED: {section.name} after {section.seconds:g} s: {section.error}")
+            lines += [row.line() for row in section.rows if row.ok is False]
+        return lines
+
+    def _musts(self) -> list[str]:
+        rows = [row.line() for section in self.sections for row in section.rows if row.must and row.ok is not False]
+        return ["measures that have bounds", *rows] if rows else []
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,13 +135,13 @@ class Report:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError where the work is when the time is over; a call into a library ends first."""
+    """Raises TimeIsOverError where the work is when the time is over; a call into a library ends first."""
 
     def over(_signal: int, _frame: object) -> None:
-        raise TimeoutError(f"it took longer than {seconds:g} s")
+        raise TimeIsOverError(f"it took longer than {seconds:.3g} s")
 
     before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from app.local_engine import engine_config
 from app.models.selection import Selection
 from app.settings import Settings
 from bench.gpu_check.bench import Bench
-from bench.gpu_check.checkpoint import random_model, save
+from bench.gpu_check.checkpoint import write_random
 from bench.gpu_check.report import Row
 
 KV_TOKENS = 200_000
@@ -23,7 +23,7 @@ KV_TOKENS = 200_000
 
 def load(bench: Bench) -> Iterator[Row]:
     begun = time.monotonic()
-    size = save(random_model(bench.config, bench.device, bench.dtype), bench.folder)
+    size = write_random(bench.config, bench.folder, bench.device, bench.dtype)
     yield Row("checkpoint written", size / 1e9, "GB", note=f"{time.monotonic() - begun:.0f} s. {bench.note}".strip())
     gc.collect()  # of the sections before, whose tensors would be freed during the load
     if bench.gpus:

@@ -14,13 +14,18 @@ from app.engine.kv.manager import KvManager
 from app.engine.kv.pages import PAGE_SIZE, PagePool
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.scheduler import ALONE, Scheduler
+from bench.arithmetic.work import Model
 from bench.gpu_check.bench import Bench
+from bench.gpu_check.bounds import bounded
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
-from bench.gpu_check.sections.decode import device_time
+from bench.gpu_check.sections.profile import device_time
 
 CASES = ((512, 0), (2048, 0), (4096, 0), (2048, 8192))
 """(tokens of a chunk, tokens before it)."""
+
+LEAST_SHARE, JUDGED = 0.35, 2048
+"""Of the matrix product's ceiling, for chunks of so many tokens and more."""
 
 SMALL_CASES = ((32, 0), (32, 64))
 TRIES = 3
@@ -30,13 +35,28 @@ def prefill(bench: Bench) -> Iterator[Row]:
     prompts = Driven(bench)
     for chunk, before in CASES if bench.gpus else SMALL_CASES:
         seconds = min(_chunk_seconds(bench, prompts.prompt(before + chunk), chunk) for _ in range(TRIES))
-        used = 2 * active_parameters(bench) * chunk / seconds / bench.ceiling_flops
-        yield Row(
-            f"prefill, chunk {chunk} behind {before}",
-            chunk / seconds,
-            "tokens/s",
-            note=f"{seconds * 1000:.1f} ms; weights alone {used:.0%} of the matrix product's ceiling",
-        )
+        yield rate_row(bench, chunk, before, seconds)
+
+
+def rate_row(bench: Bench, chunk: int, before: int, seconds: float) -> Row:
+    """A chunk that took so long, against the matrix product's ceiling.
+
+    What must be multiplied is counted from the configuration (`bench/arithmetic/work.py`): a token's weights, the
+    expansion of the context's latents, the scores and sums of what each token sees, and one token's logits.
+    """
+    ceiling = seconds * bench.ceiling_flops
+    share = Model(bench.config.to_dict()).prefill(chunk, before).flops / ceiling
+    alone = 2 * active_parameters(bench) * chunk / ceiling
+    row = Row(
+        f"prefill, chunk {chunk} behind {before}",
+        chunk / seconds,
+        "tokens/s",
+        note=f"{seconds * 1000:.1f} ms; {share:.0%} of the matrix product's ceiling, weights alone {alone:.0%}",
+        detail={"share_of_ceiling": share},
+    )
+    if chunk < JUDGED:
+        return row
+    return bounded(bench, row, f"{LEAST_SHARE:.0%}", held=share >= LEAST_SHARE)
 
 
 def profile_chunk(bench: Bench) -> Iterator[Row]:

@@ -26,7 +26,7 @@ def test_without_a_gpu_it_runs_to_its_end_and_says_what_it_left_out(tmp_path: Pa
     }
     assert [name for name, section in sections.items() if section["error"]] == []
     left_out = {name for name, section in sections.items() if any(r["value"] == "left out" for r in section["rows"])}
-    assert left_out == {"faults", "attention", "kernels", "captured", "memory"}
+    assert left_out == {"faults", "attention", "kernels", "captured", "copies", "memory"}
     (exact,) = sections["exactness"]["rows"]
     assert exact["ok"] is True, exact
 
@@ -65,7 +65,7 @@ def test_a_section_that_takes_too_long_ends_and_keeps_its_findings(tmp_path: Pat
     checked = report(tmp_path)
     checked.run("hangs", hangs, seconds=0.2)
     (stored,) = load_all(tmp_path)
-    assert stored.sections[0].error.startswith("TimeoutError")
+    assert stored.sections[0].error.startswith("TimeIsOverError")
     assert [row.value for row in stored.sections[0].rows] == [1.5]
 
 
