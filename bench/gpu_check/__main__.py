@@ -15,10 +15,8 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 import torch  # after the order of the devices is set
 
 from app.models.driver import ask_driver
-from app.models.units import GIB
-from app.settings import Settings
 from bench.gpu_check.bench import Bench
-from bench.gpu_check.checkpoint import config_for
+from bench.gpu_check.checkpoint import model_for
 from bench.gpu_check.report import Check, Report
 from bench.gpu_check.run import run_all
 from bench.gpu_check.sections.attention import attention
@@ -100,8 +98,7 @@ class _WithFields(logging.Formatter):
 
 def _bench(folder: Path, seconds: float) -> Bench:
     gpus = ask_driver().gpus if torch.cuda.is_available() else ()
-    reserve = round(Settings.model_fields["gpu_reserve"].default * GIB)
-    config, note = config_for(sum(max(0, gpu.free - reserve) for gpu in gpus))
+    config, note = model_for(gpus)
     return Bench(gpus=gpus, config=config, note=note, folder=folder, seconds=seconds)
 
 

@@ -1,7 +1,7 @@
 """A DeepSeek-V2 with random weights, saved as a checkpoint for the product's loader."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from app.models.catalogue import DEEPSEEK
 from app.models.parameter_count import sizes_of
+from app.models.placement import Gpu
+from app.models.units import GIB
+from app.settings import Settings
 
 HEADROOM = 1.25
 """Memory that the check needs, as a multiple of the weights: caches and steps need some, too."""
@@ -35,6 +38,12 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 2,
 }
 """Replaces the real dimensions on a CPU."""
+
+
+def model_for(gpus: Sequence[Gpu]) -> tuple[DeepseekV2Config, str]:
+    """The model that is checked on these GPUs, beside the product's reserve on each, and a note on it."""
+    reserve = round(Settings.model_fields["gpu_reserve"].default * GIB)
+    return config_for(sum(max(0, gpu.free - reserve) for gpu in gpus))
 
 
 def config_for(memory: int) -> tuple[DeepseekV2Config, str]:

@@ -30,13 +30,13 @@ def decode(bench: Bench) -> Iterator[Row]:
             continue
         step, parts = measure(bench, driven, batch, context)
         bench.step_ms[batch, context] = step
-        yield _judged(bench, batch, context, step, parts)
+        yield judged(bench, batch, context, step, parts)
         if (batch, context) in BOUNDS or not bench.gpus:
             for part, value in parts.items():
                 yield Row(f"of batch {batch}, context {context}: {part}", value, "ms")
 
 
-def _judged(bench: Bench, batch: int, context: int, step: float, parts: dict[str, float]) -> Row:
+def judged(bench: Bench, batch: int, context: int, step: float, parts: dict[str, float]) -> Row:
     shares = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
     row = step_row(bench, "decode step", batch, context, step, note=shares, detail={"parts_ms": parts})
     most = BOUNDS.get((batch, context))
