@@ -9,6 +9,10 @@ _HEAD = """## On real GPUs
 Written by `make gpu-check` on a machine with the card: the product's own start-up and engine on random weights in
 DeepSeek-Coder-V2-Lite's real dimensions. Unlike the figures above these are not ratios of contestants; ceilings and
 plain transformers' `generate` are measured in the same run. Kernels and parts of a step are in `results/gpu/`.
+
+The runs of 2026-11-27 computed fewer sequences than their rows say at two points, because some had ended before the
+last one's prompt was computed: about 12 of 32 at a context of 2,048 (also in the captured steps), and about 45 of 64
+at 512. Those times are too short for 32 and 64 sequences. The check now fails where a sequence ends early.
 """
 
 

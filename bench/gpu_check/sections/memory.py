@@ -67,7 +67,7 @@ def _full(bench: Bench, config: EngineConfig) -> Iterator[Row]:
         driven.submit(str(number), driven.prompt(4096), 8)
     driven.run()
     yield Row("answers beside the full cache", f"{32 - len(driven.errors)} of 32", ok=not driven.errors)
-    for part in config.plan.shares:
+    for part in (part for part in config.plan.shares if part.modules):
         index, planned = part.gpu.index, planned_bytes(part, config.plan.kv_tokens)
         free, _ = torch.cuda.mem_get_info(index)
         outside = part.gpu.free - free - torch.cuda.memory_reserved(index)  # the driver's and the libraries' own
