@@ -11,6 +11,7 @@ from app.engine.attention.backends.triton import head_rotation, heads, splits
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import HeadsShape, kv_shape
+from app.engine.layers import llama_gpu
 from app.engine.layers.llama_gpu import FewOperations, obstacle
 from tests.support.kernels import DEVICE
 from tests.support.paging import logits_of
@@ -83,6 +84,30 @@ def test_joined_projections_are_the_modules_own_weights() -> None:
     layer = model.model.layers[0]
     for parts in ((layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj), _mlp(layer)):
         assert len({part.weight.untyped_storage().data_ptr() for part in parts}) == 1
+
+
+def test_what_lies_between_joined_projections_moves_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the weights lie in one block, in the order of their names. One that stayed between those that move
+    would leave a hole on both sides, too small for the joined one, that never becomes KV memory."""
+    moved: list[set[int]] = []
+    join = llama_gpu.join
+
+    def noted(*parts: Any, beside: Any = ()) -> torch.Tensor:
+        moved.append({id(part) for part in (*parts, *beside)})
+        return join(*parts, beside=beside)
+
+    monkeypatch.setattr(llama_gpu, "join", noted)
+    model = tiny_llama(num_hidden_layers=1)
+    FewOperations(model.model.layers)
+    named = sorted((name, id(module)) for name, module in model.model.layers[0].named_modules() if _linear(module))
+    assert len(moved) == 2
+    for group in moved:
+        places = [place for place, (_, module) in enumerate(named) if module in group]
+        assert places == list(range(places[0], places[-1] + 1)), named
+
+
+def _linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear)
 
 
 def _mlp(layer: Any) -> tuple[Any, Any]:

@@ -45,7 +45,32 @@ def test_a_broken_token_chooses_experts_that_exist_and_none_twice(broken: float)
     hidden = random(3, gate.hidden_dim)
     clean, _ = route(hidden, gate.weight, 6, 1.0)
     hidden[1, 3] = broken
-    chosen, _ = route(hidden, gate.weight, 6, 1.0)
+    chosen, shares = route(hidden, gate.weight, 6, 1.0)
     assert torch.equal(chosen[[0, 2]], clean[[0, 2]])
     assert len(set(chosen[1].tolist())) == 6
     assert set(chosen[1].tolist()) <= set(range(9))
+    assert (shares[1] >= 0).all(), "the mark of an expert that is taken, or that there is not, is no share"
+
+
+@pytest.mark.parametrize("experts", [9, 16, 64], ids=["with padding", "small", "as many experts as Lite"])
+def test_a_broken_expert_is_never_a_tokens_share(experts: int) -> None:
+    """A weight that is not a number makes every probability one. The maximum of these is the CPU's or the card's own
+    choice, so none may be among the shares."""
+    gate = router(n_routed_experts=experts)
+    gate.weight.data[2, 0] = float("nan")
+    chosen, shares = route(random(3, gate.hidden_dim), gate.weight, 6, 1.0)
+    assert (shares == 0).all()
+    for row in chosen.tolist():
+        assert len(set(row)) == 6
+        assert set(row) <= set(range(experts))
+
+
+@pytest.mark.parametrize("experts", [9, 64])
+def test_16_bits_choose_as_exact_numbers_do(experts: int) -> None:
+    """In sum the chosen are as likely as the most likely: two that nearly tie may change places."""
+    gate = router(n_routed_experts=experts)
+    hidden, weight = random(7, gate.hidden_dim).half(), gate.weight.half()
+    chosen, shares = route(hidden, weight, 6, 2.0)
+    exact = (hidden.double() @ weight.double().T).softmax(-1) * 2.0
+    torch.testing.assert_close(shares.double(), exact.topk(6).values, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(exact.gather(1, chosen), shares.double(), atol=1e-6, rtol=1e-4)

@@ -9,6 +9,9 @@ from app.engine.attention.paged_plan import Group
 from app.engine.kv.shape import HeadsShape
 from tests.support.kernels import DEVICE, PAGE, random
 
+TOLERANCE = 1e-3
+"""In 16 bits."""
+
 
 def compare(lengths: list[int], *, key_heads: int, group: int, dim: int) -> None:
     backend = HeadsBackend(HeadsShape(key_heads, dim), PAGE, torch.float32)
@@ -48,3 +51,18 @@ def test_nothing_behind_a_length_is_read_and_no_tokens_give_zeros() -> None:
     assert torch.equal(poisoned, clean)
     assert clean.isfinite().all()
     assert not clean[2].any()
+
+
+def test_16_bits_are_near_to_exact_numbers() -> None:
+    """Measured: at most 2.7e-4 of a row's norm."""
+    keys, values = random(6, 2, PAGE, 24).half(), random(6, 2, PAGE, 24, seed=2).half()
+    lengths, query = [1, PAGE + 3, 2 * PAGE], random(6, 3, 24, seed=1).half()
+    tables = torch.tensor([[0, 1], [2, 3], [4, 5]], device=DEVICE)
+    got = heads.attend(query, keys, values, tables, torch.tensor(lengths, device=DEVICE), scaling=0.2)
+    for row, length in enumerate(lengths):
+        key, value = (
+            pages[tables[row]].transpose(0, 1).flatten(1, 2)[:, :length].double() for pages in (keys, values)
+        )
+        scores = query[:, row].double().view(2, 3, 24) @ key.mT * 0.2
+        expected = (scores.softmax(-1) @ value).flatten(0, 1)
+        assert (got[row] - expected).norm() < TOLERANCE * expected.norm()
