@@ -27,10 +27,13 @@ from bench.gpu_check.sections.decode import decode
 from bench.gpu_check.sections.environment import environment
 from bench.gpu_check.sections.exactness import exactness
 from bench.gpu_check.sections.faults import faults
+from bench.gpu_check.sections.heads import heads
 from bench.gpu_check.sections.kernels import kernels
+from bench.gpu_check.sections.llama import llama
 from bench.gpu_check.sections.load import load
 from bench.gpu_check.sections.memory import memory
 from bench.gpu_check.sections.numerics import numerics
+from bench.gpu_check.sections.operations import operations
 from bench.gpu_check.sections.prefill import parts, prefill, profile_chunk
 from bench.gpu_check.sections.profile import profile
 from bench.machine import commit
@@ -39,8 +42,11 @@ SECTIONS = {
     "environment": environment,
     "faults": faults,
     "exactness": exactness,
+    "llama": llama,
     "attention": attention,
     "kernels": kernels,
+    "operations": operations,
+    "heads": heads,
     "load": load,
     "numerics": numerics,
     "captured": captured,

@@ -2,19 +2,16 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from app.contract.options import DType
-from app.engine.health import Health
-from app.engine.loading.startup import load_decoder
-from app.local_engine import engine_config
-from app.models.selection import Selection
-from app.settings import Settings
+from app.engine.kv.pages import PAGE_SIZE
+from bench.gpu_check.answers import Stock, loaded_beside, said, widen
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
 from bench.gpu_check.driven import Driven
@@ -24,32 +21,32 @@ LENGTHS = (1, 7, 64, 300, 1500, 33)
 SMALL_LENGTHS = (1, 7, 200, 33)
 NEW = 24
 
+SHORT_PROMPTS, SHORT_NEW = (50, 45, 40, 35), 100
+"""Two pages each when they come, and five when they end."""
+
+SHORT_PAGES = 12
+"""With room for all when they come, and for two when they end."""
+
 
 @torch.inference_mode()
 def exactness(bench: Bench) -> Iterator[Row]:
     small = copy.deepcopy(bench.config)
     small.num_hidden_layers = 4
     with TemporaryDirectory(dir=bench.folder.parent) as folder:
-        yield from _compare(bench, small, Path(folder))
+        model = random_model(small, bench.device, torch.float32)
+        widen(model)
+        save(model, Path(folder))
+        del model
+        stock = Stock(bench, Path(folder))
+        loaded = loaded_beside(bench, small, Path(folder), DType.FLOAT32, kv_tokens=32_768)
+        yield compared(loaded, stock)
+        yield from compared_with_few_pages(loaded, stock)
 
 
-def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
-    model = random_model(config, bench.device, torch.float32)
-    for name, parameter in model.named_parameters():
-        if "norm" not in name:
-            parameter.data.mul_(5)  # wide enough that next tokens do not nearly tie
-    save(model, folder)
-    del model
-    stock = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, device_map={"": 0} if bench.gpus else None
-    )
-    settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=32_768)
-    small = Bench(bench.gpus[:1], bench.config, bench.note, folder, bench.seconds)
-    selection = Selection("exactness", folder, small.gpus, "written for this check")
-    small.engine_config = engine_config(settings, selection)
-    small.decoder = load_decoder(small.engine_config, bench.observers, Health(bench.observers))
-    driven = Driven(small, seed=3)
-    lengths = LENGTHS if bench.gpus else SMALL_LENGTHS
+def compared(loaded: Bench, stock: Stock) -> Row:
+    """Answers at the same time, in chunks, with prefixes that are known, one of them cancelled."""
+    driven = Driven(loaded, seed=3)
+    lengths = LENGTHS if loaded.gpus else SMALL_LENGTHS
     prompts = {str(length): driven.prompt(length) for length in lengths}
     longest = prompts[str(max(lengths))]
     prompts["shares a prefix"] = [*longest[: 2 * len(longest) // 3], 5, 6, 7]
@@ -63,30 +60,35 @@ def _compare(bench: Bench, config: Any, folder: Path) -> Iterator[Row]:
     driven.submit("again", longest, NEW)
     driven.run()
     prompts["again"] = longest
-    wrong = [name for name, prompt in prompts.items() if driven.tokens[name] != _generate(stock, prompt, bench)]
+    wrong = stock.differing(prompts, driven.tokens, NEW)
     graphs = driven.executor.graphs
     captured = "eager" if graphs is None else f"captured at {', '.join(map(str, graphs.sizes))} rows"
-    yield Row(
+    return Row(
         "prompts answered as generate does, float32",
         f"{len(prompts) - len(wrong)} of {len(prompts)}",
         ok=not wrong,
-        note=f"differ: {', '.join(wrong)}"
-        if wrong
-        else f"concurrent, chunked, prefix reuse, one cancelled; {captured}",
-        detail={"attention": small.loaded.backend.name},
+        note=said(wrong, f"concurrent, chunked, prefix reuse, one cancelled; {captured}"),
+        detail={"attention": loaded.loaded.backend.name},
     )
 
 
-def _generate(model: Any, prompt: list[int], bench: Bench) -> list[int]:
-    ids = torch.tensor([prompt], device=bench.device)
-    output = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        min_new_tokens=1,
-        max_new_tokens=NEW,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    answer: list[int] = output[0, len(prompt) :].tolist()
-    return answer
+def compared_with_few_pages(loaded: Bench, stock: Stock) -> Iterator[Row]:
+    """Answers that grow beyond the pages that there are: some lose theirs, and are computed again."""
+    driven = Driven(_with_pages(loaded, SHORT_PAGES), seed=4)
+    prompts = {f"{length} tokens": driven.prompt(length) for length in SHORT_PROMPTS}
+    for name, prompt in prompts.items():
+        driven.submit(name, prompt, SHORT_NEW)
+    driven.run()
+    happened = sum(driven.runner._scheduler.preemptions.values())  # noqa: SLF001  # what it counted
+    note = f"{len(prompts)} answers over {SHORT_PAGES} pages"
+    yield Row("preemptions", str(happened), ok=happened >= 1, note=note)
+    wrong = stock.differing(prompts, driven.tokens, SHORT_NEW)
+    right = f"{len(prompts) - len(wrong)} of {len(prompts)}"
+    yield Row("answers as generate's, with preemptions", right, ok=not wrong, note=said(wrong, "float32"))
+
+
+def _with_pages(loaded: Bench, pages: int) -> Bench:
+    """The same decoder with another KV cache."""
+    config: Any = loaded.engine_config
+    capacity = replace(config.capacity, kv_tokens=pages * PAGE_SIZE)
+    return replace(loaded, engine_config=replace(config, capacity=capacity))

@@ -8,10 +8,10 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2Fo
 
 from app.engine.attention.backends.on_gpu import TritonHeads
 from app.engine.attention.backends.triton import head_rotation, heads, splits
+from app.engine.attention.joined import join
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.kv.shape import HeadsShape, kv_shape
-from app.engine.layers import llama_gpu
 from app.engine.layers.llama_gpu import FewOperations, obstacle
 from tests.support.kernels import DEVICE
 from tests.support.paging import logits_of
@@ -90,13 +90,12 @@ def test_what_lies_between_joined_projections_moves_with_them(monkeypatch: pytes
     """On a GPU the weights lie in one block, in the order of their names. One that stayed between those that move
     would leave a hole on both sides, too small for the joined one, that never becomes KV memory."""
     moved: list[set[int]] = []
-    join = llama_gpu.join
 
     def noted(*parts: Any, beside: Any = ()) -> torch.Tensor:
         moved.append({id(part) for part in (*parts, *beside)})
         return join(*parts, beside=beside)
 
-    monkeypatch.setattr(llama_gpu, "join", noted)
+    monkeypatch.setattr("app.engine.layers.llama_gpu.join", noted)
     model = tiny_llama(num_hidden_layers=1)
     FewOperations(model.model.layers)
     named = sorted((name, id(module)) for name, module in model.model.layers[0].named_modules() if _linear(module))

@@ -18,7 +18,7 @@ from tests.support.kernels import DEVICE, PAGE
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 2e-3)], ids=["32 bits", "16 bits"]
 )
 def test_rows_are_rotated_normalised_and_stored(
-    heads: int, nope: int, rank: int, rope: int, dtype: torch.dtype, tolerance: float
+    heads: int, nope: int, rank: int, rope: int, *, dtype: torch.dtype, tolerance: float
 ) -> None:
     """The expected numbers are those of float32, of the same inputs."""
     random = torch.Generator().manual_seed(0)
