@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from app.contract.options import DType
 from app.engine.health import Health
 from app.engine.loading.startup import load_decoder
 from app.local_engine import engine_config
@@ -24,9 +23,8 @@ def widen(model: nn.Module) -> None:
             parameter.data.mul_(5)
 
 
-def loaded_beside(bench: Bench, config: Any, folder: Path, dtype: DType, kv_tokens: int) -> Bench:
+def loaded_beside(bench: Bench, config: Any, folder: Path, settings: Settings) -> Bench:
     """The check's first device with the engine's decoder of another checkpoint."""
-    settings = Settings(dtype=dtype, prefill_chunk=128, kv_tokens=kv_tokens)
     other = Bench(bench.gpus[:1], config, bench.note, folder, bench.seconds, bench.ceiling_bytes, bench.ceiling_flops)
     selection = Selection(folder.name, folder, other.gpus, "written for this check")
     other.engine_config = engine_config(settings, selection)

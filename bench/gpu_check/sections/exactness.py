@@ -11,6 +11,7 @@ import torch
 
 from app.contract.options import DType
 from app.engine.kv.pages import PAGE_SIZE
+from app.settings import Settings
 from bench.gpu_check.answers import Stock, loaded_beside, said, widen
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import random_model, save
@@ -38,7 +39,8 @@ def exactness(bench: Bench) -> Iterator[Row]:
         save(model, Path(folder))
         del model
         stock = Stock(bench, Path(folder))
-        loaded = loaded_beside(bench, small, Path(folder), DType.FLOAT32, kv_tokens=32_768)
+        settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=32_768)
+        loaded = loaded_beside(bench, small, Path(folder), settings)
         yield compared(loaded, stock)
         yield from compared_with_few_pages(loaded, stock)
 

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.contract.options import DType
 from app.models.catalogue import EMBEDDED
+from app.settings import Settings
 from bench.gpu_check.answers import Stock, loaded_beside, said, widen
 from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import save
@@ -36,7 +37,10 @@ NEW = 24
 CASES, SMALL_CASES = ((1, 2048), (32, 2048)), ((1, 64),)
 """(sequences, tokens of context) of decode steps."""
 
-STEPS = 60
+SEQUENCES, KV_TOKENS = 32, 100_000
+"""Enough for the longest of them, with STEPS new tokens each."""
+
+STEPS = 200
 MOST_LAUNCHES = 16
 """Per layer, of a whole decode step without a graph."""
 
@@ -49,10 +53,9 @@ def llama(bench: Bench) -> Iterator[Row]:
     bench.free_memory()
     with TemporaryDirectory(dir=bench.folder.parent) as folder:
         save(_random(config, bench, bench.dtype), Path(folder))
-        dtype = DType.AUTO if bench.gpus else DType.FLOAT32
-        yield from _steps(
-            loaded_beside(bench, config, Path(folder), dtype, kv_tokens=100_000 if bench.gpus else 4096)
-        )
+        dtype, tokens = (DType.AUTO, KV_TOKENS) if bench.gpus else (DType.FLOAT32, 4096)
+        settings = Settings(dtype=dtype, max_sequences=SEQUENCES, kv_tokens=tokens)
+        yield from _steps(loaded_beside(bench, config, Path(folder), settings))
     bench.free_memory()
 
 
@@ -75,7 +78,8 @@ def _answers(bench: Bench, config: LlamaConfig, folder: Path) -> Iterator[Row]:
     widen(model)
     save(model, folder)
     del model
-    stock, loaded = Stock(bench, folder), loaded_beside(bench, few, folder, DType.FLOAT32, kv_tokens=8192)
+    settings = Settings(dtype=DType.FLOAT32, prefill_chunk=128, kv_tokens=8192)
+    stock, loaded = Stock(bench, folder), loaded_beside(bench, few, folder, settings)
     driven = Driven(loaded, seed=6)
     prompts = {f"{n} tokens": driven.prompt(n) for n in (LENGTHS if bench.gpus else SMALL_LENGTHS)}
     for name, prompt in prompts.items():
