@@ -4,6 +4,7 @@ Attention is the product's own path over pages: rows of decode steps and prompt 
 with queries and pages at random. What lies behind every length is not a number.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,14 @@ from torch import Tensor
 from app.contract.events import TokenEvent
 from app.contract.requests import SamplingParams
 from app.engine.attention.cache import KvCache
+from app.engine.attention.mla import absorb
 from app.engine.attention.step import Row as StepRow
 from app.engine.attention.step import Span, Step
+from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.sampling.sampler import Sampler, SamplingState
 from bench.gpu_check.bench import Bench
+from bench.gpu_check.checkpoint import random_model
 from bench.gpu_check.report import Row
 
 CHUNKS = ((1, 16), (1, 2047), (1, 32_768), (8, 2048), (64, 515), (170, 8192), (512, 512), (512, 2047), (512, 32_768))
@@ -36,18 +40,28 @@ boundary between two tokens; with scores at random, flatter than a model's, 25 o
 
 @torch.inference_mode()
 def numerics(bench: Bench) -> Iterator[Row]:
-    layer = bench.loaded._layers[0].self_attn  # noqa: SLF001  # its own path, on purpose
+    decoder = bench.decoder or _one_layer(bench)
     for queries, length in CHUNKS if bench.gpus else SMALL_CHUNKS:
-        error = _attention_error(bench, layer, queries, length)
+        error = _attention_error(decoder, queries, length)
         name = f"attention over pages, {queries} x {length}"
         yield Row(name, error, ok=error < BOUND[bench.dtype], note="by the norm, to float64")
     yield _draws(bench)
 
 
-def _attention_error(bench: Bench, layer: Any, queries: int, length: int) -> float:
+def _one_layer(bench: Bench) -> Decoder:
+    """The model's first layer alone: a load that failed or was left out does not hide what attention computes."""
+    config = copy.deepcopy(bench.config)
+    config.num_hidden_layers = 1
+    model = random_model(config, bench.device, bench.dtype)
+    absorb(model)
+    return Decoder(model)
+
+
+def _attention_error(decoder: Decoder, queries: int, length: int) -> float:
+    layer: Any = decoder._layers[0].self_attn  # noqa: SLF001  # its own path, on purpose
     device = layer.kv_b_proj.weight.device
     pages = -(-length // PAGE_SIZE)
-    cache = KvCache(bench.loaded.backend, [device], pages, PAGE_SIZE)
+    cache = KvCache(decoder.backend, [device], pages, PAGE_SIZE)
     storage: Tensor = cache.storage(layer.layer_idx)
     table = torch.randperm(pages).tolist()
     rows = torch.randn(length, storage.shape[-1], device=device).to(storage.dtype)
