@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -91,6 +90,5 @@ def compared_with_few_pages(loaded: Bench, stock: Stock) -> Iterator[Row]:
 
 def _with_pages(loaded: Bench, pages: int) -> Bench:
     """The same decoder with another KV cache."""
-    config: Any = loaded.engine_config
-    capacity = replace(config.capacity, kv_tokens=pages * PAGE_SIZE)
-    return replace(loaded, engine_config=replace(config, capacity=capacity))
+    capacity = replace(loaded.configured.capacity, kv_tokens=pages * PAGE_SIZE)
+    return replace(loaded, engine_config=replace(loaded.configured, capacity=capacity))

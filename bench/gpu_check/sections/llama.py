@@ -19,6 +19,7 @@ from bench.gpu_check.bench import Bench
 from bench.gpu_check.checkpoint import save
 from bench.gpu_check.driven import Driven
 from bench.gpu_check.report import Row
+from bench.gpu_check.sections.profile import MOST_IN_A_LAYER, device_time, in_a_layer
 
 SMALL: dict[str, Any] = {
     "vocab_size": 1024,
@@ -37,12 +38,11 @@ NEW = 24
 CASES, SMALL_CASES = ((1, 2048), (32, 2048)), ((1, 64),)
 """(sequences, tokens of context) of decode steps."""
 
-SEQUENCES, KV_TOKENS = 32, 100_000
-"""Enough for the longest of them, with STEPS new tokens each."""
+SEQUENCES, KV_TOKENS = 32, 120_000
+"""Enough for the longest of the cases, and for what the first sequences generate until the last one decodes."""
 
-STEPS = 200
-MOST_LAUNCHES = 16
-"""Per layer, of a whole decode step without a graph."""
+STEPS = 30
+"""Of one measurement."""
 
 
 @torch.inference_mode()
@@ -105,8 +105,8 @@ def _steps(loaded: Bench) -> Iterator[Row]:
         yield Row("Llama: layers in few operations", str(ours), ok=ours == loaded.config.num_hidden_layers)
     driven = Driven(loaded)
     for batch, context in CASES if loaded.gpus else SMALL_CASES:
-        _until_decoding(driven, batch, context)
-        step = loaded.median_ms(driven.runner.step, tries=20, warm=5)
+        driven.decode_together(batch, context, STEPS)
+        step = loaded.median_ms(driven.step, tries=20, warm=5)
         driven.cancel_all()
         floor = _bytes(loaded, batch, context) / loaded.ceiling_bytes * 1000
         note = f"{batch / step * 1000:.0f} tokens/s; {step / floor:.1f}x the floor of {floor:.2f}"
@@ -122,32 +122,22 @@ def _bytes(loaded: Bench, batch: int, context: int) -> float:
     return float(decoder.weight_bytes - embedding + batch * context * token)
 
 
-def _until_decoding(driven: Driven, batch: int, context: int) -> None:
-    for number in range(batch):
-        driven.submit(str(number), driven.prompt(context), STEPS)
-    driven.until_all_decode()
-
-
 def _launches(loaded: Bench, driven: Driven) -> Row:
-    """Of a whole step without a graph, the embedding, the head and the sampler included."""
-    name = "Llama: launches of an eager step per layer"
+    """Of one layer in a step without a graph."""
+    name = "Llama: one decode step, eager: in a layer"
     if not loaded.gpus:
         return Row(name, "left out", note="counted on GPUs only")
     driven.executor.graphs = None
-    _until_decoding(driven, 1, 512)
+    driven.decode_together(1, 512, STEPS)
     for _ in range(5):
-        driven.runner.step()
+        driven.step()
     loaded.synchronize()
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profiler:
-        driven.runner.step()
+        driven.step()
         loaded.synchronize()
     driven.cancel_all()
-    launched = sum(
-        event.count
-        for event in profiler.key_averages()
-        if event.key.startswith(("cudaLaunchKernel", "cuLaunchKernel"))
-    )
-    layers = loaded.config.num_hidden_layers
-    ok = 0 < launched <= MOST_LAUNCHES * layers
-    return Row(name, launched / layers, ok=ok, note=f"{launched} in {layers} layers; at most {MOST_LAUNCHES}")
+    launched = device_time(profiler)[2]
+    layer = in_a_layer(profiler.events()) or -(-launched // loaded.config.num_hidden_layers)
+    note = f"{launched} launches in the whole step; bound: {MOST_IN_A_LAYER}"
+    return Row(name, str(layer), ok=0 < layer <= MOST_IN_A_LAYER, note=note, must=True)
