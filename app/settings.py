@@ -63,6 +63,9 @@ class LogLevel(StrEnum):
 MOST_LOCAL_SEQUENCES = 512
 """Requests that a local engine runs at once."""
 
+LEAST_KV_TOKENS = 32
+"""A page of the KV cache."""
+
 REQUESTS_PER_UPSTREAM = 256
 """With each server of ENGINE_URL at once, where MAX_SEQUENCES is 0: vLLM's own default."""
 
@@ -234,6 +237,12 @@ class Settings(BaseSettings):
         if self.engine is EngineKind.REMOTE or self.max_sequences <= MOST_LOCAL_SEQUENCES:
             return self
         raise ValueError(f"MAX_SEQUENCES={self.max_sequences}: at most {MOST_LOCAL_SEQUENCES}, unless ENGINE=remote")
+
+    @model_validator(mode="after")
+    def _kv_cache_has_a_page(self) -> Self:
+        if self.kv_tokens == 0 or self.kv_tokens >= LEAST_KV_TOKENS:
+            return self
+        raise ValueError(f"KV_TOKENS={self.kv_tokens}: at least {LEAST_KV_TOKENS}, or 0 for what fits")
 
     @model_validator(mode="after")
     def _open_only_on_purpose(self) -> Self:

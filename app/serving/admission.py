@@ -45,6 +45,11 @@ class Reservation:
         known = replace(usage, prompt_tokens=usage.prompt_tokens or self.prompt_tokens)
         self._admission.speed.count(known, timings)
 
+    def count_length(self) -> None:
+        """Of an answer that its client did not leave: how long others will be says only one that could end."""
+        if self.generated:
+            self._admission.lengths.count(self.generated)
+
     def release(self) -> None:
         if not self._released:
             self._released = True
@@ -83,7 +88,7 @@ class Admission:
 
     def __init__(self, max_waiting: int, max_wait: float) -> None:
         self.speed = Speed()
-        self._lengths = AnswerLengths()
+        self.lengths = AnswerLengths()
         self._max_waiting = max_waiting
         self._max_wait = max_wait
         self._inside: dict[Reservation, None] = {}  # in the order of their arrival
@@ -147,8 +152,6 @@ class Admission:
     def release(self, reservation: Reservation) -> None:
         del self._inside[reservation]
         self._prompt_tokens -= reservation.prompt_tokens
-        if reservation.generated:
-            self._lengths.count(reservation.generated)
 
     def _held(self, tenant: str) -> tuple[int, int]:
         """The tenant's requests inside, and the tokens of their prompts."""
@@ -227,7 +230,7 @@ class Admission:
         return self._work(held.tenant, held.prompt_tokens, held.max_tokens, held.generated)
 
     def _work(self, tenant: str, prompt_tokens: int, max_tokens: int, generated: int) -> Work:
-        remaining = self._lengths.remaining(generated, max_tokens)
+        remaining = self.lengths.remaining(generated, max_tokens)
         return Work(
             seconds=self.speed.seconds(0 if generated else prompt_tokens, remaining),
             kv_tokens=prompt_tokens + generated + remaining,

@@ -260,6 +260,8 @@ class Answer(Generic[New]):
         self._told = True
         if finished.failure is None:
             self._reservation.count_speed(finished.usage, finished.timings)
+        if not isinstance(finished.error, ClientClosed):
+            self._reservation.count_length()
         self._reservation.release()
         progress, timings = self._progress, finished.timings
         self._observers.notify(

@@ -121,6 +121,7 @@ def test_a_remote_engine_needs_its_servers_and_a_local_one_has_none(tmp_path: Pa
         ("ENGINE_URL=http://a/v1\n", "ENGINE_URL is set, but ENGINE is local"),
         ("ENGINE=remote\nENGINE_URL=a:8000\n", "ENGINE_URL"),
         ("MAX_SEQUENCES=513\n", "MAX_SEQUENCES=513: at most 512"),
+        ("KV_TOKENS=20\n", "KV_TOKENS=20: at least 32"),
     ):
         with pytest.raises(SettingsError, match=said):
             load_settings(env(tmp_path, wrong))

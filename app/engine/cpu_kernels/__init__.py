@@ -2,6 +2,7 @@
 
     shape     what kernels are compiled for
     compiler  the kernels, and the process that compiles them with numba
+    parcel    machine code on its way from it
     loaded    their machine code in this process
     launch    a compiled function on torch's own OpenMP threads
     layer     the kernels of one layer, called with tensors

@@ -31,6 +31,7 @@ def answer(reservation: Reservation, tokens: int, gap: float, prefill: float = 0
         reservation.count_tokens(1)
     timings = Timings(prefill=prefill, decode=(tokens - 1) * gap)
     reservation.count_speed(Usage(reservation.prompt_tokens, tokens), timings)
+    reservation.count_length()
     reservation.release()
 
 
@@ -118,6 +119,17 @@ class TestWait:
         first, *_ = [admit(admission, 10, 900) for _ in range(50)]
         answer(first, tokens=100, gap=0.5)
         with pytest.raises(Overloaded):
+            admit(admission, 10, 900)
+
+    def test_clients_that_leave_do_not_make_answers_short(self) -> None:
+        admission = Admission(max_waiting=100, max_wait=60)
+        answer(admit(admission, 10, 900), tokens=100, gap=0.5)
+        for _ in range(200):
+            with admit(admission, 10, 900) as left:
+                left.count_tokens(1)
+        for _ in range(4):
+            admit(admission, 10, 900)
+        with pytest.raises(Overloaded, match="about 100 seconds"):
             admit(admission, 10, 900)
 
     def test_short_answers_wait_less(self) -> None:

@@ -251,7 +251,10 @@ async def test_a_reader_that_leaves_cancels_the_engine_and_frees_its_place(
     assert told.finished.reason is FinishReason.CANCELLED
     assert engine.cancelled == ["r-1"]
     gate.set()
+    lengths = service._admission.lengths
+    expected = lengths.remaining(0, 900)
     assert text_of(await collect(service, request())) == "one two three"
+    assert lengths.remaining(0, 900) < expected, "answers that end say how long others will be, those left do not"
 
 
 async def test_a_reader_that_leaves_the_queue_was_in_the_queue(prompts: Prompts, recorder: Recorder) -> None:

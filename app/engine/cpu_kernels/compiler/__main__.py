@@ -11,6 +11,7 @@ from app.engine.cpu_kernels.compiler.machine_code import object_code
 from app.engine.cpu_kernels.compiler.numbers import Task, format_of
 from app.engine.cpu_kernels.compiler.rotation import rotation
 from app.engine.cpu_kernels.compiler.rows import gated_silu, root_mean_square
+from app.engine.cpu_kernels.parcel import packed
 from app.engine.cpu_kernels.shape import Shape
 
 
@@ -31,7 +32,9 @@ def main() -> None:
         tasks = tasks_of(Shape.of_json(sys.stdin.read()))
     except ValueError as error:
         sys.exit(str(error))
-    sys.stdout.buffer.write(object_code(tasks))
+    code = object_code(tasks)
+    sys.stdout.flush()  # before the buffer below it is written to
+    sys.stdout.buffer.write(packed(code))
 
 
 if __name__ == "__main__":
