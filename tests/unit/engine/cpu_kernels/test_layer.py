@@ -122,7 +122,9 @@ def test_a_type_without_kernels_and_a_foreign_openmp_leave_the_layers_as_they_ar
     assert any("libgomp" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize(("python", "reason"), [("/bin/false", "status 1"), ("/no/python", "did not run"), ("/bin/true", "not whole")])
+@pytest.mark.parametrize(
+    ("python", "reason"), [("/bin/false", "status 1"), ("/no/python", "did not run"), ("/bin/true", "not whole")]
+)
 def test_a_compiler_that_does_not_work_leaves_the_layers_as_they_are(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, python: str, reason: str
 ) -> None:
