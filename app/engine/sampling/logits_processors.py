@@ -32,7 +32,8 @@ class RowState(Protocol):
 class LogitsProcessors:
     """The rules of one batch, as tensors. Built once for a batch, applied at every step.
 
-    Rows without a rule are not changed. `idle`: no row has a rule.
+    Rows without a rule are not changed. `idle`: no row has a rule. The outputs of the states are what counts: the
+    tensors follow them. After an exception they may have followed half-way, and are to be built anew.
     """
 
     def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
@@ -46,7 +47,7 @@ class LogitsProcessors:
         )
 
     def apply(self, scores: Tensor) -> None:
-        """Change `scores` in place."""
+        """Change `scores` in place. Once for each token that is appended: it also counts the steps of min_tokens."""
         if self._bias:
             scores[self._bias.cells] += self._bias.values
         if self._repetition.seen:
@@ -61,14 +62,9 @@ class LogitsProcessors:
             self._constraints.apply(scores)
 
     def accept(self, tokens: Sequence[int | None]) -> list[int | None]:
-        """Count the tokens just chosen, one per row; None for a row that failed. Returns them, with None for those
-        that a row's constraint does not take."""
-        tokens = self._constraints.accept(tokens)
-        if self._repetition.seen:
-            self._repetition.seen.accept(tokens)
-        if self._frequency.seen:
-            self._frequency.seen.accept(tokens)
-        return tokens
+        """The tokens just chosen, one per row, with None for those that a row's constraint does not take. Uses no
+        device."""
+        return self._constraints.accept(tokens)
 
     def failure(self, row: int) -> GenerationFailed:
         """Why no token could be chosen for a row in the last step."""
@@ -95,41 +91,52 @@ class _Seen:
     Cells and not a `[rows, vocabulary]` table: a text holds hundreds of distinct tokens, a vocabulary 100,000.
     """
 
-    def __init__(self, texts: Mapping[int, Iterable[int]], vocabulary: int, device: torch.device) -> None:
+    def __init__(
+        self, texts: Mapping[int, tuple[Sequence[int], Sequence[int]]], vocabulary: int, device: torch.device
+    ) -> None:
+        """`texts`: of each row what its output follows, and its output."""
         self._vocabulary = vocabulary
         self._device = device
+        self._outputs = {row: output for row, (_, output) in texts.items()}
+        self._counted = {row: len(output) for row, (_, output) in texts.items()}
         self._places: dict[int, dict[int, int]] = {row: {} for row in texts}
         self._size = 0
         self.cells = (torch.empty(0, dtype=torch.long, device=device),) * 2
         self.counts = torch.empty(0, dtype=torch.long, device=device)
-        self._enter([], [(row, token, n) for row, text in texts.items() for token, n in Counter(text).items()])
+        self._enter({row: Counter([*before, *output]) for row, (before, output) in texts.items()})
 
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def accept(self, tokens: Sequence[int | None]) -> None:
-        again, new = [], []
-        for row, places in self._places.items():
-            token = tokens[row]
-            if token is None:
-                continue
-            if token in places:
-                again.append(places[token])
-            else:
-                new.append((row, token, 1))
-        self._enter(again, new)
+    def follow(self) -> None:
+        """Count what was appended to the outputs since the last call."""
+        self._enter({row: Counter(output[self._counted[row] :]) for row, output in self._outputs.items()})
+        self._counted = {row: len(output) for row, output in self._outputs.items()}
 
-    def _enter(self, again: list[int], entries: Sequence[tuple[int, int, int]]) -> None:
-        """Count the cells `again` once more, and make one for each (row, token, count), all in one copy."""
-        inside = [entry for entry in entries if entry[1] < self._vocabulary]
-        for row, token, _ in inside:
-            self._places[row][token] = self._size
-            self._size += 1
-        columns = [list(column) for column in zip(*inside, strict=True)] or [[], [], []]
-        repeated, rows, tokens, counts = send(self._device, [again, *columns])
-        self.counts[repeated] += 1
-        self.cells = (torch.cat((self.cells[0], rows)), torch.cat((self.cells[1], tokens)))
-        self.counts = torch.cat((self.counts, counts))
+    def _enter(self, fresh: Mapping[int, Counter[int]]) -> None:
+        """Count each row's `fresh` tokens, and make cells for those that it did not hold, all in one copy."""
+        again: list[tuple[int, int]] = []
+        new: list[tuple[int, int, int]] = []
+        for row, counter in fresh.items():
+            places = self._places[row]
+            for token, count in counter.items():
+                if token in places:
+                    again.append((places[token], count))
+                elif token < self._vocabulary:
+                    places[token] = self._size + len(new)
+                    new.append((row, token, count))
+        self._size += len(new)
+        if again or new:
+            columns = [*_columns(again, 2), *_columns(new, 3)]
+            repeated, more, rows, tokens, counts = send(self._device, columns)
+            self.counts[repeated] += more
+            self.cells = (torch.cat((self.cells[0], rows)), torch.cat((self.cells[1], tokens)))
+            self.counts = torch.cat((self.counts, counts))
+
+
+def _columns(entries: Sequence[tuple[int, ...]], count: int) -> list[list[int]]:
+    """The `count` columns of a table that may be empty."""
+    return [[entry[column] for entry in entries] for column in range(count)]
 
 
 class _Repetition:
@@ -138,12 +145,13 @@ class _Repetition:
     def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
         penalties = [state.params.repetition_penalty for state in states]
         texts = {
-            row: [*states[row].prompt, *states[row].output] for row, penalty in enumerate(penalties) if penalty != 1.0
+            row: (states[row].prompt, states[row].output) for row, penalty in enumerate(penalties) if penalty != 1.0
         }
         (self._penalties,) = send_floats(device, [penalties])
         self.seen = _Seen(texts, vocabulary, device)
 
     def apply(self, scores: Tensor) -> None:
+        self.seen.follow()
         part, penalties = scores[self.seen.cells], self._penalties[self.seen.cells[0]]
         scores[self.seen.cells] = torch.where(part < 0, part * penalties, part / penalties)
 
@@ -154,11 +162,12 @@ class _Frequency:
     def __init__(self, states: Sequence[RowState], vocabulary: int, device: torch.device) -> None:
         presence = [state.params.presence_penalty for state in states]
         frequency = [state.params.frequency_penalty for state in states]
-        texts = {row: states[row].output for row in range(len(states)) if presence[row] or frequency[row]}
+        texts = {row: ((), states[row].output) for row in range(len(states)) if presence[row] or frequency[row]}
         self._presence, self._frequency = send_floats(device, [presence, frequency])
         self.seen = _Seen(texts, vocabulary, device)
 
     def apply(self, scores: Tensor) -> None:
+        self.seen.follow()
         rows = self.seen.cells[0]
         scores[self.seen.cells] -= self._presence[rows] + self._frequency[rows] * self.seen.counts
 

@@ -7,9 +7,8 @@ docs/decisions/0600-one-uniform-number-per-token.md.
 
 import operator
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,20 +18,7 @@ from app.contract.events import TokenEvent
 from app.contract.requests import SamplingParams
 from app.engine.attention.transfer import send, send_floats
 from app.engine.grammars.constraint import Constraint
-from app.engine.sampling.draw import (
-    CANDIDATES,
-    CHOSEN,
-    FEW_CANDIDATES,
-    MORE_CANDIDATES,
-    UNDECIDED,
-    Draw,
-    Filters,
-    draw_few,
-    draw_filtered,
-    draw_limited,
-    draw_plain,
-    greedy,
-)
+from app.engine.sampling.choice import Choice
 from app.engine.sampling.logits_processors import LogitsProcessors
 from app.engine.sampling.logprobs import picked, with_logprobs
 
@@ -84,25 +70,23 @@ class Sampler:
         Tokens are chosen in float32 and appended to their states. A row of which no token can be chosen (NaN,
         infinite, or everything forbidden) gives a GenerationFailed instead. Log-probabilities are those of the
         model's own distribution, before any rule or temperature. `logits` is not changed.
+
+        An exception (a device has no memory left) leaves every state as it was: what needs a device comes first, and
+        the states change when nothing can fail any more. The same call then gives the tokens that this one owed.
         """
         if not states:
             return []
-        batch = self._batch_of(states, logits)
-        tokens = batch.processors.accept(batch.choose(logits))
-        for state, token in zip(states, tokens, strict=True):
-            if token is not None:
-                state.output.append(token)
-        events: list[Sampled] = [
-            batch.processors.failure(row) if token is None else TokenEvent(token) for row, token in enumerate(tokens)
-        ]
-        if batch.reported:
-            _add_logprobs(events, logits, batch.reported, states)
-        return events
+        batch = self._take_batch(states, logits)
+        events = batch.events(logits)
+        outcomes = batch.commit(events)
+        self._batch = batch
+        return outcomes
 
-    def _batch_of(self, states: Sequence[SamplingState], logits: Tensor) -> "_Batch":
-        batch = self._batch
+    def _take_batch(self, states: Sequence[SamplingState], logits: Tensor) -> "_Batch":
+        """The batch belongs to this step until the step is done: one that failed half-way is not used again."""
+        batch, self._batch = self._batch, None
         if batch is None or not batch.fits(states, logits):
-            batch = self._batch = _Batch(states, logits.shape[-1], logits.device)
+            batch = _Batch(states, logits.shape[-1], logits.device)
         return batch
 
 
@@ -114,15 +98,10 @@ class _Batch:
         self._states = tuple(states)
         self._vocabulary = vocabulary
         self._device = device
-        self._filters = Filters.of(params, vocabulary, device)
         self._no_draws = torch.zeros(len(params), 1, device=device) if all(p.greedy for p in params) else None
-        draws = [_draw_for(p) for p in params]
-        self._groups = [
-            self._group(draw, [row for row, its in enumerate(draws) if its is draw]) for draw in dict.fromkeys(draws)
-        ]
-        self._order = [row for group in self._groups for row in group.rows]
-        self.processors = LogitsProcessors(self._states, vocabulary, device)
-        self.reported = [row for row, p in enumerate(params) if p.top_logprobs is not None]
+        self._choice = Choice(params, vocabulary, device)
+        self._processors = LogitsProcessors(self._states, vocabulary, device)
+        self._reported = [row for row, p in enumerate(params) if p.top_logprobs is not None]
 
     def fits(self, states: Sequence[SamplingState], logits: Tensor) -> bool:
         return (
@@ -132,21 +111,44 @@ class _Batch:
             and logits.device == self._device
         )
 
-    def choose(self, logits: Tensor) -> list[int | None]:
+    def events(self, logits: Tensor) -> list[TokenEvent | None]:
+        """The token of each row with its log-probabilities, None where there is none to choose. Changes no state."""
+        tokens = self._choose(logits)
+        events = [None if token is None else TokenEvent(token) for token in tokens]
+        reported = [(row, token) for row in self._reported if (token := tokens[row]) is not None]
+        if reported:
+            for row, event in self._with_logprobs(logits, reported):
+                events[row] = event
+        return events
+
+    def commit(self, events: Sequence[TokenEvent | None]) -> list[Sampled]:
+        """Append the tokens to their states, except what a row's constraint does not take. Uses no device."""
+        tokens = self._processors.accept([None if event is None else event.token for event in events])
+        outcomes: list[Sampled] = []
+        for row, (event, token) in enumerate(zip(events, tokens, strict=True)):
+            if event is None or token is None:
+                outcomes.append(self._processors.failure(row))
+            else:
+                self._states[row].output.append(token)
+                outcomes.append(event)
+        return outcomes
+
+    def _with_logprobs(self, logits: Tensor, reported: Sequence[tuple[int, int]]) -> Iterator[tuple[int, TokenEvent]]:
+        """The (row, event) of each (row, token), with as many of the most likely tokens as the row wants."""
+        rows, tokens = map(list, zip(*reported, strict=True))
+        wanted = [self._states[row].params.top_logprobs or 0 for row in rows]
+        rows_sent, tokens_sent = send(self._device, [rows, tokens])
+        found = picked(logits[rows_sent], tokens_sent, max(wanted))
+        for row, most, event in zip(rows, wanted, with_logprobs(tokens, *found), strict=True):
+            yield row, replace(event, top_logprobs=event.top_logprobs[:most])
+
+    def _choose(self, logits: Tensor) -> list[int | None]:
         """One token for each row, None where there is none to choose."""
         scores = logits
-        if not self.processors.idle:
+        if not self._processors.idle:
             scores = logits.to(torch.float32, copy=True)
-            self.processors.apply(scores)
-        uniform = self._uniform()
-        results = [group.choose(scores, uniform) for group in self._groups]
-        chosen: list[int | None] = [None] * len(self._states)
-        undecided = _note(chosen, self._order, results[0] if len(results) == 1 else torch.cat(results, dim=1))
-        for candidates in (MORE_CANDIDATES, self._vocabulary):
-            if undecided:
-                group = self._group(partial(draw_filtered, candidates=candidates), undecided)
-                undecided = _note(chosen, undecided, group.choose(scores, uniform))
-        return chosen
+            self._processors.apply(scores)
+        return self._choice.choose(scores, self._uniform())
 
     def _uniform(self) -> Tensor:
         """One number for each row, `[n, 1]`; a greedy row draws none. The host does not wait for the copy."""
@@ -154,60 +156,3 @@ class _Batch:
             return self._no_draws
         numbers = [0.0 if state.params.greedy else state.number() for state in self._states]
         return send_floats(self._device, [numbers])[0].unsqueeze(-1)
-
-    def _group(self, draw: Draw, rows: list[int]) -> "_Group":
-        whole = rows == list(range(len(self._states)))
-        index = None if whole else send(self._device, [rows])[0]
-        return _Group(draw, rows, index, self._filters if index is None else self._filters.select(index))
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Rows that are chosen in the same way. `index` is None when they are the whole batch."""
-
-    draw: Draw
-    rows: list[int]
-    index: Tensor | None
-    filters: Filters
-
-    def choose(self, scores: Tensor, uniform: Tensor) -> Tensor:
-        if self.index is not None:
-            scores, uniform = scores.index_select(0, self.index), uniform.index_select(0, self.index)
-        return self.draw(scores, self.filters, uniform)
-
-
-def _note(chosen: list[int | None], rows: Sequence[int], result: Tensor) -> list[int]:
-    """Enter the tokens of a draw over `rows` into `chosen`. Returns the rows that it did not decide."""
-    tokens, verdicts = result.tolist()
-    undecided = []
-    for row, token, verdict in zip(rows, tokens, verdicts, strict=True):
-        if verdict == CHOSEN:
-            chosen[row] = token
-        elif verdict == UNDECIDED:
-            undecided.append(row)
-    return undecided
-
-
-def _draw_for(params: SamplingParams) -> Draw:
-    if params.greedy:
-        return greedy
-    if 0 < params.top_k < FEW_CANDIDATES:
-        return draw_few
-    if 0 < params.top_k < CANDIDATES:
-        return draw_limited
-    return draw_filtered if params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0 else draw_plain
-
-
-def _add_logprobs(
-    events: list[Sampled], logits: Tensor, rows: Sequence[int], states: Sequence[SamplingState]
-) -> None:
-    """Give the events of `rows` their log-probabilities, and those of the most likely tokens."""
-    wanted = [row for row in rows if isinstance(events[row], TokenEvent)]
-    if not wanted:
-        return
-    tokens = [states[row].output[-1] for row in wanted]
-    most = max(states[row].params.top_logprobs or 0 for row in wanted)
-    rows_sent, tokens_sent = send(logits.device, [wanted, tokens])
-    found = picked(logits[rows_sent], tokens_sent, most)
-    for row, event in zip(wanted, with_logprobs(tokens, *found), strict=True):
-        events[row] = replace(event, top_logprobs=event.top_logprobs[: states[row].params.top_logprobs])

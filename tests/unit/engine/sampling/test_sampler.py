@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from app.engine.sampling import draw as drawing
 from app.engine.sampling.draw import Draw, Filters, draw_few, draw_filtered, draw_limited, draw_plain
 from app.engine.sampling.logits_processors import LogitsProcessors
 from app.engine.sampling.sampler import Sampler, SamplingState
+from tests.support.constraints import Table
+from tests.support.failing import Failing
 
 VOCABULARY = 1000
 CPU = torch.device("cpu")
@@ -124,7 +127,8 @@ def test_presence_and_frequency_penalties_follow_openais_formula() -> None:
     processors.apply(got)
     torch.testing.assert_close(got, want)
 
-    processors.accept([8, 1, None])  # the last row failed: nothing is counted for it
+    states[0].output.append(8)
+    states[1].output.append(1)  # the last row failed: its output is what it was
     want[0, 8] -= 0.3
     processors.apply(got := scores.clone())
     torch.testing.assert_close(got, want)
@@ -365,6 +369,41 @@ def test_log_probabilities_are_the_models_own() -> None:
         assert [it for it, _ in outcome.top_logprobs] == best.indices.tolist()
         assert [value for _, value in outcome.top_logprobs] == pytest.approx(best.values.tolist(), abs=1e-5)
     assert token(outcomes[0]) == 11
+
+
+def replayed() -> list[SamplingState]:
+    """Requests whose tokens change when a step is counted twice or not at all."""
+    guided = SamplingParams(seed=5, temperature=0.0, top_logprobs=1)
+    return [
+        state(temperature=0.0, repetition_penalty=1.3, top_logprobs=2),
+        state(seed=1, top_p=0.9, presence_penalty=0.4, frequency_penalty=0.3, top_logprobs=0),
+        state(seed=2, temperature=5.0, top_p=0.999),
+        state(seed=3, temperature=0.0, min_tokens=90, stop=range(0, VOCABULARY, 2)),
+        SamplingState(guided, (1,), constraint=Table(lambda n: {n % 500, n % 500 + 1})),
+    ]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["a known batch", "a new batch"])
+def test_a_step_without_memory_for_any_of_its_operations_is_repeated_without_a_trace(kept: bool) -> None:
+    sampler, states = Sampler(), replayed()
+    got: list[list[TokenEvent | GenerationFailed]] = []
+    reached = True
+    while reached:  # the first step fails at its first operation, the second at its second, until a step has fewer
+        scores = logits(len(states), seed=len(got))
+        if not kept:
+            sampler = Sampler()
+        with Failing(len(got) + 1) as failing, suppress(torch.OutOfMemoryError):
+            got.append(sampler.sample(scores, states))
+        reached = failing.reached
+        if reached:
+            assert all(len(one.output) == len(got) for one in states)
+            got.append(sampler.sample(scores, states))
+
+    sampler, again = Sampler(), replayed()
+    assert got == [sampler.sample(logits(len(again), seed=step), again) for step in range(len(got))]
+    assert len(got) > states[3].params.min_tokens
+    assert isinstance(states[4].constraint, Table)
+    assert states[4].constraint.taken == states[4].output
 
 
 @settings(max_examples=60, deadline=None)
