@@ -1,7 +1,9 @@
 """Only a lost device ends the process; a failed allocation and a failed step end their requests."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +17,27 @@ from tests.support.tiny import tiny_llama
 
 PROMPT = [5, 6, 7, 8, 9]
 
-NO_MEMORY = (
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    torch.AcceleratorError("CUDA error: out of memory"),
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-)
+MORE_THAN_THERE_IS = 10**16  # more bytes than a process has addresses
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+NO_MEMORY = {
+    "cuBLAS": raising(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+    "CUDA's driver": raising(torch.AcceleratorError("CUDA error: out of memory")),
+    "torch on a GPU": raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+    "Triton": raising(RuntimeError("Triton Error [CUDA]: out of memory")),
+    "torch on a CPU": lambda: torch.empty(MORE_THAN_THERE_IS),
+    "torch's operations on a CPU": lambda: torch.empty(1).expand(MORE_THAN_THERE_IS).unbind(),
+    "NumPy": lambda: np.empty(MORE_THAN_THERE_IS),
+    "Python": lambda: bytearray(MORE_THAN_THERE_IS),
+}
+"""GPUs' errors as they are reported, and what no host has memory for."""
 
 
 @pytest.fixture
@@ -30,24 +48,24 @@ def driver() -> Any:
         yield drive(model)
 
 
-def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    decoder, pending = driver.runner._executor._decoder, [error]
+def fail_once(driver: Driver, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], object]) -> None:
+    decoder, pending = driver.runner._executor._decoder, [fail]
     forward = decoder.forward
 
     def failing(*args: Any) -> Any:
         if pending:
-            raise pending.pop()
+            pending.pop()()
         return forward(*args)
 
     monkeypatch.setattr(decoder, "forward", failing)
 
 
-@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("fail", NO_MEMORY.values(), ids=NO_MEMORY)
 def test_a_failed_allocation_is_survived_whoever_reports_it(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], object]
 ) -> None:
     expected = driver.ask("before", PROMPT)
-    fail_once(driver, monkeypatch, error)
+    fail_once(driver, monkeypatch, fail)
     assert driver.ask("computed twice", PROMPT) == expected
 
 
@@ -55,7 +73,7 @@ def test_an_error_of_cuda_on_devices_that_still_compute_ends_its_requests_alone(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = driver.ask("before", PROMPT)
-    fail_once(driver, monkeypatch, RuntimeError("CUDA error: invalid configuration argument"))
+    fail_once(driver, monkeypatch, raising(RuntimeError("CUDA error: invalid configuration argument")))
     driver.ask("unlucky", PROMPT)
     assert isinstance(driver.finished["unlucky"].error, GenerationFailed)
     assert driver.ask("after", PROMPT) == expected
@@ -69,9 +87,7 @@ def test_a_device_that_computes_nothing_any_more_ends_the_engine(driver: Driver,
         driver.run()
 
 
-def test_a_device_without_memory_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_args: Any, **_kwargs: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(torch, "ones", full)
+@pytest.mark.parametrize("fail", NO_MEMORY.values(), ids=NO_MEMORY)
+def test_a_device_without_memory_is_not_lost(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], object]) -> None:
+    monkeypatch.setattr(torch, "ones", lambda *_args, **_kwargs: fail())
     assert lost_device(gpus()) is None
