@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from app.contract.errors import GenerationFailed
+from app.contract.requests import SamplingParams
 from app.engine.errors import DevicePoisonedError
 from app.engine.execution.device_faults import lost_device
 from tests.support.driving import Driver, drive
+from tests.support.failing import Failing
 from tests.support.simgpu import gpus, lost
 from tests.support.split import split
 from tests.support.tiny import tiny_llama
@@ -67,6 +69,37 @@ def test_a_failed_allocation_is_survived_whoever_reports_it(
     expected = driver.ask("before", PROMPT)
     fail_once(driver, monkeypatch, fail)
     assert driver.ask("computed twice", PROMPT) == expected
+
+
+def talking(driver: Driver) -> None:
+    """Requests that decode, each under rules that a step counted twice breaks, and one with a long prompt."""
+    asked: dict[str, dict[str, Any]] = {
+        "penalized": {"temperature": 0.0, "repetition_penalty": 1.3, "top_logprobs": 2},
+        "drawn": {"temperature": 1.5, "top_p": 0.9, "frequency_penalty": 0.3, "top_logprobs": 0},
+        "long enough": {"temperature": 0.0, "min_tokens": 20},
+    }
+    for name, rules in asked.items():
+        stop = frozenset(range(0, 512, 2)) if "min_tokens" in rules else frozenset()
+        driver.submit(name, PROMPT, 60, sampling=SamplingParams(seed=1, **rules), stop_tokens=stop)
+    driver.submit("prompt", [5 + place * 7 % 400 for place in range(400)], 5, prompt_logprobs=1)
+
+
+def test_a_step_that_finds_no_memory_at_any_part_of_it_changes_no_answer() -> None:
+    model = tiny_llama()
+    expected, got = drive(model, chunk=8), drive(model, chunk=8)
+    talking(expected)
+    talking(got)
+    expected.run()
+    at, reached = 1, True
+    while reached:  # every 23rd operation is enough to meet each part of a step: the whole step has many hundreds
+        with Failing(at) as failing:
+            assert got.runner.step()
+        reached = failing.reached
+        at += 23
+        got.runner.step()
+    got.run()
+    assert got.tokens == expected.tokens
+    assert got.prompts == expected.prompts
 
 
 def test_an_error_of_cuda_on_devices_that_still_compute_ends_its_requests_alone(
