@@ -61,7 +61,8 @@ def test_tokens_beyond_the_constraints_vocabulary_are_forbidden() -> None:
 
 @pytest.mark.parametrize("bad", [Table(lambda _: set()), Broken("allowed"), Broken("accept")])
 def test_a_constraint_that_fails_or_allows_nothing_ends_its_own_row(bad: Constraint) -> None:
-    failing, good = state(bad), state()
+    reporting = SamplingParams(seed=3, temperature=5.0, top_logprobs=1)  # known before the constraint refuses
+    failing, good = SamplingState(reporting, (1,), constraint=bad), state()
     outcomes = Sampler().sample(logits(1, 1).expand(2, -1), [failing, good])
     assert isinstance(outcomes[0], GenerationFailed)
     alone = state()
