@@ -57,6 +57,7 @@ class KnownPage:
     children: Siblings = field(default_factory=Siblings)
     holders: int = 0
     used: int = 0  # the pool's clock at its last use
+    dropped: bool = False  # its memory is free, or another page's
 
     @property
     def findable(self) -> bool:

@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections.abc import Sequence
 
-from app.engine.kv.known_pages import KnownPage, Siblings, Tokens
+from app.engine.kv.known_pages import KnownPage, Siblings, Tokens, common
 
 PAGE_SIZE = 32
 """Tokens in a page: docs/decisions/0005-kv-memory-by-pages.md has the figures."""
@@ -108,7 +108,8 @@ class PagePool:
     def learn(self, page: int, tokens: Tokens, tenant: str, after: KnownPage | None) -> KnownPage:
         """Register a page of these tokens. Returns the known page, held once by the caller.
 
-        If these tokens are known already, that page is returned and this one is free again.
+        If these tokens are known already, that page is returned and this one is free again. A page that continues a
+        forgotten one is as little found.
         """
         siblings = self._children(tenant, after)
         known = siblings.get(tokens)
@@ -116,7 +117,8 @@ class PagePool:
             self.give_back(page)
         else:
             known = KnownPage(page, tokens, after, siblings)
-            siblings.add(known)
+            if after is None or after.findable:
+                siblings.add(known)
             self._known += 1
             self._cached += 1  # until it is held, in the next line
         self.hold(known)
@@ -133,6 +135,13 @@ class PagePool:
                 self._drop(page)
         if known.parent is not None and known.parent.holders == 0:
             self._offer(known.parent)
+
+    def forget_alike(self, tokens: Tokens, tenant: str) -> None:
+        """Forget every text of the tenant whose first page begins as these tokens do, as far as one is copied from
+        the other."""
+        for known in self._children(tenant, None):
+            if common(known.tokens, tokens) >= self.worth_a_copy:
+                self.forget(known)
 
     def forget_cached(self) -> None:
         """Free every known page without a holder."""
@@ -171,7 +180,11 @@ class PagePool:
         return False
 
     def _drop(self, known: KnownPage) -> None:
-        """Free a page that is no longer known."""
+        """Free a page that is no longer known, if that was not done: a page forgotten after its child is offered
+        again."""
+        if known.dropped:
+            return
+        known.dropped = True
         self._known -= 1
         self._cached -= 1
         known.used = -1  # entries of it in the heap are out of date

@@ -143,3 +143,30 @@ def test_the_first_page_of_a_long_conversation_is_forgotten_with_all_that_follow
     pool.let_go(root)
     pool.forget(root)
     assert (pool.free, pool.cached) == (6000, 0)
+
+
+def test_a_page_that_continues_a_forgotten_one_is_found_by_nobody_and_freed_once() -> None:
+    pool = PagePool(6, SIZE)
+    root = learn(pool, (1, 1, 1, 1))
+    pool.hold(root)
+    pool.forget(root)
+    pool.let_go(root)
+    leaf = learn(pool, (2, 2, 2, 2), root)
+    assert find(pool, (2, 2, 2, 2), root) is None
+    pool.let_go(leaf)
+    pool.let_go(root)
+    pool.forget_cached()
+    assert (pool.free, pool.cached) == (6, 0)
+
+
+def test_texts_that_begin_alike_are_forgotten_and_others_are_not() -> None:
+    """One may have begun as a copy of the other."""
+    pool = PagePool(8, 8)
+    texts = {name: learn(pool, (*head, *range(len(head), 8))) for name, head in (("x", (9, 9)), ("y", (9, 8)))}
+    learn(pool, tuple(range(8)), texts["x"])
+    others = learn(pool, (*(9, 9), *range(20, 26)), tenant="b")
+    pool.forget_alike((9, 9, 1, 2, 3, 4, 5, 6), "a")
+    assert pool.find_beginning(texts["x"].tokens, "a", None) is None
+    assert find(pool, tuple(range(8)), texts["x"]) is None
+    assert pool.find(texts["y"].tokens, "a", None, 0) is texts["y"]
+    assert pool.find(others.tokens, "b", None, 0) is others
