@@ -161,6 +161,14 @@ class KvManager:
         sequence.wrote.clear()
         sequence.computed = 0
 
+    def distrust(self, sequence: TokenSequence) -> None:
+        """Let no sequence find a page of this text again, whoever wrote it: keys or values of it are no numbers.
+
+        It is not known of which page, and sequences that began as copies of it, or it as a copy of theirs, may have
+        the same. Those that hold such pages keep them until they end.
+        """
+        self.pool.forget_alike(tuple(sequence.tokens[: self.pool.size]), sequence.tenant)
+
     def _remember_beginning(self, sequence: TokenSequence, page: int) -> None:
         """Keep its first own page, which is not full, for copies: the next turn of a conversation begins with it."""
         tokens = tuple(sequence.tokens[len(sequence.known) * self.pool.size : sequence.computed])
