@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from app.engine.cpu_kernels.compiler.numbers import Format, Task, exponential, pointer_to
+from app.engine.cpu_kernels.compiler.numbers import FAST, Format, Task, exponential, pointer_to
 
 _floats = pointer_to(types.float32)
 _integers = pointer_to(types.int64)
@@ -72,7 +72,7 @@ def attention(numbers: Format, heads: int, key_heads: int, dim: int, *, scaling:
 def _widened(numbers: Format, group: int, dim: int) -> Callable[..., None]:
     read = numbers.read
 
-    @njit(fastmath=True)
+    @njit(fastmath=FAST)
     def widened(queries: Any, query: Any, scale: Any) -> None:
         for member in range(group):
             for d in range(dim):
@@ -84,7 +84,7 @@ def _widened(numbers: Format, group: int, dim: int) -> Callable[..., None]:
 def _narrowed(numbers: Format, group: int, dim: int) -> Callable[..., None]:
     write = numbers.write
 
-    @njit(fastmath=True)
+    @njit(fastmath=FAST)
     def narrowed(mixed: Any, output: Any) -> None:
         for member in range(group):
             for d in range(dim):
@@ -97,7 +97,7 @@ def _scores(numbers: Format, group: int, dim: int) -> Callable[..., None]:
     """Of one page, into `scores[:, first:]`."""
     number_of, prefetch, per_line = _numbers_of(numbers, dim), numbers.prefetch, 64 // numbers.bytes
 
-    @njit(fastmath=True)
+    @njit(fastmath=FAST)
     def scores_of(query: Any, keys: Any, soon: Any, scores: Any, first: int) -> None:
         values, after = soon
         for token in range(keys.shape[0]):
@@ -123,7 +123,7 @@ def _numbers_of(numbers: Format, dim: int) -> Callable[..., Any]:
     def itself(keys: Any, token: int, _scratch: Any) -> Any:
         return keys[token]
 
-    @njit(fastmath=True)
+    @njit(fastmath=FAST)
     def widened(keys: Any, token: int, scratch: Any) -> Any:
         for d in range(dim):
             scratch[d] = read(keys[token, d])
@@ -132,7 +132,7 @@ def _numbers_of(numbers: Format, dim: int) -> Callable[..., Any]:
     return itself if numbers.bytes == 4 else widened  # of a float32
 
 
-@njit(fastmath=True)
+@njit(fastmath=FAST)
 def _softmax(scores: Any) -> None:
     """In place."""
     largest = scores[0]
@@ -153,7 +153,7 @@ def _mixture(numbers: Format, group: int, dim: int) -> Callable[..., None]:
     added at a time: the sums stay in registers."""
     read = numbers.read
 
-    @njit(fastmath=True)
+    @njit(fastmath=FAST)
     def add_to(mixed: Any, weights: Any, values: Any, first: int) -> None:
         fours = values.shape[0] // 4 * 4
         for t in range(0, fours, 4):

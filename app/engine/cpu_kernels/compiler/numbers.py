@@ -13,6 +13,10 @@ from numba.extending import intrinsic
 Task = Callable[..., None]
 """`task(arguments, item, worker)`, compiled by numba: what is done for one item."""
 
+FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+"""For `njit(fastmath=...)`: LLVM's flags without those that let it assume that no number is NaN or infinite. A wrong
+key must not give a finite answer."""
+
 _WORD = ir.IntType(32)
 
 
@@ -87,13 +91,15 @@ def _narrowed(number: Any) -> Any:
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=FAST, inline="always")
 def exponential(x: Any) -> Any:
-    """exp(x) within 2e-7, as one polynomial, so that loops over it become vector instructions.
+    """exp(x) within 2e-7, as one polynomial, so that loops over it become vector instructions. Of NaN it is NaN.
 
     x is split into n * ln 2 and a rest, as in the Cephes library, whose constants these are.
     """
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    least, most = np.float32(-87.0), np.float32(88.0)
+    x = least if x < least else x  # noqa: FURB136  # so NaN stays; numba's `max` and `min` do not say what they do
+    x = most if x > most else x  # noqa: FURB136  # likewise
     whole = np.int32(np.int32(x * np.float32(1.44269504) + np.float32(128.5)) - np.int32(128))  # to the nearest
     n = np.float32(whole)
     rest = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)

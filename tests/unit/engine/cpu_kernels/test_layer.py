@@ -99,6 +99,23 @@ def test_every_row_attends_to_its_own_pages_and_stores_its_own_keys(dtype: torch
         near(output[row], expected[0, :, 0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_that_sees_a_wrong_key_is_no_number_and_no_other_row_changes(dtype: torch.dtype) -> None:
+    """A finite answer would be a wrong one, and nobody would notice."""
+    pages = torch.randn(2, 4, KEY_HEADS, PAGE_SIZE, DIM).to(dtype)
+    queries = torch.randn(3, HEADS, DIM).to(dtype)
+    rows = torch.tensor([[0, 40, 39, 40], [1, 70, 5, 6], [1, 70, 7, 8]])  # the second one ends before it
+    tables = torch.tensor([[0, 1], [2, 3]])
+    clean = kernels(dtype).attend(queries, rows, tables, 40, (pages[0], pages[1])).clone()
+    for place in (0, 6, 7):
+        keys = pages[0].clone()
+        keys[2, :, place, 3] = torch.nan
+        output = kernels(dtype).attend(queries, rows, tables, 40, (keys, pages[1]))
+        sees = torch.tensor([False, place < 6, True])
+        assert output[sees].isnan().all()
+        assert torch.equal(output[~sees], clean[~sees])
+
+
 def test_a_row_of_a_long_chunk_is_left_open() -> None:
     both = (torch.zeros(2, KEY_HEADS, PAGE_SIZE, DIM), torch.zeros(2, KEY_HEADS, PAGE_SIZE, DIM))
     rows = torch.tensor([[0, 5, 5, 0]])
