@@ -195,6 +195,20 @@ def test_timings_and_usage_add_up(driver: Driver) -> None:
     assert driver.progress["a"].mean_batch == 1
 
 
+def test_what_a_preempted_request_finds_again_is_not_counted_as_cached() -> None:
+    driver = drive(tiny_llama(), kv_tokens=8 * 32)
+    prompt = PROMPT * 8
+    driver.ask("first", prompt, 2)
+    driver.submit("old", PROMPT, 110)
+    driver.submit("young", [*prompt, 5], 100)
+    driver.run(until=lambda: bool(driver.tokens["young"]))
+    first = driver.progress["young"].cached_tokens
+    driver.run()
+    usage = driver.finished["young"].usage
+    assert driver.progress["young"].preemptions > 0, "this test is about preemption"
+    assert 64 <= usage.cached_tokens == first <= usage.prompt_tokens
+
+
 def test_requests_know_the_steps_that_they_shared(driver: Driver) -> None:
     driver.ask("alone", PROMPT, 4)
     driver.submit("a", PROMPT, 6)
