@@ -2,10 +2,13 @@
 
 A step's budget is divided evenly between the tenants that have prompts to compute. Half of a tenant's part goes to
 its shortest remaining prompt, so that a short question does not wait for a long document; the other half goes to its
-oldest, so that the long one ends too. Tokens that a part does not use go to the oldest sequence of all.
+oldest, so that the long one ends too. A part has two tokens at least: where there are too many tenants for that, they
+take turns, and a tenant that comes new has its first turn after those of all others. Tokens that a part does not use
+go to the oldest sequence of all.
 
-The bound: with k such tenants and a budget of b tokens, a prompt whose pending tokens and those of all shorter
-prompts of its tenant are n in sum is computed within ceil(n / max(1, b // k // 2)) steps.
+The bound: with at most k such tenants and a budget of b ≥ 2 tokens, m = min(k, b // 2) of them have a part of b // m
+tokens in a step, and each has one at least once in ceil(k / m) steps. So a prompt whose pending tokens and those of
+all shorter prompts of its tenant are n in sum is computed within ceil(n / (b // m // 2)) * ceil(k / m) steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +16,40 @@ from collections.abc import Iterator, Sequence
 from app.engine.kv.sequence import TokenSequence
 
 
-def share_out(pending: Sequence[TokenSequence], budget: int) -> Iterator[tuple[TokenSequence, int]]:
-    """(sequence, tokens) for a step, of sequences in the order of their admission; `budget` tokens at most."""
-    shares = _Shares(pending, budget)
-    tenants = list(dict.fromkeys(sequence.tenant for sequence in pending))
-    for tenant in tenants:
-        own = [sequence for sequence in pending if sequence.tenant == tenant]
-        part = max(1, budget // len(tenants))
-        part = shares.give(sorted(own, key=lambda sequence: sequence.pending), max(1, part // 2), part)
-        shares.give(own, part, part)
-    shares.give(pending, budget, budget)
-    for sequence in pending:
-        if shares.given[sequence.id]:
-            yield sequence, shares.given[sequence.id]
+class PrefillShares:
+    """Whose turn it is."""
+
+    def __init__(self) -> None:
+        self._order: list[str] = []  # the tenants of the last step, in the order of their turns
+        self._served = 0  # the first of them had a part
+
+    def share_out(self, pending: Sequence[TokenSequence], budget: int) -> Iterator[tuple[TokenSequence, int]]:
+        """(sequence, tokens) for a step, of sequences in the order of their admission; `budget` tokens at most.
+
+        The next call gives the same tenants a part, unless `advance` was called.
+        """
+        tenants = dict.fromkeys(sequence.tenant for sequence in pending)
+        self._order = [each for each in self._order if each in tenants]
+        self._order += [each for each in tenants if each not in self._order]
+        self._served = max(1, min(len(tenants), budget // 2))
+        tokens = _Tokens(pending, budget)
+        for tenant in self._order[: self._served]:
+            own = [sequence for sequence in pending if sequence.tenant == tenant]
+            part = max(1, budget // self._served)
+            part = tokens.give(sorted(own, key=lambda sequence: sequence.pending), max(1, part // 2), part)
+            tokens.give(own, part, part)
+        tokens.give(pending, budget, budget)
+        for sequence in pending:
+            if tokens.given[sequence.id]:
+                yield sequence, tokens.given[sequence.id]
+
+    def advance(self) -> None:
+        """The step was computed: who had a part comes after the others."""
+        self._order = [*self._order[self._served :], *self._order[: self._served]]
+        self._served = 0
 
 
-class _Shares:
+class _Tokens:
     """The tokens that each sequence has so far."""
 
     def __init__(self, pending: Sequence[TokenSequence], budget: int) -> None:

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
-from app.engine.scheduling.prefill_shares import share_out
+from app.engine.scheduling.prefill_shares import PrefillShares
 from app.engine.scheduling.shares import Shares, by_tenant
 from app.fair_queue import FairQueue
 
@@ -53,6 +53,8 @@ class Scheduler:
         self._most_rows = max_sequences
         self._steps_that_fit = 0
         self._turn = 0
+        self._prefill_shares = PrefillShares()
+        self._lacked_memory = False  # the last one that was not admitted
         self._sequences: dict[str, TokenSequence] = {}  # all, in the order of their arrival
         self._waiting: FairQueue[TokenSequence] = FairQueue()
         self._running: dict[str, TokenSequence] = {}  # in the order of their admission
@@ -67,8 +69,8 @@ class Scheduler:
 
     @property
     def waits_for_memory(self) -> bool:
-        """Whether the first waiting sequence waits for pages, and not for a place."""
-        return bool(self._waiting) and not self._full
+        """Whether the first waiting sequence was not admitted for want of pages, and not of a place."""
+        return bool(self._waiting) and self._lacked_memory
 
     def add(self, sequence: TokenSequence) -> None:
         """Queue it. Raises ValueError for one that could never be computed; clients see the message."""
@@ -108,6 +110,7 @@ class Scheduler:
         for sequence in self._running.values():
             self.kv.note_copied(sequence)
         self._turn += len(decision.decode)
+        self._prefill_shares.advance()
         self._make_steps_larger()
 
     def make_steps_smaller(self) -> bool:
@@ -167,11 +170,13 @@ class Scheduler:
         self._waiting.put_back(sequence.tenant, sequence)
 
     def _admit(self) -> None:
+        self._lacked_memory = False
         while self._waiting:
             shares = self._shares()
             entitled = self._entitled(shares) if shares else None
             sequence = entitled or self._waiting.next()
             if sequence is None or not self._start(sequence, shares if entitled else None):
+                self._lacked_memory = not self._full
                 return
 
     def _shares(self) -> Shares | None:
@@ -237,7 +242,7 @@ class Scheduler:
         pending = [sequence for sequence in self._running.values() if sequence.pending > 1]
         for sequence in pending:
             self.kv.take_over(sequence)
-        for sequence, length in share_out(pending, budget):
+        for sequence, length in self._prefill_shares.share_out(pending, budget):
             yield SequenceChunk(sequence, sequence.computed, length)
 
     def _copies(self) -> Iterator[PageCopy]:

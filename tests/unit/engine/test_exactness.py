@@ -238,7 +238,8 @@ def test_a_prefix_that_is_evicted_while_another_waits_for_it(case: Case) -> None
     driver.submit("large", large, 90)
     driver.run(until=lambda: len(driver.tokens["large"]) > 0)
     driver.submit("waiting", waiting)
-    driver.run(until=lambda: driver.scheduler.kv.pool.evicted > 0)
+    evicted = driver.scheduler.kv.pool.evicted
+    driver.run(until=lambda: driver.scheduler.kv.pool.evicted > evicted)
     assert driver.scheduler.waits_for_memory
     driver.run()
     assert driver.tokens["large"] == case.expected(large, 90)

@@ -470,6 +470,18 @@ def test_nothing_is_evicted_for_a_sequence_that_does_not_fit_all_the_same() -> N
     assert simulation.scheduler.kv.pool.cached == cached
 
 
+def test_nobody_is_admitted_only_to_be_preempted_in_the_next_step() -> None:
+    """Pages for both as they are, but none for the next token of the one that runs."""
+    simulation = make(pages=4)
+    for kind, name in enumerate("ab"):
+        simulation.scheduler.add(TokenSequence(name, prompt(2 * SIZE, kind), 8))
+    simulation.step()
+    assert (simulation.scheduler.running, simulation.scheduler.waiting) == (1, 1)
+    run(simulation)
+    assert [s.id for s in simulation.done] == ["a", "b"]
+    assert sum(simulation.scheduler.preemptions.values()) == 0
+
+
 def test_a_sequence_that_fits_alone_is_taken_and_a_longer_one_is_not() -> None:
     simulation = make(pages=10)
     simulation.scheduler.add(TokenSequence("fits", prompt(61), 20))
@@ -484,7 +496,7 @@ def test_a_sequence_that_fits_alone_is_taken_and_a_longer_one_is_not() -> None:
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
-    """The bound of prefill_shares: ceil(n / (b // k // 2)) steps."""
+    """The bound of prefill_shares, of one tenant: ceil(n / (b // 2)) steps."""
     simulation = make(pages=4000, chunk=64)
     simulation.scheduler.add(TokenSequence("decoding", [1] * 4, 400))
     simulation.step()
