@@ -23,3 +23,15 @@ def most_beside(told: Mapping[str, Any], prompts: Sequence[int]) -> int:
     if not beside:
         raise Failed("the sequences did not run at the same time")
     return max(beside)
+
+
+def peak_beside(told: Mapping[str, Any], prompts: Sequence[int]) -> int:
+    """The same from the first load that was told until the first sequence ended, also while prompts are computed."""
+    came: list[list[float]] = told["came"]
+    ended = min(times[-1] for times in came)
+    beside: list[int] = [
+        used - sum(prompts) - sum(when < told_at for times in came for when in times)
+        for told_at, _, used, _ in told["loads"]
+        if told_at < ended
+    ]
+    return max(beside)

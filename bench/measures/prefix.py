@@ -4,7 +4,7 @@ from itertools import chain, takewhile
 from typing import Any
 
 from app.engine.kv.pages import PAGE_SIZE
-from bench.measures.kv_loads import most_beside
+from bench.measures.kv_loads import most_beside, peak_beside
 from bench.model import SETTINGS, text_tokens, token_prompts
 from bench.prompts import conversation, questions
 from bench.results import Finding, Row, Spread, Table
@@ -39,6 +39,7 @@ def _round(engine: Worker, number: int, length: int, count: int) -> dict[str, An
     return {
         "beside": most_beside(told, [length, *own]),
         "most": max(used for _, _, used, _ in told["loads"]),
+        "peak": peak_beside(told, [length, *own]),
         "own": length + sum(own) + count * ANSWER,
         "first": firsts[0],
         "last": firsts[-1],
@@ -60,8 +61,15 @@ def _finding(found: list[dict[str, Any]], length: int, count: int) -> Finding:
     conversations = f"{count} conversations behind a system prompt of {length:,} tokens"
     rows = [
         Row(
-            measure=f"{conversations}: KV tokens beside it and their own, pages per conversation",
+            measure=f"{conversations}, all running: KV tokens beside it and their own, pages per conversation",
             value=Spread.of([each["beside"] / PAGE_SIZE / count for each in found]),
+            target=PAGES,
+            bound="at most",
+            unit="pages",
+        ),
+        Row(
+            measure=f"{conversations}, the peak at any time from their arrival: the same",
+            value=Spread.of([each["peak"] / PAGE_SIZE / count for each in found]),
             target=PAGES,
             bound="at most",
             unit="pages",
@@ -76,6 +84,7 @@ def _finding(found: list[dict[str, Any]], length: int, count: int) -> Finding:
     names = {
         "own": ("tokens of the system prompt and of all conversations at their end", 1),
         "beside": ("KV tokens beside those, the most while all run", 1),
+        "peak": ("KV tokens beside those, the most at any time from the arrival of all until the first ends", 1),
         "most": ("KV tokens in use, the most at any time", 1),
         "first": ("time to the first conversation's first token, ms", 1000),
         "last": ("time to the last conversation's first token, ms", 1000),
@@ -87,6 +96,6 @@ def _finding(found: list[dict[str, Any]], length: int, count: int) -> Finding:
     notes = [
         f"A page has {PAGE_SIZE} tokens; what of the system prompt fills no page is not shared.",
         "In the engine's process, without HTTP; every round has new system prompts.",
-        "Until the system prompt is computed, each conversation that was admitted holds pages of its own for it.",
+        "All arrive at once. While one computes the system prompt, the others hold no pages for it.",
     ]
     return Finding(rows=rows, table=Table(columns=["", "median", "lowest", "highest"], rows=lines), notes=notes)

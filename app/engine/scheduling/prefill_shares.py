@@ -9,9 +9,10 @@ go to the oldest sequence of all.
 The bound: with at most k such tenants and a budget of b ≥ 2 tokens, m = min(k, b // 2) of them have a part of b // m
 tokens in a step, and each has one at least once in ceil(k / m) steps. So a prompt whose pending tokens and those of
 all shorter prompts of its tenant are n in sum is computed within ceil(n / (b // m // 2)) * ceil(k / m) steps.
+A prompt that follows another (`followers.py`) may take one step more for each that it follows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from app.engine.kv.sequence import TokenSequence
 
@@ -23,10 +24,13 @@ class PrefillShares:
         self._order: list[str] = []  # the tenants of the last step, in the order of their turns
         self._served = 0  # the first of them had a part
 
-    def share_out(self, pending: Sequence[TokenSequence], budget: int) -> Iterator[tuple[TokenSequence, int]]:
+    def share_out(
+        self, pending: Sequence[TokenSequence], budget: int, remaining: Mapping[TokenSequence, int]
+    ) -> Iterator[tuple[TokenSequence, int]]:
         """(sequence, tokens) for a step, of sequences in the order of their admission; `budget` tokens at most.
 
-        The next call gives the same tenants a part, unless `advance` was called.
+        `remaining` has those that others follow (`followers.py`), with the tokens of the shortest of these: such a
+        sequence is as short as that. The next call gives the same tenants a part, unless `advance` was called.
         """
         tenants = dict.fromkeys(sequence.tenant for sequence in pending)
         self._order = [each for each in self._order if each in tenants]
@@ -36,7 +40,8 @@ class PrefillShares:
         for tenant in self._order[: self._served]:
             own = [sequence for sequence in pending if sequence.tenant == tenant]
             part = max(1, budget // self._served)
-            part = tokens.give(sorted(own, key=lambda sequence: sequence.pending), max(1, part // 2), part)
+            shortest = sorted(own, key=lambda each: min(each.pending, remaining.get(each, each.pending)))
+            part = tokens.give(shortest, max(1, part // 2), part)
             tokens.give(own, part, part)
         tokens.give(pending, budget, budget)
         for sequence in pending:

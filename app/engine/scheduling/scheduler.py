@@ -12,17 +12,22 @@ alone, so it always makes progress; and in its time each becomes the first.
 
 The bounds are in docs/decisions/0106-shares.md.
 
+A sequence whose next page another one computes right now is admitted without pages, and follows that one until it has
+what both begin with (`followers.py`).
+
 Prompts are computed in chunks, together `chunk` tokens per step, beside the tokens of the sequences that decode.
 While no sequence decodes, the chunk is ALONE times as large. `prefill_shares.py` divides it among the sequences.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Literal, get_args
 
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
+from app.engine.scheduling.followers import Following, following
 from app.engine.scheduling.prefill_shares import PrefillShares
 from app.engine.scheduling.shares import Shares, by_tenant
 from app.fair_queue import FairQueue
@@ -58,6 +63,7 @@ class Scheduler:
         self._sequences: dict[str, TokenSequence] = {}  # all, in the order of their arrival
         self._waiting: FairQueue[TokenSequence] = FairQueue()
         self._running: dict[str, TokenSequence] = {}  # in the order of their admission
+        self._followers: dict[str, Following] = {}  # of the running ones, those without pages
 
     @property
     def running(self) -> int:
@@ -84,6 +90,7 @@ class Scheduler:
     def remove(self, sequence: TokenSequence, *, keep: bool) -> None:
         """The sequence has ended. Its full pages stay known if `keep`."""
         del self._sequences[sequence.id]
+        self._followers.pop(sequence.id, None)
         if self._running.pop(sequence.id, None) is None:
             self._waiting.remove(sequence.tenant, sequence)
         self.kv.release(sequence, keep=keep)
@@ -149,10 +156,27 @@ class Scheduler:
         return [*decoding[first:], *decoding[:first]][: self._most_rows]
 
     def _grow(self) -> None:
-        """Pages for every running sequence's tokens, the oldest first."""
+        """Pages for the tokens of every running sequence that does not follow another, the oldest first."""
         for sequence in list(self._running.values()):
-            while sequence.id in self._running and not self.kv.grow(sequence, len(sequence.tokens)):
-                self._preempt(self._victim(), "growth")
+            if sequence.id in self._running and not self._follows(sequence):
+                while sequence.id in self._running and not self._has_pages(sequence):
+                    self._preempt(self._victim(), "growth")
+
+    def _follows(self, sequence: TokenSequence) -> bool:
+        """Whether it goes on without pages: another one, admitted before it, computes its next page."""
+        if sequence.pages:
+            return False
+        before = takewhile(lambda each: each is not sequence, self._running.values())
+        found = following(sequence, before, self.kv.pool)
+        if found is None:
+            del self._followers[sequence.id]
+            return False
+        self._followers[sequence.id] = found
+        return True
+
+    def _has_pages(self, sequence: TokenSequence) -> bool:
+        """Give it pages for all its tokens, if there are enough."""
+        return self.kv.grow(sequence, len(sequence.tokens)) if sequence.pages else self.kv.admit(sequence, spare=0)
 
     def _victim(self) -> TokenSequence:
         """The youngest sequence of the tenant with most pages, but never the one that came first of all."""
@@ -164,9 +188,11 @@ class Scheduler:
     def _preempt(self, sequence: TokenSequence, cause: Cause) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
         del self._running[sequence.id]
+        self._followers.pop(sequence.id, None)
+        if sequence.pages:  # a follower only waits again: nothing of it was computed
+            sequence.progress.preemptions += 1
+            self.preemptions[cause] += 1
         self.kv.release(sequence, keep=True)
-        sequence.progress.preemptions += 1
-        self.preemptions[cause] += 1
         self._waiting.put_back(sequence.tenant, sequence)
 
     def _admit(self) -> None:
@@ -189,7 +215,7 @@ class Scheduler:
         running = by_tenant(self._running.values())
 
         def fits_its_share(sequence: TokenSequence) -> bool:
-            pages = self.kv.held(sequence.tenant) + self.kv.pages_for(len(sequence.tokens)) + len(self._running)
+            pages = self._held(sequence.tenant) + self.kv.pages_for(len(sequence.tokens)) + len(self._running)
             return shares.has_room(len(running.get(sequence.tenant, ())), pages)
 
         return self._waiting.next(fits_its_share)
@@ -208,7 +234,7 @@ class Scheduler:
 
     def _would_fit(self, sequence: TokenSequence, shares: Shares) -> bool:
         """Whether it fits once everything beyond the others' shares is preempted. Preempts nothing."""
-        running, lacking = dict(self._running), self.kv.lacking(sequence)
+        running, lacking = dict(self._running), self.kv.lacking(sequence) + self._promised()
         holders = Counter(page for each in running.values() for page in each.pages)
         freed = Counter[str]()  # pages of each tenant
         while len(running) >= self._max_sequences or lacking + len(running) > sum(freed.values()):
@@ -216,19 +242,42 @@ class Scheduler:
             victim = (
                 shares.beyond_places(running.values())
                 if full
-                else shares.beyond_pages(running.values(), lambda tenant: self.kv.held(tenant) - freed[tenant])
+                else shares.beyond_pages(running.values(), lambda tenant: self._held(tenant) - freed[tenant])
             )
             if victim is None:
                 return False
             del running[victim.id]
             holders.subtract(victim.pages)
-            freed[victim.tenant] += sum(holders[page] == 0 for page in victim.pages)
+            freed[victim.tenant] += sum(holders[page] == 0 for page in victim.pages) + self._own(victim)
         return True
 
     def _fits(self, sequence: TokenSequence) -> bool:
-        """Whether there is a place, and pages, which it then has."""
+        """Whether there is a place, and pages, which it then has, or which are there for it if it follows another."""
         # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
-        return not self._full and self.kv.admit(sequence, spare=len(self._running))
+        spare = len(self._running) + self._promised()
+        if self._full or self.kv.pool.available <= spare:
+            return False
+        found = following(sequence, self._running.values(), self.kv.pool)
+        if found is None:
+            return self.kv.admit(sequence, spare)
+        if self.kv.pool.available < spare + found.own(sequence, self.kv.pool.size):
+            return False
+        self._followers[sequence.id] = found
+        return True
+
+    def _held(self, tenant: str) -> int:
+        """Pages that the tenant's sequences hold, or will as soon as they follow nobody."""
+        return self.kv.held(tenant) + self._promised(tenant)
+
+    def _promised(self, tenant: str | None = None) -> int:
+        """Pages that followers will need: all of them, or this tenant's."""
+        followers = [self._running[name] for name in self._followers]
+        return sum(self._own(each) for each in followers if tenant is None or each.tenant == tenant)
+
+    def _own(self, sequence: TokenSequence) -> int:
+        """Pages that a follower will need; 0 for any other sequence."""
+        found = self._followers.get(sequence.id)
+        return 0 if found is None else found.own(sequence, self.kv.pool.size)
 
     @property
     def _full(self) -> bool:
@@ -236,13 +285,17 @@ class Scheduler:
 
     def _beyond(self, shares: Shares) -> TokenSequence | None:
         running = self._running.values()
-        return shares.beyond_places(running) if self._full else shares.beyond_pages(running, self.kv.held)
+        return shares.beyond_places(running) if self._full else shares.beyond_pages(running, self._held)
 
     def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
-        pending = [sequence for sequence in self._running.values() if sequence.pending > 1]
+        pending = [each for each in self._running.values() if each.pending > 1 and each.id not in self._followers]
         for sequence in pending:
             self.kv.take_over(sequence)
-        for sequence, length in self._prefill_shares.share_out(pending, budget):
+        remaining: dict[TokenSequence, int] = {}
+        for name, found in self._followers.items():
+            tokens = found.remaining(self._running[name], self.kv.pool.size)
+            remaining[found.leader] = min(tokens, remaining.get(found.leader, tokens))
+        for sequence, length in self._prefill_shares.share_out(pending, budget, remaining):
             yield SequenceChunk(sequence, sequence.computed, length)
 
     def _copies(self) -> Iterator[PageCopy]:

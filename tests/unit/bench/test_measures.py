@@ -9,7 +9,7 @@ import pytest
 from bench.errors import Failed
 from bench.load.outcome import Outcome
 from bench.measures import no_limit, overcommit
-from bench.measures.kv_loads import most_beside
+from bench.measures.kv_loads import most_beside, peak_beside
 from bench.workers.earlier import files_of
 
 
@@ -22,6 +22,11 @@ def told(*loads: tuple[float, int, int]) -> dict[str, Any]:
 def test_memory_beside_what_is_needed_is_the_most_while_all_run() -> None:
     loads = ((0.5, 2, 900), (3.5, 2, 160), (4.5, 2, 192), (5.5, 1, 900), (6.5, 2, 900))
     assert most_beside(told(*loads), [100, 50]) == 192 - 150 - 6
+
+
+def test_the_peak_beside_what_is_needed_counts_before_all_have_begun_and_until_one_ends() -> None:
+    loads = ((0.5, 2, 900), (3.5, 2, 160), (4.5, 2, 192), (6.5, 2, 2000))
+    assert peak_beside(told(*loads), [100, 50]) == 900 - 150
 
 
 def test_sequences_that_did_not_run_at_the_same_time_are_no_measurement() -> None:

@@ -15,7 +15,7 @@ def bound(tokens: int, tenants: int, budget: int) -> int:
 
 
 def compute(shares: PrefillShares, sequences: list[TokenSequence], budget: int) -> None:
-    given = dict(shares.share_out([each for each in sequences if each.pending], budget))
+    given = dict(shares.share_out([each for each in sequences if each.pending], budget, {}))
     assert sum(given.values()) <= budget
     for sequence, length in given.items():
         assert 0 < length <= sequence.pending
@@ -51,7 +51,7 @@ def test_keys_that_keep_coming_do_not_take_the_turn_of_one_that_waits() -> None:
 def test_a_step_that_failed_takes_nobodys_turn() -> None:
     sequences = [TokenSequence(str(n), [1] * 100, 1, str(n)) for n in range(20)]
     shares = PrefillShares()
-    assert list(shares.share_out(sequences, 16)) == list(shares.share_out(sequences, 16))
+    assert list(shares.share_out(sequences, 16, {})) == list(shares.share_out(sequences, 16, {}))
 
 
 def test_a_long_prompt_ends_although_the_short_ones_of_its_key_fill_every_step() -> None:

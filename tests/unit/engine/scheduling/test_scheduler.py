@@ -566,3 +566,187 @@ def test_smaller_steps_grow_again_when_memory_was_short_for_a_moment() -> None:
         if simulation.scheduler.limits() == largest:
             break
     assert simulation.scheduler.limits() == largest
+
+
+HEAD = 12 * SIZE + 3
+"""Tokens that prompts of one kind begin with: they do not fill their last page."""
+
+
+def behind_head(name: str, own: int, new: int, kind: int = 0, tenant: str = "a") -> TokenSequence:
+    head = [100_000 * (kind + 1) + i for i in range(HEAD)]
+    return TokenSequence(
+        name, [*head, *(random.Random(f"{name}/{i}").randrange(90_000) for i in range(own))], new, tenant
+    )
+
+
+def pages_allowed(running: list[TokenSequence]) -> int:
+    """The full pages of each head once for its tenant, and each sequence's own behind them."""
+    heads = {(sequence.tenant, sequence.tokens[0]) for sequence in running}
+    full = HEAD // SIZE
+    return full * len(heads) + sum(math.ceil(len(sequence.tokens) / SIZE) - full for sequence in running)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    arrivals=st.lists(
+        st.tuples(
+            st.integers(1, 30),  # tokens of its own
+            st.integers(1, 20),  # new tokens
+            st.integers(0, 1),  # kind of head
+            st.sampled_from(["alice", "bob"]),
+            st.sampled_from([0, 0, 0, 0, 1, 3]),  # steps before it arrives
+            st.one_of(st.none(), st.integers(0, 12)),  # cancelled this number of steps after its arrival
+            st.booleans(),  # what a cancelled one wrote may stay
+        ),
+        min_size=2,
+        max_size=20,
+    ),
+    pages=st.sampled_from([20, 40, 60, 400]),
+    max_sequences=st.integers(1, 20),
+    chunk=st.sampled_from([2, 7, 64]),
+    failures=st.sets(st.integers(0, 30), max_size=6),
+)
+def test_prompts_that_begin_alike_take_memory_for_that_once_although_they_arrive_at_once(
+    arrivals: list[tuple[int, int, int, str, int, int | None, bool]],
+    pages: int,
+    max_sequences: int,
+    chunk: int,
+    failures: set[int],
+) -> None:
+    simulation = make(pages=pages, max_sequences=max_sequences, chunk=chunk)
+    scheduler = simulation.scheduler
+    ends: dict[int, list[tuple[TokenSequence, bool]]] = {}
+    expected, clock = set[str](), 0
+
+    def tick() -> None:
+        nonlocal clock
+        clock += 1
+        decision = simulation.step(fails=clock in failures)
+        copied = 0 if decision is None else len(decision.copies)
+        assert scheduler.kv.pool.in_use <= pages_allowed(list(scheduler._running.values())) + copied
+        for sequence, keep in ends.pop(clock, []):
+            if sequence in sequences_of(scheduler):
+                scheduler.remove(sequence, keep=keep)
+
+    for number, (own, new, kind, tenant, wait, cancel_after, keep) in enumerate(arrivals):
+        for _ in range(wait):
+            tick()
+        sequence = behind_head(str(number), own, new, kind, tenant)
+        scheduler.add(sequence)
+        if cancel_after is None:
+            expected.add(sequence.id)
+        else:
+            ends.setdefault(clock + cancel_after + 1, []).append((sequence, keep))
+    bound = 50 + len(failures) + 4 * len(arrivals) * sum(HEAD + own + new for own, new, *_ in arrivals)
+    while sequences_of(scheduler) and simulation.steps < bound:
+        tick()
+    assert not sequences_of(scheduler), "no deadlock, no starvation"
+    assert expected <= {s.id for s in simulation.done}
+    assert scheduler.kv.pool.in_use == 0
+    assert not scheduler._followers
+
+
+def test_prompts_that_begin_alike_evict_nobodys_pages_for_copies_of_them() -> None:
+    simulation = make(pages=64, max_sequences=16)
+    scheduler = simulation.scheduler
+    scheduler.add(TokenSequence("document", prompt(20 * SIZE, 3), 1, "other"))
+    run(simulation)
+    for number in range(10):
+        scheduler.add(behind_head(str(number), 4, 8))
+    simulation.step()
+    assert scheduler.running == 10
+    run(simulation)
+    assert (scheduler.kv.pool.evicted, sum(scheduler.preemptions.values())) == (0, 0)
+    assert [s.cached for s in simulation.done if s.tenant == "a"] == [0, *[HEAD - HEAD % SIZE] * 9]
+
+
+def test_when_the_one_that_computes_a_common_beginning_is_gone_the_next_one_computes_it() -> None:
+    """Cancelled, or failed so that nothing of it may be used."""
+    for keep in (True, False):
+        simulation = make(chunk=SIZE)
+        sequences = [behind_head(name, 4, 3) for name in "abc"]
+        for sequence in sequences:
+            simulation.scheduler.add(sequence)
+        simulation.step()
+        assert [bool(sequence.pages) for sequence in sequences] == [True, False, False]
+        simulation.scheduler.remove(sequences[0], keep=keep)
+        decision = simulation.step()
+        assert decision is not None
+        assert [(chunk.sequence.id, chunk.start > 0) for chunk in decision.prefill] == [("b", keep)]
+        run(simulation)
+        assert [s.id for s in simulation.done] == ["b", "c"]
+
+
+def test_one_that_begins_otherwise_passes_those_that_wait_for_a_common_beginning() -> None:
+    simulation = make(pages=4000, chunk=64)
+    for name in "abc":
+        simulation.scheduler.add(behind_head(name, 500, 3))
+    other = TokenSequence("other", prompt(10, 5), 1, "a")
+    simulation.scheduler.add(other)
+    simulation.step()
+    assert other in simulation.done
+
+
+def test_a_short_prompt_is_not_late_because_a_long_one_computes_its_beginning() -> None:
+    """The bound of prefill_shares, with the step that following takes: another long one came first."""
+    simulation = make(pages=4000, chunk=64)
+    simulation.scheduler.add(TokenSequence("decoding", [1] * 4, 400))
+    simulation.step()
+    simulation.scheduler.add(TokenSequence("first", prompt(10_000, 1), 5))
+    document = prompt(20_000, 2)
+    simulation.scheduler.add(TokenSequence("document", document, 5))
+    short = TokenSequence("short", [*document[:90], *range(20)], 5)
+    simulation.scheduler.add(short)
+    steps = 0
+    while not short.generated:
+        simulation.step()
+        steps += 1
+    assert steps <= math.ceil(110 / (64 // 2)) + 1
+
+
+def test_a_prompt_waits_for_no_page_that_it_does_not_share() -> None:
+    """It leaves the document within the page that is computed."""
+    simulation = make(pages=4000, chunk=SIZE)
+    document = prompt(2000, 2)
+    simulation.scheduler.add(TokenSequence("document", document, 5))
+    simulation.step()
+    short = TokenSequence("short", [*document[: 4 * SIZE + 5], *range(20)], 5)
+    simulation.scheduler.add(short)
+    simulation.step()
+    assert short.pages
+    assert short.computed > 4 * SIZE
+
+
+def test_a_prompt_with_known_pages_does_not_wait_for_one_that_computes_all_of_its_own() -> None:
+    """That one wants its prompt's log-probabilities, and is far behind."""
+    simulation = make(pages=400, chunk=SIZE)
+    simulation.scheduler.add(TokenSequence("earlier", prompt(400, 1)[:100], 1))
+    run(simulation)
+    simulation.scheduler.add(TokenSequence("scored", prompt(400, 1), 1, top_scores=0))
+    question = TokenSequence("question", prompt(400, 1)[:130], 1)
+    simulation.scheduler.add(question)
+    simulation.step()
+    assert question.cached >= 96
+
+
+def test_pages_that_followers_will_need_are_nobody_elses() -> None:
+    simulation = make(pages=47, chunk=SIZE)
+    for name in "abcd":
+        simulation.scheduler.add(behind_head(name, 10 * SIZE, 1))
+    simulation.step()
+    assert simulation.scheduler.running == 3, "12 pages of the head, and 11 of each one's own"
+    run(simulation)
+    assert (len(simulation.done), sum(simulation.scheduler.preemptions.values())) == (4, 0)
+
+
+def test_a_follower_that_gives_up_its_place_has_lost_nothing_and_does_not_count_as_preempted() -> None:
+    simulation = make(max_sequences=2, chunk=SIZE)
+    for name in "ab":
+        simulation.scheduler.add(behind_head(name, 4, 1))
+    simulation.step()
+    simulation.scheduler.add(TokenSequence("other", prompt(10, 5), 1, "other"))
+    simulation.step()
+    assert simulation.ran == {"a": 1, "other": 1}
+    run(simulation)
+    assert [s.preemptions for s in simulation.done] == [0, 0, 0]
+    assert sum(simulation.scheduler.preemptions.values()) == 0
