@@ -41,19 +41,31 @@ def answers_as_alone(driver: Driver, name: str, prompt: list[int], tenant: str =
     assert driver.finished[again].usage.cached_tokens == len(prompt) - 1
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["one tenant", "shared prefixes"])
-def test_who_took_over_a_poisoned_page_fails_and_the_next_is_answered(shared: bool) -> None:
-    tenants = ("alice", "bob", "carol") if shared else ("a",) * 3
-    driver = drive(tiny_llama(), chunk=16, share=shared)
-    driver.submit("wrote it", PROMPT, tenant=tenants[0])
+def test_who_took_over_a_poisoned_page_fails_and_the_next_is_answered() -> None:
+    driver = drive(tiny_llama(), chunk=16, share=True)
+    driver.submit("wrote it", PROMPT, tenant="alice")
     driver.run(until=lambda: sequences_of(driver.scheduler)[0].computed >= PAGE_SIZE)
     poison(driver, "wrote it")
-    driver.submit("took it over", [*PROMPT, 9, 9], tenant=tenants[1])
+    driver.submit("took it over", [*PROMPT, 9, 9], tenant="bob")
     driver.run()
     assert failed(driver, "wrote it", "took it over")
     assert driver.finished["took it over"].usage.cached_tokens >= PAGE_SIZE
-    answers_as_alone(driver, "after", [*PROMPT, 5], tenants[2])
+    answers_as_alone(driver, "after", [*PROMPT, 5], "carol")
     assert driver.scheduler.kv.pool.in_use == 0
+
+
+def test_who_followed_a_poisoned_prompt_of_its_own_tenant_is_answered(driver: Driver) -> None:
+    """It took no page before the other one's end."""
+    driver.submit("wrote it", PROMPT, tenant="a")
+    driver.run(until=lambda: sequences_of(driver.scheduler)[0].computed >= PAGE_SIZE)
+    poison(driver, "wrote it")
+    followed = [*PROMPT, 9, 9]
+    driver.submit("followed it", followed, tenant="a")
+    driver.run()
+    assert failed(driver, "wrote it")
+    assert driver.tokens["followed it"] == drive(tiny_llama()).ask("alone", followed)
+    assert driver.finished["followed it"].usage.cached_tokens == 0
+    assert driver.ask("after", [*PROMPT, 5], tenant="a") == drive(tiny_llama()).ask("alone", [*PROMPT, 5])
 
 
 def test_a_prompt_that_was_cancelled_before_its_end_fails_one_that_uses_its_pages_and_no_other(
