@@ -27,7 +27,7 @@ from typing import Literal, get_args
 from app.engine.kv.manager import KvManager
 from app.engine.kv.sequence import TokenSequence
 from app.engine.scheduling.decision import Decision, PageCopy, SequenceChunk
-from app.engine.scheduling.followers import Following, following
+from app.engine.scheduling.followers import Followers, following, own_pages
 from app.engine.scheduling.prefill_shares import PrefillShares
 from app.engine.scheduling.shares import Shares, by_tenant
 from app.fair_queue import FairQueue
@@ -63,7 +63,7 @@ class Scheduler:
         self._sequences: dict[str, TokenSequence] = {}  # all, in the order of their arrival
         self._waiting: FairQueue[TokenSequence] = FairQueue()
         self._running: dict[str, TokenSequence] = {}  # in the order of their admission
-        self._followers: dict[str, Following] = {}  # of the running ones, those without pages
+        self._followers = Followers(kv.pool)
 
     @property
     def running(self) -> int:
@@ -90,7 +90,7 @@ class Scheduler:
     def remove(self, sequence: TokenSequence, *, keep: bool) -> None:
         """The sequence has ended. Its full pages stay known if `keep`."""
         del self._sequences[sequence.id]
-        self._followers.pop(sequence.id, None)
+        self._followers.drop(sequence)
         if self._running.pop(sequence.id, None) is None:
             self._waiting.remove(sequence.tenant, sequence)
         self.kv.release(sequence, keep=keep)
@@ -163,16 +163,11 @@ class Scheduler:
                     self._preempt(self._victim(), "growth")
 
     def _follows(self, sequence: TokenSequence) -> bool:
-        """Whether it goes on without pages: another one, admitted before it, computes its next page."""
-        if sequence.pages:
+        """Whether it goes on without pages."""
+        if sequence not in self._followers:
             return False
-        before = takewhile(lambda each: each is not sequence, self._running.values())
-        found = following(sequence, before, self.kv.pool)
-        if found is None:
-            del self._followers[sequence.id]
-            return False
-        self._followers[sequence.id] = found
-        return True
+        before = list(takewhile(lambda each: each is not sequence, self._running.values()))
+        return self._followers.goes_on(sequence, before)
 
     def _has_pages(self, sequence: TokenSequence) -> bool:
         """Give it pages for all its tokens, if there are enough."""
@@ -188,7 +183,7 @@ class Scheduler:
     def _preempt(self, sequence: TokenSequence, cause: Cause) -> None:
         """Its full pages stay known until they are evicted, so it may find some of them again."""
         del self._running[sequence.id]
-        self._followers.pop(sequence.id, None)
+        self._followers.drop(sequence)
         if sequence.pages:  # a follower only waits again: nothing of it was computed
             sequence.progress.preemptions += 1
             self.preemptions[cause] += 1
@@ -234,7 +229,7 @@ class Scheduler:
 
     def _would_fit(self, sequence: TokenSequence, shares: Shares) -> bool:
         """Whether it fits once everything beyond the others' shares is preempted. Preempts nothing."""
-        running, lacking = dict(self._running), self.kv.lacking(sequence) + self._promised()
+        running, lacking = dict(self._running), self.kv.lacking(sequence) + self._followers.promised()
         holders = Counter(page for each in running.values() for page in each.pages)
         freed = Counter[str]()  # pages of each tenant
         while len(running) >= self._max_sequences or lacking + len(running) > sum(freed.values()):
@@ -248,36 +243,26 @@ class Scheduler:
                 return False
             del running[victim.id]
             holders.subtract(victim.pages)
-            freed[victim.tenant] += sum(holders[page] == 0 for page in victim.pages) + self._own(victim)
+            freed[victim.tenant] += sum(holders[page] == 0 for page in victim.pages) + self._followers.own(victim)
         return True
 
     def _fits(self, sequence: TokenSequence) -> bool:
         """Whether there is a place, and pages, which it then has, or which are there for it if it follows another."""
         # The watermark is one page per running sequence: without it a new sequence would be preempted at once.
-        spare = len(self._running) + self._promised()
+        spare = len(self._running) + self._followers.promised()
         if self._full or self.kv.pool.available <= spare:
             return False
         found = following(sequence, self._running.values(), self.kv.pool)
         if found is None:
             return self.kv.admit(sequence, spare)
-        if self.kv.pool.available < spare + found.own(sequence, self.kv.pool.size):
+        if self.kv.pool.available < spare + own_pages(sequence, found, self.kv.pool.size):
             return False
-        self._followers[sequence.id] = found
+        self._followers.add(sequence, found)
         return True
 
     def _held(self, tenant: str) -> int:
         """Pages that the tenant's sequences hold, or will as soon as they follow nobody."""
-        return self.kv.held(tenant) + self._promised(tenant)
-
-    def _promised(self, tenant: str | None = None) -> int:
-        """Pages that followers will need: all of them, or this tenant's."""
-        followers = [self._running[name] for name in self._followers]
-        return sum(self._own(each) for each in followers if tenant is None or each.tenant == tenant)
-
-    def _own(self, sequence: TokenSequence) -> int:
-        """Pages that a follower will need; 0 for any other sequence."""
-        found = self._followers.get(sequence.id)
-        return 0 if found is None else found.own(sequence, self.kv.pool.size)
+        return self.kv.held(tenant) + self._followers.promised(tenant)
 
     @property
     def _full(self) -> bool:
@@ -288,14 +273,10 @@ class Scheduler:
         return shares.beyond_places(running) if self._full else shares.beyond_pages(running, self._held)
 
     def _prefill(self, budget: int) -> Iterator[SequenceChunk]:
-        pending = [each for each in self._running.values() if each.pending > 1 and each.id not in self._followers]
+        pending = [each for each in self._running.values() if each.pending > 1 and each not in self._followers]
         for sequence in pending:
             self.kv.take_over(sequence)
-        remaining: dict[TokenSequence, int] = {}
-        for name, found in self._followers.items():
-            tokens = found.remaining(self._running[name], self.kv.pool.size)
-            remaining[found.leader] = min(tokens, remaining.get(found.leader, tokens))
-        for sequence, length in self._prefill_shares.share_out(pending, budget, remaining):
+        for sequence, length in self._prefill_shares.share_out(pending, budget, self._followers.remaining()):
             yield SequenceChunk(sequence, sequence.computed, length)
 
     def _copies(self) -> Iterator[PageCopy]:

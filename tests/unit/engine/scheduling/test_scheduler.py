@@ -643,7 +643,7 @@ def test_prompts_that_begin_alike_take_memory_for_that_once_although_they_arrive
     assert not sequences_of(scheduler), "no deadlock, no starvation"
     assert expected <= {s.id for s in simulation.done}
     assert scheduler.kv.pool.in_use == 0
-    assert not scheduler._followers
+    assert not scheduler._followers.remaining()
 
 
 def test_prompts_that_begin_alike_evict_nobodys_pages_for_copies_of_them() -> None:
