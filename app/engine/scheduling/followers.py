@@ -21,10 +21,6 @@ class Following:
     leader: TokenSequence
     shared: int
 
-    def leads(self, size: int) -> bool:
-        """Whether the leader has still to compute pages that both begin with."""
-        return bool(self.leader.pages) and self.leader.pending > 1 and self.leader.computed // size < self.shared
-
 
 class Followers:
     """The running sequences that hold no pages."""
@@ -46,13 +42,14 @@ class Followers:
     def goes_on(self, sequence: TokenSequence, before: Sequence[TokenSequence]) -> bool:
         """Whether a follower goes on without pages: one of those admitted `before` it computes its next page."""
         _, found = self._followers[sequence.id]
-        # Whom it follows is kept while that one leads: to search anew goes through the whole prompt.
-        if not (found.leads(self._pool.size) and any(each is found.leader for each in before)):
-            another = following(sequence, before, self._pool)
-            if another is None:
-                self.drop(sequence)
-                return False
-            self.add(sequence, another)
+        runs = any(each is found.leader for each in before)
+        if runs and found.leader.computed // self._pool.size < found.shared:
+            return True  # to search anew would go through the whole prompt
+        another = following(sequence, before, self._pool)
+        if another is None:
+            self.drop(sequence)
+            return False
+        self.add(sequence, another)
         return True
 
     def promised(self, tenant: str | None = None) -> int:

@@ -677,6 +677,23 @@ def test_when_the_one_that_computes_a_common_beginning_is_gone_the_next_one_comp
         assert [s.id for s in simulation.done] == ["b", "c"]
 
 
+def test_nobody_follows_one_whose_next_page_is_alike_behind_another_beginning() -> None:
+    simulation = make(chunk=SIZE)
+    scheduler = simulation.scheduler
+    mine, others, common = prompt(2 * SIZE, 1), prompt(2 * SIZE, 2), prompt(3 * SIZE, 3)
+    scheduler.add(TokenSequence("before", [*mine, 1], 1, "a"))
+    run(simulation)
+    scheduler.add(TokenSequence("decoding", [1], 40, "a"))
+    other = TokenSequence("other", [*others, *common], 3, "a")
+    scheduler.add(other)
+    while other.computed < 2 * SIZE:
+        simulation.step()
+    alike = TokenSequence("alike", [*mine, *common], 3, "a")
+    scheduler.add(alike)
+    simulation.step()
+    assert (other.computed // SIZE, bool(alike.pages)) == (3, True)
+
+
 def test_one_that_begins_otherwise_passes_those_that_wait_for_a_common_beginning() -> None:
     simulation = make(pages=4000, chunk=64)
     for name in "abc":
