@@ -14,8 +14,8 @@ from transformers.cache_utils import DynamicLayer
 
 from app.engine.attention.protocol import Backend
 from app.engine.attention.step import Step
-from app.engine.attention.transfer import send
 from app.engine.scheduling.decision import PageCopy
+from app.engine.transfer import send
 
 Pair = tuple[Tensor, Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.engine.attention.step import Row, Step
-from app.engine.attention.transfer import send
+from app.engine.transfer import send
 
 
 @dataclass(frozen=True, slots=True)

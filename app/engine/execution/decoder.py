@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Step
 from app.engine.attention.step_parts import parts_of
-from app.engine.attention.transfer import send
 from app.engine.errors import UnsupportedModel
 from app.engine.execution.choose_backend import choose_backend
 from app.engine.execution.prompt_scores import PromptScores, prompt_scores
 from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers.experts import ExpertsPolicy
 from app.engine.layers.packed import PackedLinear
+from app.engine.transfer import send
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from app.engine.attention.backends.on_gpu import TritonHeads, TritonLatents
 from app.engine.attention.cache import KvCache
 from app.engine.attention.step import Row, Step
-from app.engine.attention.transfer import send
 from app.engine.execution.decoder import Decoder
 from app.engine.kv.pages import PAGE_SIZE
+from app.engine.transfer import send
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from app.contract.events import PromptEvent
 from app.engine.attention.step import Scored
-from app.engine.attention.transfer import send
 from app.engine.kv.sequence import TokenSequence
 from app.engine.sampling.logprobs import picked, with_logprobs
+from app.engine.transfer import send
 
 BLOCK_SCORES = 2**23
 """Logits of a block: 32 MiB in float32, and about three times that while they are normalised."""

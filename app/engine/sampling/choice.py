@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from app.contract.requests import SamplingParams
-from app.engine.attention.transfer import send
 from app.engine.sampling.draw import (
     CANDIDATES,
     CHOSEN,
@@ -23,6 +22,7 @@ from app.engine.sampling.draw import (
     draw_plain,
     greedy,
 )
+from app.engine.transfer import send
 
 
 class Choice:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from app.contract.requests import LEAST_TEMPERATURE, SamplingParams
-from app.engine.attention.transfer import send, send_floats
+from app.engine.transfer import send, send_floats
 
 CHOSEN, UNDECIDED, FAILED = 0, 1, 2
 """A row's verdict: the token is chosen; more candidates are needed; no token can be chosen."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.contract.errors import GenerationFailed, GrammarExhausted
-from app.engine.attention.transfer import send_tensor
 from app.engine.grammars.constraint import Constraint
+from app.engine.transfer import send_tensor
 
 _log = logging.getLogger(__name__)
 

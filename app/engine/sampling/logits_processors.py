@@ -14,9 +14,9 @@ from torch import Tensor
 
 from app.contract.errors import GenerationFailed, NoTokenLeft
 from app.contract.requests import SamplingParams
-from app.engine.attention.transfer import send, send_floats
 from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.grammar_masks import GrammarMasks
+from app.engine.transfer import send, send_floats
 
 
 class RowState(Protocol):

@@ -16,11 +16,11 @@ from torch import Tensor
 from app.contract.errors import GenerationFailed
 from app.contract.events import TokenEvent
 from app.contract.requests import SamplingParams
-from app.engine.attention.transfer import send, send_floats
 from app.engine.grammars.constraint import Constraint
 from app.engine.sampling.choice import Choice
 from app.engine.sampling.logits_processors import LogitsProcessors
 from app.engine.sampling.logprobs import picked, with_logprobs
+from app.engine.transfer import send, send_floats
 
 Sampled = TokenEvent | GenerationFailed
 """A row's outcome. A failed row ends its own request and no other."""

@@ -12,21 +12,23 @@ from torch import Tensor
 
 def send(device: torch.device, parts: Sequence[Sequence[int]]) -> list[Tensor]:
     """The integers of each part, int64, as views of one tensor: one copy."""
-    joined = [number for part in parts for number in part]
-    sent = _send(torch.tensor(joined, dtype=torch.long, pin_memory=_pinned(device)), device)
-    return list(torch.split(sent, [len(part) for part in parts]))
+    return _send_numbers(device, parts, torch.long)
 
 
 def send_floats(device: torch.device, parts: Sequence[Sequence[float]]) -> list[Tensor]:
-    """The numbers of each part, float32, as views of one tensor: one copy."""
-    joined = [number for part in parts for number in part]
-    sent = _send(torch.tensor(joined, dtype=torch.float32, pin_memory=_pinned(device)), device)
-    return list(torch.split(sent, [len(part) for part in parts]))
+    """The numbers of each part, float32, likewise."""
+    return _send_numbers(device, parts, torch.float32)
 
 
 def send_tensor(device: torch.device, tensor: Tensor) -> Tensor:
     """A tensor of the host's own memory, of any type."""
     return _send(tensor.pin_memory() if _pinned(device) else tensor, device)
+
+
+def _send_numbers(device: torch.device, parts: Sequence[Sequence[float]], dtype: torch.dtype) -> list[Tensor]:
+    joined = [number for part in parts for number in part]
+    sent = _send(torch.tensor(joined, dtype=dtype, pin_memory=_pinned(device)), device)
+    return list(torch.split(sent, [len(part) for part in parts]))
 
 
 def _send(tensor: Tensor, device: torch.device) -> Tensor:

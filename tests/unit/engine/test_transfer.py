@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.attention.transfer import send, send_floats, send_tensor
+from app.engine.transfer import send, send_floats, send_tensor
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
