@@ -61,7 +61,10 @@ class Usage:
             self.held.append(known)
 
     def let_go(self, place: int, _which: int) -> None:
-        self.pool.let_go(self.held.pop(place))
+        """Who holds a page holds those before it, so none is let go before what follows it."""
+        last = self.held.count(self.held[place]) == 1
+        if not (last and any(each.parent is self.held[place] for each in self.held)):
+            self.pool.let_go(self.held.pop(place))
 
     def forget(self, place: int, _which: int) -> None:
         self.pool.forget(self.every[place])
