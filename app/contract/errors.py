@@ -152,8 +152,6 @@ class GrammarExhausted(GenerationFailed):
 
 
 class NoTokenLeft(GenerationFailed):
-    """Also when the model's scores are no numbers."""
-
     code = "no_token_left"
     retryable = False
     default_message = "The model gave no token that this request may use."

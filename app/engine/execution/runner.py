@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from app.contract.errors import (
     DeadlineExceeded,
     GenerationFailed,
     GrammarExhausted,
     InvalidRequest,
+    NoTokenLeft,
     OutOfMemory,
     ServingError,
 )
@@ -38,7 +38,7 @@ from app.engine.execution.memory.cleanup import Cleaner
 from app.engine.execution.prompt_scores import PromptScores
 from app.engine.execution.running_request import RunningRequest
 from app.engine.sampling.sampler import Sampled, Sampler
-from app.engine.scheduling.decision import Decision
+from app.engine.scheduling.decision import Decision, SequenceChunk
 from app.engine.scheduling.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Runner:
             self._scheduler.advance(decision)
             self._number(decision)
             self._accept_scores(computed.scores)
-            self._accept(computed, sampled, len(decision.decode) + len(decision.prefill))
+            self._accept(computed.chunks, sampled, len(decision.decode) + len(decision.prefill))
             self._report(decision, time.monotonic() - begun)
 
     def _number(self, decision: Decision) -> None:
@@ -172,16 +172,14 @@ class Runner:
             sequence.scored += len(event.tokens)
             self._outbox.append((sequence.id, event))
 
-    def _accept(self, computed: Computed, sampled: Sequence[Sampled], sequences: int) -> None:
-        for row, (chunk, event) in enumerate(zip(computed.chunks, sampled, strict=True)):
+    def _accept(self, chunks: Sequence[SequenceChunk], sampled: Sequence[Sampled], sequences: int) -> None:
+        for chunk, event in zip(chunks, sampled, strict=True):
             running = self._requests[chunk.sequence.id]
             if isinstance(event, GrammarExhausted):
                 self._finish(running, FinishReason.LENGTH, event)
                 continue
             if not isinstance(event, TokenEvent):
-                self._finish(
-                    running, FinishReason.ERROR, event, keep=self._are_numbers(computed.logits[row], running)
-                )
+                self._finish_without_token(running, event)
                 continue
             if running.request.max_tokens == 0:
                 self._finish(running, FinishReason.LENGTH)
@@ -191,14 +189,13 @@ class Runner:
             if reason is not None:
                 self._finish(running, reason)
 
-    def _are_numbers(self, logits: Tensor, running: RunningRequest) -> bool:
-        """Whether the scores of a row without a token are numbers: then the request's rules left none, and its pages
-        are sound. Else no other request may compute with them. Waits for the device."""
-        if logits.isfinite().all():
-            return True
-        _log.error("the model's scores are no numbers", extra={"request_id": running.request.request_id})
-        self._scheduler.kv.distrust(running.sequence)
-        return False
+    def _finish_without_token(self, running: RunningRequest, error: GenerationFailed) -> None:
+        """Its pages are sound where its own rules left no token. Else no other request may compute with them."""
+        sound = isinstance(error, NoTokenLeft)
+        if not sound:
+            _log.error("the model's scores are no numbers", extra={"request_id": running.request.request_id})
+            self._scheduler.kv.distrust(running.sequence)
+        self._finish(running, FinishReason.ERROR, error, keep=sound)
 
     def _finish(
         self, running: RunningRequest, reason: FinishReason, error: ServingError | None = None, *, keep: bool = True

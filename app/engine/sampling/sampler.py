@@ -25,6 +25,9 @@ from app.engine.transfer import send, send_floats
 Sampled = TokenEvent | GenerationFailed
 """A row's outcome. A failed row ends its own request and no other."""
 
+_Chosen = Sampled | None
+"""The same before a row's constraint has taken it; None: its rules left no token."""
+
 
 class SamplingState:
     """One sequence's side of sampling: its rules, its output so far, and its own random numbers.
@@ -67,9 +70,10 @@ class Sampler:
     def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Sampled]:
         """One outcome for each row of `logits` `[len(states), vocabulary]`, any float type, any device.
 
-        Tokens are chosen in float32 and appended to their states. A row of which no token can be chosen (NaN,
-        infinite, or everything forbidden) gives a GenerationFailed instead. Log-probabilities are those of the
-        model's own distribution, before any rule or temperature. `logits` is not changed.
+        Tokens are chosen in float32 and appended to their states. A row of which no token can be chosen gives an
+        error instead: NoTokenLeft where its rules left none, a plain GenerationFailed where the model's own scores
+        are NaN or infinite. Log-probabilities are those of the model's own distribution, before any rule or
+        temperature. `logits` is not changed.
 
         An exception (a device has no memory left) leaves every state as it was: what needs a device comes first, and
         the states change when nothing can fail any more. The same call then gives the tokens that this one owed.
@@ -111,22 +115,31 @@ class _Batch:
             and logits.device == self._device
         )
 
-    def events(self, logits: Tensor) -> list[TokenEvent | None]:
-        """The token of each row with its log-probabilities, None where there is none to choose. Changes no state."""
+    def events(self, logits: Tensor) -> list[_Chosen]:
+        """The token of each row with its log-probabilities, None where rules left none to choose, and the error
+        where the scores are no numbers. Changes no state."""
         tokens = self._choose(logits)
-        events = [None if token is None else TokenEvent(token) for token in tokens]
+        events: list[_Chosen] = [None if token is None else TokenEvent(token) for token in tokens]
         reported = [(row, token) for row in self._reported if (token := tokens[row]) is not None]
         if reported:
             for row, event in self._with_logprobs(logits, reported):
                 events[row] = event
+        failed = [row for row, token in enumerate(tokens) if token is None]
+        if failed:
+            (rows,) = send(self._device, [failed])
+            sound: list[bool] = logits[rows].isfinite().all(dim=-1).tolist()
+            for row, numbers in zip(failed, sound, strict=True):
+                events[row] = None if numbers else GenerationFailed()
         return events
 
-    def commit(self, events: Sequence[TokenEvent | None]) -> list[Sampled]:
+    def commit(self, events: Sequence[_Chosen]) -> list[Sampled]:
         """Append the tokens to their states, except what a row's constraint does not take. Uses no device."""
-        tokens = self._processors.accept([None if event is None else event.token for event in events])
+        tokens = [event.token if isinstance(event, TokenEvent) else None for event in events]
         outcomes: list[Sampled] = []
-        for row, (event, token) in enumerate(zip(events, tokens, strict=True)):
-            if event is None or token is None:
+        for row, (event, token) in enumerate(zip(events, self._processors.accept(tokens), strict=True)):
+            if isinstance(event, GenerationFailed):
+                outcomes.append(event)
+            elif event is None or token is None:
                 outcomes.append(self._processors.failure(row))
             else:
                 self._states[row].output.append(token)
