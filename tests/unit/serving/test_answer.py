@@ -260,14 +260,14 @@ async def test_a_reader_that_leaves_cancels_the_engine_and_frees_its_place(
 async def test_a_reader_that_leaves_the_queue_was_in_the_queue(prompts: Prompts, recorder: Recorder) -> None:
     """It was told as having waited for 0 seconds and prefilled for 7, so that an overload could not be seen."""
 
-    reached: set[tuple[str, type]] = set()
-    both = asyncio.Event()
+    computes, queued = asyncio.Event(), asyncio.Event()
 
     class Watched(ControlledEngine):
         async def _pause(self, until: asyncio.Event | asyncio.Semaphore | None, request: EngineRequest) -> bool:
-            reached.add((request.id, type(until)))
-            if {("r-1", asyncio.Event), ("r-2", asyncio.Semaphore)} <= reached:
-                both.set()
+            if isinstance(until, asyncio.Event):  # the gate before its first token
+                computes.set()
+            elif computes.is_set():  # the place that the first one has
+                queued.set()
             return await super()._pause(until, request)
 
     engine = Watched(gates={0: asyncio.Event()}, capacity=Capacity(sequences=1, kv_tokens=4096))
@@ -278,11 +278,13 @@ async def test_a_reader_that_leaves_the_queue_was_in_the_queue(prompts: Prompts,
             async for _ in answer:
                 pass
 
-    readers = [asyncio.create_task(read()) for _ in range(2)]
-    await both.wait()
-    for reader in reversed(readers):
+    first = asyncio.create_task(read())
+    await computes.wait()
+    second = asyncio.create_task(read())  # not at once: prompts are rendered on threads, and either may be the first
+    await queued.wait()
+    for reader in (second, first):
         reader.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
+    await asyncio.gather(first, second, return_exceptions=True)
     waited, computed = recorder.request(), recorder.request()
     for told in (waited, computed):
         assert told.finished is not None
