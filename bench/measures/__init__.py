@@ -29,7 +29,7 @@ MEASUREMENTS = (
     Measurement("gap", "Streams beside a long prompt", gap.measure),
     Measurement("mla", "Attention in latent space", mla.measure),
     Measurement("no-limit", "Chats without `max_tokens`", no_limit.measure, rounds=4),
-    Measurement("slots", "Pages of KV memory, against slots for the whole length", slots.measure),
+    Measurement("slots", "Pages of KV memory, against slots for the whole length", slots.measure, rounds=3),
     Measurement("prefix", "Conversations behind one system prompt", prefix.measure, rounds=3),
     Measurement("overcommit", "Answers that need more KV memory than there is", overcommit.measure, rounds=3),
     Measurement("waste", "Allocated and unused KV memory", waste.measure, rounds=3),

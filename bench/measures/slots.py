@@ -1,9 +1,11 @@
 """The engine against the commit before KV memory came by pages, each in a process of its own.
 
-Each round has new processes: where the system puts a process's weights makes up to 3 % at batch 1, for as long as the
-process lives.
+Each pair of processes first computes unmeasured: the engine with slots copies its KV memory, to let it grow and
+shrink, until enough prefixes are cached, and until then it is slower. Where the system puts a process's weights makes
+a difference for as long as it lives, so there are several pairs.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,37 +27,44 @@ TOKENS = 40
 TURNS = {1: 4, 4: 2, 16: 1, 32: 1}
 """How often each engine computes a batch in a round, one engine after the other: one sequence takes a second."""
 
+PAIRS, WARM_UP = 2, 3
+"""Pairs of processes, and rounds of each that are not measured."""
+
+PAUSE = 0.4
+"""Seconds after each answer: what an engine does when it has nothing to compute must not slow the other."""
+
 PAGES, SLOTS = "pages", "slots"
+
+Speeds = defaultdict[tuple[str, str, int], list[float]]
+"""Output tokens per second in each round, by engine, type and batch."""
 
 
 def measure(run: Run) -> Finding:
     turns = TURNS if not run.quick else {1: 1, 4: 1}
-    sizes = run.sizes(TOKENS, 8)
-    asked = sum(batch * (1 + count) for batch, count in turns.items())
-    prompts = iter(token_prompts(questions(asked * run.rounds * len(dtypes()))))  # each is asked once
-    run.bar.total(len(dtypes()) * run.rounds)
-    speeds: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
+    tokens, pairs, warm_up = run.sizes(TOKENS, 8), run.sizes(PAIRS, 1), run.sizes(WARM_UP, 1)
+    rounds = pairs * (warm_up + run.rounds) * len(dtypes())
+    asked = sum(batch * count for batch, count in turns.items())
+    prompts = iter(token_prompts(questions(rounds * asked)))  # each is asked once
+    run.bar.total(rounds)
+    speeds: Speeds = defaultdict(list)
     for dtype in dtypes():
-        for number in range(run.rounds):
-            run.bar.say(f"{dtype}, round {number + 1} of {run.rounds}")
-            with _both(dtype, number) as engines:
-                for batch in turns:  # warms up
-                    _seconds(engines, [next(prompts) for _ in range(batch)], sizes, number)
-                for batch, count in turns.items():
-                    took: defaultdict[str, float] = defaultdict(float)
-                    for turn in range(count):
-                        some = [next(prompts) for _ in range(batch)]
-                        for name, seconds in _seconds(engines, some, sizes, number + turn).items():
-                            took[name] += seconds
-                    for name, seconds in took.items():
-                        speeds[name, dtype, batch].append(count * batch * sizes / seconds)
-            run.bar.step()
-    return _finding(speeds, list(turns), sizes)
+        for pair in range(pairs):
+            run.bar.say(f"{dtype}: loading both engines")
+            with _both(dtype, pair) as engines:
+                for number in range(warm_up + run.rounds):
+                    run.bar.say(f"{dtype}, pair {pair + 1} of {pairs}, round {number + 1} of {warm_up + run.rounds}")
+                    for batch, count in turns.items():
+                        asks = [[next(prompts) for _ in range(batch)] for _ in range(count)]
+                        took = _seconds(engines, asks, tokens)
+                        for name, seconds in took.items() if number >= warm_up else ():
+                            speeds[name, dtype, batch].append(count * batch * tokens / seconds)
+                    run.bar.step()
+    return _finding(speeds, list(turns), tokens)
 
 
 @contextmanager
-def _both(dtype: str, number: int) -> Iterator[dict[str, Worker]]:
-    """Each is loaded first in half of the rounds."""
+def _both(dtype: str, pair: int) -> Iterator[dict[str, Worker]]:
+    """Each is loaded first in half of the pairs."""
     environment = SETTINGS | {"DTYPE": dtype}
     folders = {PAGES: ROOT, SLOTS: files_of(COMMIT)}
     with ExitStack() as stack:
@@ -63,17 +72,21 @@ def _both(dtype: str, number: int) -> Iterator[dict[str, Worker]]:
             name: stack.enter_context(
                 worker("bench.workers.engine", name=f"{name}-{dtype}", environment=environment, folder=folder)
             )
-            for name, folder in sorted(folders.items(), reverse=bool(number % 2))
+            for name, folder in sorted(folders.items(), reverse=bool(pair % 2))
         }
 
 
-def _seconds(engines: dict[str, Worker], prompts: list[list[int]], tokens: int, turn: int) -> dict[str, float]:
-    """Of each engine. Each goes first in half of the turns."""
-    names = sorted(engines, reverse=bool(turn % 2))
-    return {name: engines[name].ask(prompts=prompts, tokens=tokens)["seconds"] for name in names}
+def _seconds(engines: dict[str, Worker], asks: list[list[list[int]]], tokens: int) -> dict[str, float]:
+    """Of each engine, for all batches of prompts together."""
+    took = dict.fromkeys(engines, 0.0)
+    for turn, prompts in enumerate(asks):
+        for name in sorted(engines, reverse=bool(turn % 2)):
+            took[name] += engines[name].ask(prompts=prompts, tokens=tokens)["seconds"]
+            time.sleep(PAUSE)
+    return took
 
 
-def _finding(speeds: dict[tuple[str, str, int], list[float]], batches: list[int], tokens: int) -> Finding:
+def _finding(speeds: Speeds, batches: list[int], tokens: int) -> Finding:
     rows, lines = [], []
     for dtype in dtypes():
         for batch in batches:
@@ -86,6 +99,6 @@ def _finding(speeds: dict[tuple[str, str, int], list[float]], batches: list[int]
     columns = ["type", "batch", "with pages, tokens/s", "with slots, tokens/s", "ratio"]
     notes = [
         f"{tokens} new tokens per prompt, greedily, prefill included; the same prompts for both, none twice.",
-        "Each round has new processes, and at batch 1 and 4 several turns, whose times are added.",
+        "A round has several turns at batch 1 and 4, whose times are added; half of the rounds have other processes.",
     ]
     return Finding(rows=rows, table=Table(columns=columns, rows=lines), notes=notes)
