@@ -31,6 +31,16 @@ class Run:
         return str(self._rows["torch"].value)
 
     @property
+    def gibibytes(self) -> float:
+        """Of the card."""
+        return float(self._rows["GPU 0"].note.split()[1])
+
+    @property
+    def bandwidth(self) -> float:
+        """Of a copy, read and written bytes per second."""
+        return 1e12 * self._value("copy bandwidth, read and write")
+
+    @property
     def flops(self) -> float:
         """Of a matrix product in bfloat16, per second."""
         return 1e12 * self._value("matrix product, bfloat16")

@@ -6,7 +6,7 @@ needs to launch it. The measured points are met exactly; between two of them the
 computed time is interpolated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -23,12 +23,11 @@ from app.models.placement import Gpu, plan
 from app.models.units import GIB
 from app.settings import Settings
 from bench.arithmetic.pipeline import cut, makespan
+from bench.arithmetic.runs import Run, committed
 from bench.arithmetic.sheets import CARDS
 from bench.arithmetic.work import Model, Work
-from bench.gpu_check.report import Check, load_all
-from bench.results import RESULTS
 
-_DECODE = ((1, 2048), (8, 2048), (32, 2048), (64, 512))  # (sequences, context) that were measured
+_DECODE = ((1, 2048), (8, 2048), (12, 2048), (45, 512))  # (sequences, context) that were measured
 _PREFILL = ((2048, 0), (2048, 8192))  # (tokens, before them)
 _EVERY_EXPERT = 1000  # rows that hit them all
 _TAKEN_GIB = 0.5
@@ -96,10 +95,9 @@ class Card:
 def cards() -> list[Card]:
     """Boxes of this stack: one measured card each, and two cards of 24 GB, which nobody measured: in series for steps
     without prompts, and with prompts in as many parts as are best by what is computed here."""
-    checks = {check.card: check for check in load_all(RESULTS / "gpu")}
-    h100, h200 = checks["NVIDIA H100 80GB HBM3"], checks["NVIDIA H200"]
+    runs = committed()
     sheet = CARDS["RTX 3090"]
-    measured = _measured("one H100", h100)
+    measured = _measured("one H100", runs["H100"])
     reached = measured.bandwidth / CARDS["H100 SXM"][0], measured.flops / CARDS["H100 SXM"][1]
     pair = Card(
         name="two RTX 3090",
@@ -110,46 +108,32 @@ def cards() -> list[Card]:
         points=measured.points,
         measured=False,
     )
-    return [pair, measured, _measured("one H200", h200)]
+    return [pair, measured, _measured("one H200", runs["H200"])]
 
 
-def _measured(name: str, check: Check) -> Card:
-    values = {
-        row.name: float(row.value)
-        for section in check.sections
-        for row in section.rows
-        if isinstance(row.value, int | float)
-    }
-    bandwidth = values["copy bandwidth, read and write"] * 1e12
-    flops = values["matrix product, bfloat16"] * 1e12
-    size = next(row.note for section in check.sections for row in section.rows if row.name == "GPU 0")
+def _measured(name: str, run: Run) -> Card:
     return Card(
         name=name,
         gpus=1,
-        bandwidth=bandwidth,
-        flops=flops,
-        capacity=_capacity([float(size.split()[1])]),
-        points=_points(values, bandwidth, flops),
+        bandwidth=run.bandwidth,
+        flops=run.flops,
+        capacity=_capacity([run.gibibytes]),
+        points=_points(run),
         measured=True,
     )
 
 
-def _points(values: Mapping[str, float], bandwidth: float, flops: float) -> Points:
-    steps = {
-        (rows, context): values[f"decode step, batch {rows}, context {context}"] / 1e3 for rows, context in _DECODE
-    }
-    chunks = {
-        (tokens, before): tokens / values[f"prefill, chunk {tokens} behind {before}"] for tokens, before in _PREFILL
-    }
-    small = 512 / values["prefill, chunk 512 behind 0"]
-    floors = {point: _model().decode(*point).floor(bandwidth, flops) for point in steps}
+def _points(run: Run) -> Points:
+    steps = {point: run.step(*point) for point in _DECODE}
+    chunks = {point: run.chunk(*point) for point in _PREFILL}
+    floors = {point: _model().decode(*point).floor(run.bandwidth, run.flops) for point in steps}
     first = _DECODE[0]
     fixed = steps[first] - floors[first]
     return Points(
         fixed=fixed,
-        host=min(small, chunks[_PREFILL[0]]),
+        host=min(run.chunk(512, 0), chunks[_PREFILL[0]]),
         decode=tuple((point[0], steps[point] / (floors[point] + fixed)) for point in _DECODE),
-        prefill=tuple((point[1], chunks[point] / (_model().prefill(*point).flops / flops)) for point in _PREFILL),
+        prefill=tuple((point[1], chunks[point] / (_model().prefill(*point).flops / run.flops)) for point in _PREFILL),
     )
 
 

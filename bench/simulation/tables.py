@@ -68,7 +68,7 @@ def steps(cards: Sequence[Card]) -> str:
     ]
     return f"""## Boxes
 
-Decode steps are of so many sequences with {_CONTEXT:,} tokens each. Rows above 64, and steps with prompt tokens and
+Decode steps are of so many sequences with {_CONTEXT:,} tokens each. Rows above 45, and steps with prompt tokens and
 decoding sequences together, were measured on no card.
 
 {_table(columns, rows)}"""
