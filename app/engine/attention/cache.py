@@ -46,6 +46,11 @@ class KvCache(Cache):
         for device, storage in zip(self._layer_devices, self._storage, strict=True):
             self.backend.copy(storage, *indices[device])
 
+    def give_back(self, pages: Sequence[int]) -> None:
+        """Let the system have a CPU's memory of pages that nobody holds."""
+        for storage in self._storage:
+            self.backend.give_back(storage, pages)
+
     def storage(self, layer_idx: int) -> Any:
         return self._storage[layer_idx]
 

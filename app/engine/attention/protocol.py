@@ -6,6 +6,7 @@ of queries (`backends/heads.py`), in latent space (`latents.py` beside it), or r
 (`compiled.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -45,6 +46,11 @@ class Backend(Protocol):
 
     def write(self, plan: Any, storage: Any, keys: Tensor, values: Tensor) -> None:
         """Store the step's rows, `[1, heads, tokens, dim]` each (latent attention: latents and rotated keys)."""
+        ...
+
+    def give_back(self, storage: Any, pages: Sequence[int]) -> None:
+        """Let the system have a CPU's memory of these pages of a layer, which nobody reads again before they are
+        written."""
         ...
 
     def copy(self, storage: Any, sources: Tensor, targets: Tensor) -> None:

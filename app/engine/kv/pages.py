@@ -27,7 +27,8 @@ class PagePool:
         self.count = count
         self.size = size
         self._share = share_prefixes
-        self._free = list(range(count - 1, -1, -1))
+        self._free = list(range(count - 1, -1, -1))  # the last one is taken next
+        self._unwritten = count  # so many of the first free ones take no memory on a CPU
         self._roots: dict[str, Siblings] = {}
         self._evictable: list[tuple[int, int, KnownPage]] = []  # a heap; entries may be out of date
         self._order = itertools.count()
@@ -99,7 +100,15 @@ class PagePool:
         """A page for new tokens. Evicts a cached one when none is free. None when every page is in use."""
         if not self._free and not self._evict():
             return None
-        return self._free.pop()
+        page = self._free.pop()
+        self._unwritten = min(self._unwritten, len(self._free))
+        return page
+
+    def no_longer_written(self) -> list[int]:
+        """The free pages that were taken since the last call: on a CPU they still take memory."""
+        pages = self._free[self._unwritten :]
+        self._unwritten = len(self._free)
+        return pages
 
     def give_back(self, page: int) -> None:
         """A page that is not known is free again."""

@@ -16,7 +16,7 @@ from app.engine.attention.backends.partial import Part, blocks, hidden_in_chunk,
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
 from app.engine.attention.step import Step
 from app.engine.kv.shape import HeadsShape
-from app.engine.kv.storage import zeros
+from app.engine.kv.storage import give_back, zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class HeadsBackend:
         pages, places = plan.slots // self._size, plan.slots % self._size
         storage.keys[pages, :, places] = keys[0].transpose(0, 1)
         storage.values[pages, :, places] = values[0].transpose(0, 1)
+
+    def give_back(self, storage: HeadPages, pages: Sequence[int]) -> None:
+        for buffer in (storage.keys, storage.values):
+            give_back(buffer, pages)
 
     def copy(self, storage: HeadPages, sources: Tensor, targets: Tensor) -> None:
         for pages in (storage.keys, storage.values):

@@ -7,7 +7,7 @@ request runs (`Cleanup.IDLE`). Reports come after it, so they carry the peak sin
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -102,8 +102,13 @@ class Cleaner:
         self._policy = policy
         self._memories = memories
         self._observers = observers
+        self._actions: list[Callable[[], None]] = []
         self._due = False
         self._read_at = 0.0
+
+    def also(self, action: Callable[[], None]) -> None:
+        """Do this in each cleanup as well."""
+        self._actions.append(action)
 
     def step_done(self) -> None:
         """Call it after a step: while requests run, the figures are never older than REFRESH_SECONDS."""
@@ -129,6 +134,8 @@ class Cleaner:
         self._due = False
         before = tuple(memory.read() for memory in self._memories)
         begun = time.perf_counter()
+        for action in self._actions:
+            action()
         for memory in self._memories:
             memory.empty()
         duration = time.perf_counter() - begun

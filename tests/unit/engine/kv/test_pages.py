@@ -170,3 +170,37 @@ def test_texts_that_begin_alike_are_forgotten_and_others_are_not() -> None:
     assert find(pool, tuple(range(8)), texts["x"]) is None
     assert pool.find(texts["y"].tokens, "a", None, 0) is texts["y"]
     assert pool.find(others.tokens, "b", None, 0) is others
+
+
+def test_free_pages_that_were_taken_are_told_once() -> None:
+    pool = PagePool(6, SIZE)
+    kept, *pages = (pool.take() for _ in range(4))
+    for page in pages:
+        assert page is not None
+        pool.give_back(page)
+    assert set(pool.no_longer_written()) == set(pages)
+    assert pool.no_longer_written() == []
+    again = pool.take()
+    assert again is not None
+    assert again != kept
+    pool.give_back(again)
+    assert pool.no_longer_written() == [again]
+
+
+@given(st.lists(st.sampled_from(["take", "give back", "tell"])))
+def test_a_free_page_takes_memory_where_it_was_taken_since_it_was_last_told(acts: list[str]) -> None:
+    pool = PagePool(5, SIZE)
+    held: list[int] = []
+    written: set[int] = set()
+    for act in acts:
+        if act == "take" and pool.free:
+            page = pool.take()
+            assert page is not None
+            held.append(page)
+            written.add(page)
+        elif act == "give back" and held:
+            pool.give_back(held.pop(0))
+        elif act == "tell":
+            told = pool.no_longer_written()
+            assert sorted(told) == sorted(written - set(held))
+            written -= set(told)

@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 from app.contract.engine import Phase
-from app.contract.options import Compile, DType
+from app.contract.options import Cleanup, Compile, DType
 from app.contract.telemetry import AttentionChosen, Observers, PhaseChanged, PhaseProgress
 from app.engine.attention.mla import AbsorbedAttention
 from app.engine.errors import LoadError
 from app.engine.health import Health
+from app.engine.kv import storage
+from app.engine.kv.pages import PAGE_SIZE
 from app.engine.layers import experts
 from app.engine.loading.compile_caches import VARIABLES
 from app.engine.loading.startup import load_decoder
@@ -29,6 +31,7 @@ from app.models.placement import Gpu
 from app.models.selection import Selection
 from app.settings import Settings
 from tests.support.driving import Driver, Heard, reference
+from tests.support.resident import resident
 from tests.support.simgpu import crossings, gpus
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -91,6 +94,31 @@ def test_without_a_gpu_the_file_of_the_weights_leaves_memory(make: Callable[[], 
     assert shares[-1] == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert started.ask(PROMPT) == expected
+
+
+@pytest.mark.parametrize("policy", list(Cleanup))
+@pytest.mark.parametrize("make_one", [tiny_llama, lambda: tiny_deepseek(yarn=True, kv_lora_rank=112)])
+def test_without_a_gpu_a_cleanup_gives_the_memory_of_free_pages_back(
+    make_one: Callable[[], Any], policy: Cleanup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_OWN_PAGES", 1)  # a tiny model's buffers are small
+    stock = make_one()
+    stock.save_pretrained(tmp_path)
+    prompts = {
+        name: list(range(start, start + 4 * PAGE_SIZE + 1)) for name, start in (("a", 10), ("b", 30), ("c", 50))
+    }
+    expected = {name: reference(stock, prompt, 3) for name, prompt in prompts.items()}
+    driver = Started(tmp_path, 0, cleanup=policy).driver()
+    for name, prompt in prompts.items():
+        driver.submit(name, prompt, 3)
+    driver.run()
+    assert driver.tokens == expected
+    pool, layer = driver.scheduler.kv.pool, driver.runner._executor._cache.storage(0)
+    buffers = [layer] if isinstance(layer, torch.Tensor) else [layer.keys, layer.values]
+    assert pool.cached == 4 * len(prompts), "what each has in its last page is too little to keep"
+    written = pool.cached + (len(prompts) if policy is Cleanup.OFF else 0)
+    assert [resident(buffer) for buffer in buffers] == [written * buffer[0].nbytes for buffer in buffers]
+    assert {name: driver.ask(f"{name} again", prompt, 3) for name, prompt in prompts.items()} == expected
 
 
 @pytest.mark.parametrize("count", [1, 2])
