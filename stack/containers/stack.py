@@ -56,6 +56,8 @@ class ContainerStack:
         # Their networks too, whatever was started.
         everything.boxes = everything.remote = True
         everything.gpus = not everything.vllm
+        # The app first: it ends its answers by itself, through nginx, which `down` would stop before it.
+        everything.run("stop", "app")
         everything.run("down", "--remove-orphans")
         if left := self._remains():
             raise StackError(f"Not removed by `down`: {', '.join(left)}")

@@ -6,7 +6,9 @@ The tests of this file run in this order; the file is the last one by name.
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -33,6 +35,18 @@ def processes_that_mention(text: str) -> list[str]:
     return found
 
 
+def end_of_a_stream(stack: Running, stop: Callable[[], object]) -> dict[str, Any]:
+    """The last event of a long answer when something is stopped after its first."""
+    body = {"prompt": "Count from one to one thousand, one number per line.", "max_length": 4000, "stream": True}
+    with requests.post(stack.config.address, json=body, stream=True, timeout=RECOVERY) as response:
+        lines = (line for line in response.iter_lines() if line.startswith(b"data:"))
+        first = json.loads(next(lines)[5:])
+        assert "delta" in first
+        stop()
+        events: list[dict[str, Any]] = [json.loads(line[5:]) for line in lines]  # a cut connection would raise here
+    return events[-1]
+
+
 def test_a_second_up_leaves_a_healthy_stack_alone(stack: Running) -> None:
     before = [line.split()[0] for line in stack.stack.processes()]
     output = stack.up()
@@ -43,13 +57,7 @@ def test_a_second_up_leaves_a_healthy_stack_alone(stack: Running) -> None:
 
 
 def test_sigterm_ends_a_stream_properly_and_the_app_comes_back(stack: Running) -> None:
-    body = {"prompt": "Count from one to one thousand, one number per line.", "max_length": 4000, "stream": True}
-    with requests.post(stack.config.address, json=body, stream=True, timeout=RECOVERY) as response:
-        lines = (line for line in response.iter_lines() if line.startswith(b"data:"))
-        first = json.loads(next(lines)[5:])
-        assert "delta" in first
-        stack.terminate_app()
-        last = [json.loads(line[5:]) for line in lines][-1]  # a cut connection would raise here
+    last = end_of_a_stream(stack, stack.terminate_app)
     assert last["status"] == 200 or last["error"]["code"] == "interrupted"
     assert "time" in last
 
@@ -75,9 +83,10 @@ def test_a_lost_supervisor_is_noticed_and_its_processes_do_not_stay(stack: Runni
     assert not orphans & {line.split()[0] for line in stack.stack.processes()}
 
 
-def test_down_leaves_nothing_running(stack: Running) -> None:
+def test_down_ends_a_stream_properly_and_leaves_nothing_running(stack: Running) -> None:
     assert processes_that_mention(str(stack.config.state_dir)) or MODE == "docker"
-    stack.down()
+    last = end_of_a_stream(stack, stack.down)
+    assert last["status"] == 200 or last["error"]["code"] == "interrupted"
     assert stack.stack.processes() == []
     assert processes_that_mention(str(stack.config.state_dir)) == []
     assert ask(f"{stack.config.address}/livez") is None

@@ -25,12 +25,15 @@ def environment(**settings: str) -> dict[str, str]:
     return {**os.environ, "APP_PORT": str(free_ports(1)[0]), **settings}
 
 
-@pytest.mark.parametrize("drain", [0, 30, 600])
+@pytest.mark.parametrize("drain", [0, 30, 3600])
 def test_each_deadline_outlasts_the_one_before(drain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAIN_SECONDS", str(drain))
     gunicorn = runpy.run_path(str(ROOT / "docker" / "gunicorn.conf.py"))["graceful_timeout"]
     outermost = load_config({"DRAIN_SECONDS": str(drain)}, tmp_path / "none").stop_seconds
     assert drain < drain + LAST_BYTES_SECONDS < gunicorn < outermost
+    nginx = re.search(r"^worker_shutdown_timeout (\d+)s;", (ROOT / "nginx" / "nginx.conf").read_text(), re.MULTILINE)
+    assert nginx is not None
+    assert int(nginx[1]) > gunicorn, "told to stop first, it cuts what still streams then"
 
 
 def test_wrong_settings_are_said_in_words() -> None:
