@@ -59,6 +59,7 @@ class Simulation:
                 page = self.memory.setdefault(sequence.pages[position // SIZE], [None] * SIZE)
                 page[position % SIZE] = sequence.tokens[position]
         self.check_owners()
+        self.clean_up()
         if fails:
             return decision
         self.scheduler.advance(decision)
@@ -66,6 +67,11 @@ class Simulation:
             if chunk.start + chunk.length == len(chunk.sequence.tokens):
                 self.new_token(chunk.sequence)
         return decision
+
+    def clean_up(self) -> None:
+        """As on a CPU: the memory of free pages is lost."""
+        for page in self.scheduler.kv.pool.no_longer_written():
+            self.memory.pop(page, None)
 
     def held(self, sequence: TokenSequence) -> list[int | None]:
         return [token for page in sequence.pages for token in self.memory.get(page, [None] * SIZE)]
@@ -194,6 +200,8 @@ def test_every_sequence_ends_whatever_happens_around_it(  # noqa: PLR0917  # hyp
     assert not any(simulation.scheduler.kv.held(tenant) for tenant in ("alice", "bob"))
     simulation.scheduler.kv.pool.forget_cached()
     assert simulation.scheduler.kv.pool.free == pages
+    simulation.clean_up()
+    assert not simulation.memory, "no free page keeps its memory"
 
 
 def cancel(simulation: Simulation, sequences: list[TokenSequence]) -> None:
