@@ -1,6 +1,7 @@
 """What documents say of GPUs is what the committed runs measured, and what the arithmetic computes."""
 
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,26 @@ def words(document: str, heading: str) -> str:
     """The section's text, without its line breaks."""
     text = (ROOT / document).read_text(encoding="utf-8")
     return " ".join(text.split(f"\n## {heading}\n")[1].split("\n## ")[0].split())
+
+
+def tables(document: str) -> list[list[tuple[str, ...]]]:
+    """Every table of a document, row by row."""
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    found = groupby(lines, key=lambda line: line.startswith("|"))
+    return [
+        [tuple(cell.strip() for cell in row.split("|")[1:-1]) for row in rows] for is_row, rows in found if is_row
+    ]
+
+
+def cells(document: str, head: str) -> list[tuple[str, ...]]:
+    """The rows of the table whose first line begins so."""
+    begun = _cells(head)
+    (rows,) = [rows for rows in tables(document) if rows[0][: len(begun)] == begun]
+    return rows[2:]
+
+
+def _cells(row: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in row.split("|")[1:-1])
 
 
 def test_the_readme_has_the_figures_of_the_runs_and_of_the_estimate() -> None:
@@ -85,3 +106,27 @@ def test_decision_0007_has_what_the_cards_took_for_12_and_for_32_sequences() -> 
         f"{step / estimates.least(card, 12, 2048):.2f}" for card, step in zip(measured, steps, strict=True)
     )
     assert f"{first} and {second} times the least for 12" in text
+
+
+def test_scaling_has_the_users_that_the_simulation_found() -> None:
+    told = {
+        (name.removesuffix(" (estimated)"), users.removesuffix("s")): rest
+        for name, users, *rest in cells("docs/scaling.md", "| boxes of |")
+    }
+    one = {
+        (name, users): most
+        for name, _, *found in cells("bench/SIMULATION.md", "| a box | GPUs |")
+        for users, most in zip(("chat", "agent"), found, strict=True)
+    }
+    several = {(name, users): rest for name, users, *rest in cells("bench/SIMULATION.md", "| boxes of |")}
+    assert told == {key: [one[key], *rest] for key, rest in several.items()}
+
+
+def test_scaling_has_what_the_simulation_found_of_several_boxes() -> None:
+    whole, lost, _ = (rows for rows in tables("bench/SIMULATION.md") if rows[0][0] == "chosen by")
+    names = {"nginx, least_conn": "`least_conn`", "nginx, by key": "`key`", "a gateway": "a gateway, below"}
+    expected = {
+        (names.get(row[0], f"{row[0]}, below"), row[3], row[5], row[8].replace("%", " %"), other[3])
+        for row, other in zip(whole[2:], lost[2:], strict=True)
+    }
+    assert expected == set(cells("docs/scaling.md", "| | first token, 95 of 100 within |"))
