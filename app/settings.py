@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     share_prefixes: bool = Field(False, description="reuse cached prompts between different API keys")
     cleanup: Cleanup = Field(
         Cleanup.IDLE,
-        description="when unused GPU memory is freed: idle (nothing runs), request (after each answer), off",
+        description="when unused memory is freed: idle (nothing runs), request (after each answer), off",
     )
     startup_deadline: float = Field(
         1800, gt=0, le=86_400, description="seconds that the model may take to load before the process ends"

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Cleanup(StrEnum):
-    """When the GPUs' unused memory is given back to the driver."""
+    """When unused memory is given back: to the driver of GPUs, or, with that of free KV pages, to the system."""
 
     IDLE = "idle"
     REQUEST = "request"

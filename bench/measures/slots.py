@@ -55,7 +55,7 @@ def measure(run: Run) -> Finding:
                     run.bar.say(f"{dtype}, pair {pair + 1} of {pairs}, round {number + 1} of {warm_up + run.rounds}")
                     for batch, count in turns.items():
                         asks = [[next(prompts) for _ in range(batch)] for _ in range(count)]
-                        took = _seconds(engines, asks, tokens)
+                        took = _seconds(engines, asks, tokens, first=pair + number)
                         for name, seconds in took.items() if number >= warm_up else ():
                             speeds[name, dtype, batch].append(count * batch * tokens / seconds)
                     run.bar.step()
@@ -76,11 +76,11 @@ def _both(dtype: str, pair: int) -> Iterator[dict[str, Worker]]:
         }
 
 
-def _seconds(engines: dict[str, Worker], asks: list[list[list[int]]], tokens: int) -> dict[str, float]:
-    """Of each engine, for all batches of prompts together."""
+def _seconds(engines: dict[str, Worker], asks: list[list[list[int]]], tokens: int, *, first: int) -> dict[str, float]:
+    """Of each engine, for all batches of prompts together. `first` is even or odd, by who begins."""
     took = dict.fromkeys(engines, 0.0)
     for turn, prompts in enumerate(asks):
-        for name in sorted(engines, reverse=bool(turn % 2)):
+        for name in sorted(engines, reverse=bool((first + turn) % 2)):
             took[name] += engines[name].ask(prompts=prompts, tokens=tokens)["seconds"]
             time.sleep(PAUSE)
     return took

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from stack.config import ROOT, Config
@@ -57,7 +58,8 @@ class ContainerStack:
         everything.boxes = everything.remote = True
         everything.gpus = not everything.vllm
         # The app first: it ends its answers by itself, through nginx, which `down` would stop before it.
-        everything.run("stop", "app")
+        with suppress(StackError):  # what cannot be stopped is removed all the same, or `down` says why not
+            everything.run("stop", "app")
         everything.run("down", "--remove-orphans")
         if left := self._remains():
             raise StackError(f"Not removed by `down`: {', '.join(left)}")

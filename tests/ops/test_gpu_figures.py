@@ -13,6 +13,7 @@ from bench.arithmetic.readme import table
 from bench.arithmetic.runs import committed
 from bench.arithmetic.sheets import CARDS
 from bench.arithmetic.work import Model
+from bench.simulation import tables as simulated
 from bench.simulation.cards import cards
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="launches are counted by Triton's interpreter")
@@ -106,6 +107,10 @@ def test_decision_0007_has_what_the_cards_took_for_12_and_for_32_sequences() -> 
         f"{step / estimates.least(card, 12, 2048):.2f}" for card, step in zip(measured, steps, strict=True)
     )
     assert f"{first} and {second} times the least for 12" in text
+
+
+def test_the_simulation_was_played_with_the_steps_of_today() -> None:
+    assert simulated.steps(cards()) in (ROOT / "bench" / "SIMULATION.md").read_text(encoding="utf-8")
 
 
 def test_scaling_has_the_users_that_the_simulation_found() -> None:

@@ -2,8 +2,17 @@
 
 import ctypes
 import mmap
+from pathlib import Path
 
+import pytest
 import torch
+
+_HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+by_small_pages = pytest.mark.skipif(
+    _HUGE.exists() and "[always]" in _HUGE.read_text(), reason="this system gives memory in huge pages unasked"
+)
+"""For tests that count what is resident."""
 
 
 def resident(buffer: torch.Tensor) -> int:

@@ -26,8 +26,10 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 def give_back(buffer: Tensor, pages: Sequence[int]) -> None:
     """Let the system have the memory of these pages of a buffer on the CPU, `[pages, …]`: they are zeros then.
 
-    What shares a page of the system's with another page of the buffer stays as it is.
+    What shares a page of the system's with another page of the buffer stays as it is. Does nothing on a GPU.
     """
+    if buffer.device.type != "cpu":
+        return
     page_bytes = buffer[0].nbytes
     for first, last in _runs(sorted(pages)):
         begin = -(-(buffer.data_ptr() + first * page_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -47,4 +49,4 @@ def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return ctypes.CDLL(None)

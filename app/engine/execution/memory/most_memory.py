@@ -1,7 +1,7 @@
 """What a server without a GPU needs of the machine's memory at most, said once at its start.
 
-The KV cache is address space: a page takes memory when its first token is written, and keeps it while it holds tokens
-of a sequence or of a cached prefix. So a server grows for hours to what it says here.
+The KV cache is address space: a page takes memory when its first token is written, and keeps it until a cleanup finds
+it free. Pages of cached prefixes are not, so a server grows for hours to what it says here.
 """
 
 import logging

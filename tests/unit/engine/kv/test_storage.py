@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.kv.storage import give_back, zeros
-from tests.support.resident import resident
+from tests.support.resident import by_small_pages, resident
+
+pytestmark = by_small_pages
 
 CPU = torch.device("cpu")
 PAGES, NUMBERS = 512, 2048  # 8 KiB a page, two of the system's

@@ -31,7 +31,7 @@ from app.models.placement import Gpu
 from app.models.selection import Selection
 from app.settings import Settings
 from tests.support.driving import Driver, Heard, reference
-from tests.support.resident import resident
+from tests.support.resident import by_small_pages, resident
 from tests.support.simgpu import crossings, gpus
 from tests.support.tiny import tiny_deepseek, tiny_llama
 
@@ -96,6 +96,7 @@ def test_without_a_gpu_the_file_of_the_weights_leaves_memory(make: Callable[[], 
     assert started.ask(PROMPT) == expected
 
 
+@by_small_pages
 @pytest.mark.parametrize("policy", list(Cleanup))
 @pytest.mark.parametrize("make_one", [tiny_llama, lambda: tiny_deepseek(yarn=True, kv_lora_rank=112)])
 def test_without_a_gpu_a_cleanup_gives_the_memory_of_free_pages_back(
