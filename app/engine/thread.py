@@ -78,8 +78,7 @@ def build_runner(
     say_most_memory(decoder, pages)
     pool = PagePool(pages, PAGE_SIZE, share_prefixes=config.share_prefixes)
     cache = decoder.new_cache(pool.count)
-    if not on_gpu:
-        cleaner.also(lambda: cache.give_back(pool.no_longer_written()))
+    cleaner.also(lambda: cache.discard(pool.newly_free()))
     return Runner(
         executor=Executor(decoder, cache, capture_steps(decoder, cache, config.capacity.sequences)),
         scheduler=Scheduler(KvManager(pool), max_sequences=config.capacity.sequences, chunk=chunk),

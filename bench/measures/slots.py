@@ -56,7 +56,9 @@ def measure(run: Run) -> Finding:
                     for batch, count in turns.items():
                         asks = [[next(prompts) for _ in range(batch)] for _ in range(count)]
                         took = _seconds(engines, asks, tokens, first=pair + number)
-                        for name, seconds in took.items() if number >= warm_up else ():
+                        if number < warm_up:
+                            continue
+                        for name, seconds in took.items():
                             speeds[name, dtype, batch].append(count * batch * tokens / seconds)
                     run.bar.step()
     return _finding(speeds, list(turns), tokens)

@@ -243,3 +243,20 @@ def test_log_lines_are_told_apart_by_service(docker: Docker, tmp_path: Path) -> 
     docker(f"""case "$*" in *logs*) printf '%b\\n' {printed} ;; esac""")
     stack = ContainerStack(load_config({"STATE_DIR": str(tmp_path)}, env_file=Path(os.devnull)))
     assert list(stack.log_lines(follow=False)) == [("nginx-exporter", "up\rapp-1 | x"), ("app", '{"a": "b | c"}')]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_app_is_stopped_before_what_passes_its_answers_on(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """An app that cannot be stopped keeps nothing from being removed."""
+    calls = docker("exit 0")
+    monkeypatch.setattr(compose.Compose, "command", lambda _, *arguments: ["docker", "compose", *arguments])
+    if not stops:
+        docker('case "$*" in "compose stop app") exit 1 ;; esac')
+    stack = ContainerStack(load_config({"STATE_DIR": str(tmp_path)}, env_file=Path(os.devnull)))
+    remains = iter([["app"], []])
+    monkeypatch.setattr(stack, "_remains", lambda: next(remains))
+    stack.down()
+    asked = [line for line in calls.read_text().splitlines() if line.startswith("compose")]
+    assert asked == ["compose stop app", "compose down --remove-orphans"]

@@ -46,10 +46,10 @@ class KvCache(Cache):
         for device, storage in zip(self._layer_devices, self._storage, strict=True):
             self.backend.copy(storage, *indices[device])
 
-    def give_back(self, pages: Sequence[int]) -> None:
-        """Let the system have a CPU's memory of pages that nobody holds."""
+    def discard(self, pages: Sequence[int]) -> None:
+        """On a CPU, let the system have the memory of pages that nobody holds."""
         for storage in self._storage:
-            self.backend.give_back(storage, pages)
+            self.backend.discard(storage, pages)
 
     def storage(self, layer_idx: int) -> Any:
         return self._storage[layer_idx]

@@ -48,9 +48,9 @@ class Backend(Protocol):
         """Store the step's rows, `[1, heads, tokens, dim]` each (latent attention: latents and rotated keys)."""
         ...
 
-    def give_back(self, storage: Any, pages: Sequence[int]) -> None:
-        """Let the system have a CPU's memory of these pages of a layer, which nobody reads again before they are
-        written."""
+    def discard(self, storage: Any, pages: Sequence[int]) -> None:
+        """On a CPU, let the system have the memory of these pages of a layer. Nobody reads them before they are
+        written again."""
         ...
 
     def copy(self, storage: Any, sources: Tensor, targets: Tensor) -> None:

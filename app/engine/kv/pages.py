@@ -104,7 +104,7 @@ class PagePool:
         self._unwritten = min(self._unwritten, len(self._free))
         return page
 
-    def no_longer_written(self) -> list[int]:
+    def newly_free(self) -> list[int]:
         """The free pages that were taken since the last call: on a CPU they still take memory."""
         pages = self._free[self._unwritten :]
         self._unwritten = len(self._free)

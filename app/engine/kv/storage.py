@@ -23,7 +23,7 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     return torch.frombuffer(space, dtype=dtype).view(*shape)
 
 
-def give_back(buffer: Tensor, pages: Sequence[int]) -> None:
+def discard(buffer: Tensor, pages: Sequence[int]) -> None:
     """Let the system have the memory of these pages of a buffer on the CPU, `[pages, …]`: they are zeros then.
 
     What shares a page of the system's with another page of the buffer stays as it is. Does nothing on a GPU.

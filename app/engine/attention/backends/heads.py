@@ -16,7 +16,7 @@ from app.engine.attention.backends.partial import Part, blocks, hidden_in_chunk,
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
 from app.engine.attention.step import Step
 from app.engine.kv.shape import HeadsShape
-from app.engine.kv.storage import give_back, zeros
+from app.engine.kv.storage import discard, zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class HeadsBackend:
         storage.keys[pages, :, places] = keys[0].transpose(0, 1)
         storage.values[pages, :, places] = values[0].transpose(0, 1)
 
-    def give_back(self, storage: HeadPages, pages: Sequence[int]) -> None:
+    def discard(self, storage: HeadPages, pages: Sequence[int]) -> None:
         for buffer in (storage.keys, storage.values):
-            give_back(buffer, pages)
+            discard(buffer, pages)
 
     def copy(self, storage: HeadPages, sources: Tensor, targets: Tensor) -> None:
         for pages in (storage.keys, storage.values):

@@ -16,7 +16,7 @@ from app.engine.attention.backends.partial import Part, blocks, hidden_in_chunk,
 from app.engine.attention.paged_plan import Chunk, Group, PagedPlan, plan_pages
 from app.engine.attention.step import Step
 from app.engine.kv.shape import LatentShape
-from app.engine.kv.storage import give_back, zeros
+from app.engine.kv.storage import discard, zeros
 
 
 class LatentsBackend:
@@ -50,8 +50,8 @@ class LatentsBackend:
         rows = torch.cat((keys[0, 0], values[0, 0]), dim=-1)
         storage.view(-1, self._width).index_copy_(0, plan.slots, rows)
 
-    def give_back(self, storage: Tensor, pages: Sequence[int]) -> None:
-        give_back(storage, pages)
+    def discard(self, storage: Tensor, pages: Sequence[int]) -> None:
+        discard(storage, pages)
 
     def copy(self, storage: Tensor, sources: Tensor, targets: Tensor) -> None:
         storage[targets] = storage[sources]

@@ -178,13 +178,13 @@ def test_free_pages_that_were_taken_are_told_once() -> None:
     for page in pages:
         assert page is not None
         pool.give_back(page)
-    assert set(pool.no_longer_written()) == set(pages)
-    assert pool.no_longer_written() == []
+    assert set(pool.newly_free()) == set(pages)
+    assert pool.newly_free() == []
     again = pool.take()
     assert again is not None
     assert again != kept
     pool.give_back(again)
-    assert pool.no_longer_written() == [again]
+    assert pool.newly_free() == [again]
 
 
 @given(st.lists(st.sampled_from(["take", "give back", "tell"])))
@@ -201,6 +201,6 @@ def test_a_free_page_takes_memory_where_it_was_taken_since_it_was_last_told(acts
         elif act == "give back" and held:
             pool.give_back(held.pop(0))
         elif act == "tell":
-            told = pool.no_longer_written()
+            told = pool.newly_free()
             assert sorted(told) == sorted(written - set(held))
             written -= set(told)

@@ -70,7 +70,7 @@ class Simulation:
 
     def clean_up(self) -> None:
         """As on a CPU: the memory of free pages is lost."""
-        for page in self.scheduler.kv.pool.no_longer_written():
+        for page in self.scheduler.kv.pool.newly_free():
             self.memory.pop(page, None)
 
     def held(self, sequence: TokenSequence) -> list[int | None]:
